@@ -1,0 +1,187 @@
+//! What a writer asks for: keys to set, keys to remove, and conditions on the content as it was before.
+
+use crate::content::Revision;
+use std::fmt;
+use std::sync::Arc;
+
+/// A multi-key change, applied atomically or not at all.
+///
+/// A change is a sequence of operations, so the later of two operations on one key wins. It may carry conditions; all of
+/// them are judged against the content before the change, and one that does not hold refuses the whole change.
+///
+/// Values are held as `Arc<V>`: an attempt that loses against another writer is repeated, and a refused change is handed
+/// back in the error, without ever cloning a `V`.
+///
+/// ```
+/// use state_dictionary::Change;
+///
+/// let change: Change<String, i32> = Change::new().set("a", 1).set("b", 2).remove("c").if_absent("a");
+/// assert_eq!(change.len(), 3);
+/// ```
+#[derive(PartialEq, Eq)]
+pub struct Change<K, V> {
+    operations: Vec<(K, Option<Arc<V>>)>,
+    conditions: Vec<(K, Condition)>,
+}
+
+/// What a [`Change`] can ask of a key before it applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The key has no value.
+    Absent,
+    /// The key has a value.
+    Present,
+    /// The key's value was set by the commit with this revision.
+    At(Revision),
+}
+
+impl Condition {
+    pub(crate) fn holds(self, found: Option<Revision>) -> bool {
+        match self {
+            Self::Absent => found.is_none(),
+            Self::Present => found.is_some(),
+            Self::At(revision) => found == Some(revision),
+        }
+    }
+}
+
+impl<K, V> Change<K, V> {
+    /// A change that does nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { operations: Vec::new(), conditions: Vec::new() }
+    }
+
+    /// Sets every pair of `updates`, then removes every key of `removals`: a key in both ends up removed.
+    #[must_use]
+    pub fn from_parts(updates: impl IntoIterator<Item = (K, V)>, removals: impl IntoIterator<Item = K>) -> Self {
+        let mut change: Self = updates.into_iter().collect();
+        change.operations.extend(removals.into_iter().map(|key| (key, None)));
+        change
+    }
+
+    /// Sets a key. Setting the value it already has is a change too.
+    #[must_use]
+    pub fn set(self, key: impl Into<K>, value: V) -> Self {
+        self.set_shared(key, Arc::new(value))
+    }
+
+    /// Sets a key to a value that is already shared.
+    #[must_use]
+    pub fn set_shared(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
+        self.operations.push((key.into(), Some(value)));
+        self
+    }
+
+    /// Removes a key. Removing one that is not there is allowed.
+    #[must_use]
+    pub fn remove(mut self, key: impl Into<K>) -> Self {
+        self.operations.push((key.into(), None));
+        self
+    }
+
+    /// Refuses the change if the key has a value.
+    #[must_use]
+    pub fn if_absent(self, key: impl Into<K>) -> Self {
+        self.on(key, Condition::Absent)
+    }
+
+    /// Refuses the change if the key has no value.
+    #[must_use]
+    pub fn if_present(self, key: impl Into<K>) -> Self {
+        self.on(key, Condition::Present)
+    }
+
+    /// Refuses the change unless the key's value was set by the commit with this revision.
+    ///
+    /// The revision of a value is told by [`Entry::revision`](crate::Entry::revision).
+    #[must_use]
+    pub fn if_revision(self, key: impl Into<K>, revision: Revision) -> Self {
+        self.on(key, Condition::At(revision))
+    }
+
+    fn on(mut self, key: impl Into<K>, condition: Condition) -> Self {
+        self.conditions.push((key.into(), condition));
+        self
+    }
+
+    /// This change, then the other, as one.
+    ///
+    /// Composition is associative, [`Change::new`] is its unit, and applying the composition leaves the content that
+    /// applying the two one after the other would. The conditions of both are judged against the content before either.
+    #[must_use]
+    pub fn then(mut self, mut later: Self) -> Self {
+        self.operations.append(&mut later.operations);
+        self.conditions.append(&mut later.conditions);
+        self
+    }
+
+    /// Whether there is nothing to set or remove. Conditions do not count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The number of operations; two on one key count twice.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// The operations in the order in which they apply: a value to set, or `None` to remove the key.
+    #[must_use]
+    pub fn operations(&self) -> impl ExactSizeIterator<Item = (&K, Option<&Arc<V>>)> {
+        self.operations.iter().map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// The conditions, in the order in which they were added.
+    #[must_use]
+    pub fn conditions(&self) -> impl ExactSizeIterator<Item = (&K, Condition)> {
+        self.conditions.iter().map(|(key, condition)| (key, *condition))
+    }
+}
+
+impl<K, V> Default for Change<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Clone, V> Clone for Change<K, V> {
+    fn clone(&self) -> Self {
+        Self { operations: self.operations.clone(), conditions: self.conditions.clone() }
+    }
+}
+
+/// Sets each pair.
+impl<K, V> FromIterator<(K, V)> for Change<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let operations = pairs.into_iter().map(|(key, value)| (key, Some(Arc::new(value)))).collect();
+        Self { operations, conditions: Vec::new() }
+    }
+}
+
+/// Sets each pair, after what the change already does.
+impl<K, V> Extend<(K, V)> for Change<K, V> {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, pairs: I) {
+        self.operations.extend(pairs.into_iter().map(|(key, value)| (key, Some(Arc::new(value)))));
+    }
+}
+
+/// Shows keys and conditions, not values, so that a change in an error can be printed whatever its values are.
+impl<K: fmt::Debug, V> fmt::Debug for Change<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |set: bool| {
+            self.operations
+                .iter()
+                .filter(move |(_, value)| value.is_some() == set)
+                .map(|(key, _)| key)
+                .collect::<Vec<_>>()
+        };
+        f.debug_struct("Change")
+            .field("set", &keys(true))
+            .field("remove", &keys(false))
+            .field("conditions", &self.conditions)
+            .finish()
+    }
+}

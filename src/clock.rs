@@ -1,0 +1,110 @@
+//! The time that leases, timeouts and intervals go by: the system's, or one that a test moves by hand.
+
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::wake::Wakeups;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// A clock that stands still until it is moved, for tests of leases, timeouts and intervals that must not sleep.
+///
+/// Clones are the same clock. Moving it wakes every wait of every dictionary built on it, so that a wait whose deadline
+/// has come ends without real time passing.
+///
+/// ```
+/// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
+/// assert!(dictionary.lock(&"ball").is_some());
+/// clock.advance(Duration::from_secs(5));
+/// assert!(dictionary.lock(&"ball").is_none());
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
+#[derive(Clone)]
+pub struct ManualClock(Arc<Manual>);
+
+struct Manual {
+    start: Instant,
+    elapsed_nanos: AtomicU64,
+    waiters: Mutex<Vec<Weak<Wakeups>>>,
+}
+
+impl ManualClock {
+    /// A clock that stands at some instant.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Manual {
+            start: Instant::now(),
+            elapsed_nanos: AtomicU64::new(0),
+            waiters: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// Moves the clock forward and wakes whoever waits on it.
+    ///
+    /// # Panics
+    /// If the clock would stand more than `u64::MAX` nanoseconds (about 584 years) after where it began.
+    pub fn advance(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let later = |elapsed: u64| elapsed.checked_add(nanos);
+        // ORDERING: AcqRel, so that whoever reads the new time also sees what happened before the clock was moved.
+        let moved = self.0.elapsed_nanos.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        assert!(moved.is_ok(), "a manual clock cannot be moved by more than 584 years");
+        let waiters: Vec<_> = {
+            let mut waiters = self.0.waiters.lock();
+            waiters.retain(|wakeups| wakeups.strong_count() > 0);
+            waiters.iter().filter_map(Weak::upgrade).collect()
+        };
+        for wakeups in waiters {
+            wakeups.notify_everyone();
+        }
+    }
+
+    /// How far the clock has been moved since it was made.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        // ORDERING: Acquire pairs with `advance`'s release.
+        Duration::from_nanos(self.0.elapsed_nanos.load(Ordering::Acquire))
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").field("elapsed", &self.elapsed()).finish()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Clock {
+    System,
+    Manual(ManualClock),
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::System => Instant::now(),
+            Self::Manual(clock) => clock.0.start + clock.elapsed(),
+        }
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self, Self::System)
+    }
+
+    /// From now on, moving the clock wakes these too.
+    pub(crate) fn wakes(&self, wakeups: &Arc<Wakeups>) {
+        if let Self::Manual(clock) = self {
+            clock.0.waiters.lock().push(Arc::downgrade(wakeups));
+        }
+    }
+}

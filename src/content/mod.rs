@@ -1,0 +1,18 @@
+//! WHAT is true: the root, how one root replaces another, and snapshots of it.
+//!
+//! Everything a reader can see hangs on one immutable [`Root`], and everything that happens replaces it by
+//! compare-and-swap. That swap, in [`Published`], is the linearization point of every operation that changes anything.
+//! Nothing here knows of locks.
+
+mod entry;
+mod published;
+mod root;
+mod snapshot;
+mod trail;
+
+pub use entry::{Entry, Revision};
+pub use snapshot::{Iter, Snapshot};
+
+pub(crate) use published::{Published, Retired};
+pub(crate) use root::{Content, Hold, Root};
+pub(crate) use trail::Trail;

@@ -1,0 +1,179 @@
+//! A snapshot: one root, kept.
+
+use super::{Entry, Revision, Root};
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::iter::FusedIterator;
+use std::ops::Index;
+use std::sync::Arc;
+
+/// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
+///
+/// Taking and cloning one is O(1) and waits for nothing. A snapshot keeps alive the content of its instant, as far as
+/// later content does not share it, and the record of at most twice the trail limit of touched keys before it; it holds up
+/// nobody. Forgetting one (`mem::forget`) leaks that memory and has no other effect.
+///
+/// Dropping the last snapshot of an instant drops the values only it still had, in the thread that drops it. See
+/// [`StateDictionary`](crate::StateDictionary#values-that-are-dropped) for what a value's `Drop` may do.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+/// dictionary.update_state(&0, Change::new().set("a", 1))?;
+/// let before = dictionary.snapshot();
+/// dictionary.update_state(&0, Change::new().set("a", 2))?;
+/// assert_eq!(before["a"], 1);
+/// assert_eq!(dictionary.snapshot()["a"], 2);
+/// # Ok::<(), state_dictionary::UpdateError<String, i32, u8>>(())
+/// ```
+pub struct Snapshot<K, V, S> {
+    root: Arc<Root<K, V, S>>,
+}
+
+impl<K, V, S> Snapshot<K, V, S> {
+    pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
+        Self { root }
+    }
+
+    /// The revision of the latest commit in this snapshot.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.root.revision
+    }
+
+    /// The number of keys. O(1).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.root.content.len()
+    }
+
+    /// Whether there are no keys. O(1).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.root.content.is_empty()
+    }
+
+    /// Every key with its entry, in no particular order, the same each time. O(n) for all of it.
+    #[must_use]
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&K, &Entry<V>)> {
+        self.root.content.iter()
+    }
+
+    /// Every key with its value, in the order of [`entries`](Self::entries).
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        Iter(self.root.content.iter())
+    }
+
+    /// Every key, in the order of [`entries`](Self::entries).
+    #[must_use]
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// Every value, in the order of [`entries`](Self::entries).
+    #[must_use]
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher + Clone> Snapshot<K, V, S> {
+    /// The value of a key. O(log n).
+    #[must_use]
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.entry(key).map(|entry| &**entry)
+    }
+
+    /// The value of a key with the revision of the commit that set it. O(log n).
+    #[must_use]
+    pub fn entry<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&Entry<V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.root.content.get(key)
+    }
+
+    /// Whether the key has a value. O(log n).
+    #[must_use]
+    pub fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.root.content.contains_key(key)
+    }
+}
+
+impl<K, V, S> Clone for Snapshot<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { root: Arc::clone(&self.root) }
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for Snapshot<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<K, Q, V, S> Index<&Q> for Snapshot<K, V, S>
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: Hash + Eq + ?Sized,
+    S: BuildHasher + Clone,
+{
+    type Output = V;
+
+    /// # Panics
+    /// If the key has no value.
+    fn index(&self, key: &Q) -> &V {
+        match self.get(key) {
+            Some(value) => value,
+            None => panic!("the snapshot has no value for that key"),
+        }
+    }
+}
+
+impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The pairs of a [`Snapshot`].
+pub struct Iter<'a, K, V>(im::hashmap::Iter<'a, K, Entry<V>, im::shared_ptr::DefaultSharedPtr>);
+
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
+    type Item = (&'a K, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(key, entry)| (key, &**entry))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
+impl<K, V> FusedIterator for Iter<'_, K, V> {}
+
+impl<K, V> Clone for Iter<'_, K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Iter<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.clone()).finish()
+    }
+}

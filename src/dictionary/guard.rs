@@ -1,0 +1,135 @@
+//! Holding the content still.
+
+use super::StateDictionary;
+use crate::change::Change;
+use crate::content::{Hold, Published, Retired, Revision, Snapshot};
+use crate::error::{LockContentError, UpdateError};
+use crate::sync::current_thread;
+use crate::wake;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The content, held: until this is dropped, nothing is committed but through it.
+///
+/// Dereferences to a [`Snapshot`] that is always the present content. Made by
+/// [`StateDictionary::lock_content`].
+///
+/// Other commits and other guards wait. Snapshots, feeds, refusals, lock operations and
+/// [`freeze`](StateDictionary::freeze) do not. A guard that is leaked (`mem::forget`) holds the content for ever: writers
+/// wait for ever, [`try_update_state`](StateDictionary::try_update_state) and everything else keeps working, and
+/// [`freeze`](StateDictionary::freeze) sets the waiting writers free.
+#[must_use = "the content is let go when the guard is dropped"]
+pub struct ContentGuard<'a, K, V, T, S> {
+    dictionary: &'a StateDictionary<K, V, T, S>,
+    hold: Hold,
+    content: Snapshot<K, V, S>,
+    /// The thread is known to the root, so that a write past the guard can be refused.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+    /// Holds the content still: until the guard is dropped, every commit not made through it waits, and so does every other
+    /// `lock_content`. Works on a frozen dictionary too.
+    ///
+    /// To read several keys of one instant a [`snapshot`](Self::snapshot) is enough, and holds up nobody. Waits for other
+    /// guards, in no particular order.
+    ///
+    /// # Errors
+    /// [`LockContentError::HeldByThisThread`] if this thread has a guard already.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
+    /// let mut guard = dictionary.lock_content()?;
+    /// let past_the_guard = dictionary.update_state(&(), Change::new().set("a", 1));
+    /// assert!(matches!(past_the_guard, Err(UpdateError::HeldByThisThread { .. })));
+    /// guard.update_state(&(), Change::new().set("a", 2)).unwrap();
+    /// assert_eq!(guard["a"], 2);
+    /// # Ok::<(), state_dictionary::LockContentError>(())
+    /// ```
+    pub fn lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        self.lock_content_until(None)
+    }
+
+    /// [`lock_content`](Self::lock_content), waiting at most `timeout`. One too long for the clock never ends.
+    ///
+    /// # Errors
+    /// [`LockContentError::Held`] if the content is still held then, or [`LockContentError::HeldByThisThread`].
+    pub fn lock_content_timeout(&self, timeout: Duration) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        self.lock_content_until(self.published.clock.now().checked_add(timeout))
+    }
+
+    /// [`lock_content`](Self::lock_content) without waiting. Lock-free.
+    ///
+    /// # Errors
+    /// [`LockContentError::Held`] if the content is held, or [`LockContentError::HeldByThisThread`].
+    pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        let thread = current_thread();
+        let mut retired = Retired::new();
+        let root = self.published.replace(&mut retired, |root| match root.held {
+            Some(hold) if hold.thread == thread => Err(LockContentError::HeldByThisThread),
+            Some(_) => Err(LockContentError::Held),
+            None => {
+                root.held = Some(Hold { version: root.version, thread });
+                Ok(())
+            }
+        })?;
+        let hold = Hold { version: root.version, thread };
+        Ok(ContentGuard { dictionary: self, hold, content: Snapshot::new(root), not_send: PhantomData })
+    }
+
+    fn lock_content_until(&self, deadline: Option<Instant>) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        let Published { wakeups, clock, .. } = &*self.published;
+        let held = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
+            Err(LockContentError::Held) => None,
+            answer => Some(answer),
+        });
+        held.unwrap_or(Err(LockContentError::Held))
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> ContentGuard<'_, K, V, T, S> {
+    /// [`StateDictionary::update_state`] through the guard: waits for no guard, and honours locks and conditions.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state`].
+    pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        let root = self.dictionary.commit(token, change, Some(self.hold), true)?;
+        let revision = root.revision;
+        self.content = Snapshot::new(root);
+        Ok(revision)
+    }
+}
+
+impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
+    type Target = Snapshot<K, V, S>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.content
+    }
+}
+
+impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
+    fn drop(&mut self) {
+        let published = &self.dictionary.published;
+        let mut retired = Retired::new();
+        let let_go: Result<Arc<_>, Infallible> = published.replace(&mut retired, |root| {
+            root.held = None;
+            Ok(())
+        });
+        published.wakeups.gate.notify_all();
+        drop(let_go);
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug, T, S> fmt::Debug for ContentGuard<'_, K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentGuard").field("content", &self.content).finish_non_exhaustive()
+    }
+}

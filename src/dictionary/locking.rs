@@ -1,0 +1,111 @@
+//! Taking, giving back and inspecting locks.
+
+use super::StateDictionary;
+use crate::content::{Published, Retired};
+use crate::error::LockError;
+use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+    /// Takes and gives back exclusive write access to keys, in one step. All locks asked for are granted or none; releases
+    /// happen regardless.
+    ///
+    /// A lock forbids writing to its key, not reading. The key need not have a value, and removing the value keeps the
+    /// lock. Acquiring a lock one holds gives it the lease asked, shorter or longer. A lease ends by itself at its
+    /// deadline; it is counted from the end of this call.
+    ///
+    /// O(k log k) for k keys. May wait for other threads that are updating locks; never for a lock to become free, nor for
+    /// held content. Renewals cost writers nothing; a grant or a release makes those that are just committing try again.
+    ///
+    /// # Errors
+    /// See [`LockError`]. The request is in the error, together with what became of the releases.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
+    /// let (_, fencing_token) = &receipt.granted[0];
+    /// assert_eq!(dictionary.lock("ball").unwrap().fencing_token, *fencing_token);
+    /// assert!(dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).is_err());
+    /// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
+    /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
+    /// ```
+    pub fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
+        let zero_lease =
+            request.acquires().find(|(_, lease)| *lease == Some(Duration::ZERO)).map(|(key, _)| key.clone());
+        if let Some(key) = zero_lease {
+            return Err(LockError::ZeroLease { request, key });
+        }
+        self.locks.update(token, &request, &self.published.clock, &mut self.fence()).map_err(|failure| {
+            let LockFailure { receipt, conflicts } = failure;
+            if conflicts.is_empty() {
+                LockError::Frozen { request, receipt }
+            } else {
+                LockError::Locked { request, receipt, conflicts }
+            }
+        })
+    }
+
+    /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
+    ///
+    /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
+    /// are updating locks.
+    pub fn release_all(&self, token: &T) -> Vec<K> {
+        self.locks.remove_all(|owner| owner == token, &self.published.clock, &mut self.fence())
+    }
+
+    /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
+    ///
+    /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    pub fn clear_locks(&self) -> Vec<K> {
+        self.locks.remove_all(|_| true, &self.published.clock, &mut self.fence())
+    }
+
+    /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
+    #[must_use]
+    pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
+    where
+        K: Borrow<Q>,
+    {
+        self.locks.get(key, &self.published.clock)
+    }
+
+    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks; meant
+    /// for inspection, not for use at a high rate.
+    #[must_use]
+    pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
+        self.locks.all(&self.published.clock)
+    }
+
+    pub(super) fn fence(&self) -> RootFence<'_, K, V, S> {
+        RootFence { published: &self.published, retired: Retired::new() }
+    }
+}
+
+/// Lets the lock table replace the root. Roots it meets stay until this is dropped, when no shard is locked any more.
+pub(super) struct RootFence<'a, K, V, S> {
+    published: &'a Published<K, V, S>,
+    retired: Retired<K, V, S>,
+}
+
+impl<K, V, S> Fence for RootFence<'_, K, V, S> {
+    fn replace(&mut self, granting: bool) -> Option<u64> {
+        let replaced =
+            self.published.replace(&mut self.retired, |root| if granting && root.frozen { Err(()) } else { Ok(()) });
+        let root = replaced.ok()?;
+        let version = root.version;
+        self.retired.push(root);
+        Some(version)
+    }
+
+    fn is_frozen(&mut self) -> bool {
+        let root = self.published.load();
+        let frozen = root.frozen;
+        self.retired.push(root);
+        frozen
+    }
+}

@@ -1,0 +1,155 @@
+//! The façade, where the three organs meet.
+
+mod builder;
+mod guard;
+mod locking;
+mod write;
+
+pub use builder::Builder;
+pub use guard::ContentGuard;
+
+use crate::content::{Entry, Published, Revision, Snapshot};
+use crate::feed::{BufferOptions, ChangeBuffer};
+use crate::locks::LockTable;
+use crate::sync::DefaultHashBuilder;
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+/// A shared key/value store for many writers and many watchers.
+///
+/// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Keys and tokens
+/// are cloned and compared, so they should be cheap to clone (`Arc<str>`, a number); values are never cloned.
+///
+/// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
+/// [`freeze`](Self::freeze) does; snapshots and buffers live on.
+///
+/// # What can wait
+///
+/// | operation | progress |
+/// |---|---|
+/// | [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), [`is_frozen`](Self::is_frozen), [`change_buffer`](Self::change_buffer) | never wait |
+/// | [`update_state`](Self::update_state) and its kin | lock-free while no lock is outstanding; otherwise may wait for a thread inside one of the lock operations below; while the content is held, wait until it is let go |
+/// | [`try_update_state`](Self::try_update_state) | the same, but does not wait for held content |
+/// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks) | may wait for each other; never for held content or for a lease |
+/// | [`freeze`](Self::freeze) | lock-free |
+/// | [`lock_content`](Self::lock_content) | waits for other guards |
+/// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions | wait for a commit, the interval, or the end |
+///
+/// With the feature `rwlock-strategy` the root is behind a reader-writer lock, and nothing above is lock-free.
+///
+/// # Values that are dropped
+///
+/// A commit drops what nobody can see any more: values, keys and tokens of yours, in the thread that commits, after the
+/// commit is visible and everybody was notified, and with nothing locked. Their `Drop` may therefore use the dictionary;
+/// if it panics, the panic comes out of the call, and the commit stands. A value nested so deep that its `Drop` overflows
+/// the stack aborts the process, as everywhere in Rust: give such a type an iterative `Drop`.
+///
+/// # Panics
+///
+/// If a key's or token's `Hash`, `Eq` or `Clone`, a hasher or a closure of yours panics, the call unwinds, the dictionary
+/// is as it was before the call, and it goes on working.
+#[doc(alias = "KeyLockableMap")]
+pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
+    published: Arc<Published<K, V, S>>,
+    locks: LockTable<K, T, S>,
+    trail_limit: usize,
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
+    /// An empty dictionary with the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Builder::new().build()
+    }
+}
+
+impl<K, V> StateDictionary<K, V, ()> {
+    /// To choose hasher, clock, trail limit, shard count or initial content.
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+}
+
+impl<K, V, T, S> StateDictionary<K, V, T, S> {
+    /// The whole content at this instant. O(1); never waits.
+    ///
+    /// The snapshot never changes. Use it to read several keys of one instant.
+    #[must_use]
+    #[doc(alias = "copy_content")]
+    pub fn snapshot(&self) -> Snapshot<K, V, S> {
+        Snapshot::new(self.published.load())
+    }
+
+    /// The revision of the latest commit. Never waits.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.published.peek(|root| root.revision)
+    }
+
+    /// Ends all changes, for ever. Lock-free; does not wait for held content.
+    ///
+    /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
+    /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
+    /// [`lock_content`](Self::lock_content) go on working.
+    pub fn freeze(&self) -> bool {
+        self.published.freeze()
+    }
+
+    /// Whether the dictionary is frozen. Never waits.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.published.peek(|root| root.frozen)
+    }
+
+    /// A buffer that follows the dictionary. O(1); never waits.
+    ///
+    /// Its first flush gives the content of that moment. Of a frozen dictionary, that is also its last.
+    #[must_use]
+    #[doc(alias = "get_change_buffer")]
+    pub fn change_buffer(&self) -> ChangeBuffer<K, V, S> {
+        self.change_buffer_with(BufferOptions::default())
+    }
+
+    /// A buffer with other than the default options.
+    #[must_use]
+    pub fn change_buffer_with(&self, options: BufferOptions) -> ChangeBuffer<K, V, S> {
+        ChangeBuffer::new(Arc::clone(&self.published), options)
+    }
+}
+
+impl<K: Eq + Hash, V, T, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+    /// The value of one key, with the revision of the commit that set it. O(log n); never waits.
+    #[must_use]
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.published.peek(|root| root.content.get(key).cloned())
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> Default for StateDictionary<K, V, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V, T, S> Drop for StateDictionary<K, V, T, S> {
+    fn drop(&mut self) {
+        self.published.freeze();
+    }
+}
+
+impl<K, V, T, S> fmt::Debug for StateDictionary<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = self.published.load();
+        f.debug_struct("StateDictionary")
+            .field("revision", &root.revision)
+            .field("keys", &root.content.len())
+            .field("held", &root.held.is_some())
+            .field("frozen", &root.frozen)
+            .finish_non_exhaustive()
+    }
+}

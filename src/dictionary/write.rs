@@ -1,0 +1,269 @@
+//! Committing changes.
+//!
+//! Every attempt has the same steps, in this order: load the root once; refuse if it is frozen; look at the locks; look at
+//! the conditions; if the content is held, wait, holding nothing, and start again; build the next root; compare-and-swap.
+//! The swap that wins is the linearization point. An attempt that loses starts again from the new root.
+
+use super::StateDictionary;
+use crate::change::Change;
+use crate::content::{Hold, Published, Revision, Root, Snapshot};
+use crate::error::{FailedCondition, UpdateError};
+use crate::locks::{Conflict, Verdict};
+use crate::sync::{Backoff, current_thread, thread_local};
+use crate::wake;
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+/// How one attempt ended.
+enum Attempt<K, V, T, S> {
+    /// Committed, or there was nothing to commit; the root that has it.
+    Done(Arc<Root<K, V, S>>),
+    /// Something else came in between.
+    Lost,
+    /// Held up by this guard.
+    Held(Hold),
+    Refused(Refusal<K, T>),
+}
+
+enum Refusal<K, T> {
+    Frozen,
+    Locked(Vec<Conflict<K, T>>),
+    ConditionFailed(Vec<FailedCondition<K>>),
+}
+
+impl<K, T> Refusal<K, T> {
+    fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
+        match self {
+            Self::Frozen => UpdateError::Frozen { change },
+            Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
+            Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
+        }
+    }
+}
+
+thread_local! {
+    /// The dictionaries of which this thread is inside an `update_state_with` closure.
+    #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
+    static INSIDE: RefCell<Vec<usize>> = RefCell::new(Vec::new());
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+    /// Applies a change atomically, on behalf of `token`, and returns its revision.
+    ///
+    /// Every key that the change touches must be unlocked or locked by `token`. An empty change commits nothing and
+    /// returns the present revision.
+    ///
+    /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Lock-free while no
+    /// lock is outstanding; otherwise it may wait for a thread that is updating locks. Waits while the content is held by
+    /// [`lock_content`](Self::lock_content).
+    ///
+    /// # Errors
+    /// See [`UpdateError`]. The change is in the error, and nothing of it was applied.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
+    /// match dictionary.update_state(&"bob", Change::new().set("ball", 2).set("bat", 2)) {
+    ///     Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts[0].holder, "alice"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// assert!(dictionary.get("bat").is_none());
+    /// ```
+    pub fn update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.commit(token, change, None, true).map(|root| root.revision)
+    }
+
+    /// [`update_state`](Self::update_state), with an error instead of waiting for held content.
+    ///
+    /// # Errors
+    /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
+    pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.commit(token, change, None, false).map(|root| root.revision)
+    }
+
+    /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
+    /// something was, `modify` is run again on the new content.
+    ///
+    /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
+    /// committed and the present revision is returned.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<String, u64, ()> = StateDictionary::new();
+    /// let count = |amount: u64| {
+    ///     dictionary.update_state_with(&(), |content| {
+    ///         let sum = content.get("sum").copied().unwrap_or(0);
+    ///         Change::new().set("sum", sum + amount)
+    ///     })
+    /// };
+    /// count(3)?;
+    /// count(4)?;
+    /// assert_eq!(dictionary.snapshot()["sum"], 7);
+    /// # Ok::<(), state_dictionary::UpdateError<String, u64, ()>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`update_state`](Self::update_state). A write to the same dictionary from inside `modify` is refused with
+    /// [`UpdateError::InsideUpdate`].
+    ///
+    /// # Panics
+    /// If `modify` does; then nothing is committed.
+    pub fn update_state_with(
+        &self,
+        token: &T,
+        modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
+    ) -> Result<Revision, UpdateError<K, V, T>> {
+        self.update_state_with_limit(token, usize::MAX, modify)
+    }
+
+    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times.
+    ///
+    /// # Errors
+    /// [`UpdateError::RetriesExhausted`] with the last change if something was committed in between each time, or if
+    /// `attempts` is 0; otherwise as [`update_state_with`](Self::update_state_with).
+    ///
+    /// # Panics
+    /// If `modify` does; then nothing is committed.
+    pub fn update_state_with_limit(
+        &self,
+        token: &T,
+        attempts: usize,
+        mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
+    ) -> Result<Revision, UpdateError<K, V, T>> {
+        let mut based_on = None;
+        let mut runs = 0;
+        let revise = |root: &Arc<Root<K, V, S>>, change: &mut Change<K, V>| {
+            if based_on == Some(root.revision) || root.frozen {
+                return Ok(());
+            }
+            if runs == attempts {
+                return Err(attempts);
+            }
+            runs += 1;
+            based_on = Some(root.revision);
+            let _inside = Inside::enter(self.identity());
+            *change = modify(&Snapshot::new(Arc::clone(root)));
+            Ok(())
+        };
+        self.commit_with(token, Change::new(), None, true, revise).map(|root| root.revision)
+    }
+
+    /// Commits a change; through a guard if `pass` is its hold. Returns the root that has it.
+    pub(super) fn commit(
+        &self,
+        token: &T,
+        change: Change<K, V>,
+        pass: Option<Hold>,
+        wait: bool,
+    ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
+        self.commit_with(token, change, pass, wait, |_, _| Ok(()))
+    }
+
+    /// Commits a change that `revise` may replace before each attempt, or give up on after so many attempts.
+    fn commit_with(
+        &self,
+        token: &T,
+        mut change: Change<K, V>,
+        pass: Option<Hold>,
+        wait: bool,
+        mut revise: impl FnMut(&Arc<Root<K, V, S>>, &mut Change<K, V>) -> Result<(), usize>,
+    ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
+        if Inside::is_in(self.identity()) {
+            return Err(UpdateError::InsideUpdate { change });
+        }
+        let backoff = Backoff::new();
+        loop {
+            let root = self.published.load();
+            if let Err(attempts) = revise(&root, &mut change) {
+                return Err(UpdateError::RetriesExhausted { change, attempts });
+            }
+            match self.attempt(&root, token, &change, pass) {
+                Attempt::Done(root) => return Ok(root),
+                Attempt::Lost => backoff.spin(),
+                Attempt::Refused(refusal) => return Err(refusal.of(change)),
+                Attempt::Held(hold) if hold.thread == current_thread() => {
+                    return Err(UpdateError::HeldByThisThread { change });
+                }
+                Attempt::Held(_) if !wait => return Err(UpdateError::ContentHeld { change }),
+                Attempt::Held(hold) => self.wait_until_let_go(hold),
+            }
+        }
+    }
+
+    fn attempt(
+        &self,
+        root: &Arc<Root<K, V, S>>,
+        token: &T,
+        change: &Change<K, V>,
+        pass: Option<Hold>,
+    ) -> Attempt<K, V, T, S> {
+        if root.frozen {
+            return Attempt::Refused(Refusal::Frozen);
+        }
+        // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
+        // swap below is lost.
+        let mut fence = self.fence();
+        let keys = change.operations().map(|(key, _)| key);
+        let refusal = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
+            Verdict::Expired => return Attempt::Lost,
+            Verdict::Locked(conflicts) => Some(Refusal::Locked(conflicts)),
+            Verdict::Free => {
+                let failed = root.failed_conditions(change);
+                (!failed.is_empty()).then_some(Refusal::ConditionFailed(failed))
+            }
+        };
+        if let Some(refusal) = refusal {
+            // Locks and content were looked at one after the other. If nothing has happened since, they were so at one
+            // instant; otherwise the refusal may tell of a state that never was.
+            return if self.published.is_current(root) { Attempt::Refused(refusal) } else { Attempt::Lost };
+        }
+        if change.is_empty() {
+            return Attempt::Done(Arc::clone(root));
+        }
+        if let Some(hold) = root.held.filter(|hold| pass != Some(*hold)) {
+            return Attempt::Held(hold);
+        }
+        let next = Arc::new(root.after(change, self.trail_limit));
+        if !self.published.compare_and_swap(root, &next) {
+            return Attempt::Lost;
+        }
+        self.published.wakeups.changed.notify_all();
+        Attempt::Done(next)
+    }
+
+    fn wait_until_let_go(&self, hold: Hold) {
+        let let_go = |root: &Root<K, V, S>| root.frozen || root.held != Some(hold);
+        let Published { wakeups, clock, .. } = &*self.published;
+        wake::wait(&wakeups.gate, clock, None, || self.published.peek(let_go).then_some(()));
+    }
+
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.published).addr()
+    }
+}
+
+/// While this lives, the thread is inside a closure of the dictionary with this identity.
+struct Inside;
+
+impl Inside {
+    fn enter(identity: usize) -> Self {
+        INSIDE.with(|inside| inside.borrow_mut().push(identity));
+        Self
+    }
+
+    fn is_in(identity: usize) -> bool {
+        // A destructor that runs while the thread ends can find this gone; it is inside no closure then.
+        INSIDE.try_with(|inside| inside.borrow().contains(&identity)).unwrap_or(false)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with(|inside| inside.borrow_mut().pop());
+    }
+}

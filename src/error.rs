@@ -1,0 +1,259 @@
+//! One error per operation. Each says what stood in the way and hands back what it was given.
+
+use crate::change::{Change, Condition};
+use crate::content::Revision;
+use crate::locks::{Conflict, LockReceipt, LockRequest};
+use std::error::Error;
+use std::fmt::{self, Debug, Display, Formatter};
+use std::time::Duration;
+
+/// Why a change was not committed. Nothing of it was.
+///
+/// When there are several reasons, the first of these is told: frozen, locked, condition.
+#[non_exhaustive]
+pub enum UpdateError<K, V, T> {
+    /// The dictionary is frozen.
+    Frozen {
+        /// The change, as it was.
+        change: Change<K, V>,
+    },
+    /// Keys of the change are locked by others.
+    Locked {
+        /// The change, as it was.
+        change: Change<K, V>,
+        /// Which keys, who holds them and for how long still.
+        conflicts: Vec<Conflict<K, T>>,
+    },
+    /// Conditions of the change did not hold.
+    ConditionFailed {
+        /// The change, as it was.
+        change: Change<K, V>,
+        /// Which, and what was found instead.
+        failed: Vec<FailedCondition<K>>,
+    },
+    /// Somebody holds the content and the call was one that does not wait.
+    ContentHeld {
+        /// The change, as it was.
+        change: Change<K, V>,
+    },
+    /// The calling thread itself holds the content, with a guard through which it could write: waiting would never end.
+    HeldByThisThread {
+        /// The change, as it was.
+        change: Change<K, V>,
+    },
+    /// The call was made from inside a closure of `update_state_with` on the same dictionary, which would be run again
+    /// for ever, since each run would change what it is based on.
+    InsideUpdate {
+        /// The change, as it was.
+        change: Change<K, V>,
+    },
+    /// Other writers were faster each time.
+    RetriesExhausted {
+        /// The change that the closure returned last.
+        change: Change<K, V>,
+        /// How often the closure was run.
+        attempts: usize,
+    },
+}
+
+impl<K, V, T> UpdateError<K, V, T> {
+    /// The change that was not committed.
+    #[must_use]
+    pub fn change(&self) -> &Change<K, V> {
+        match self {
+            Self::Frozen { change }
+            | Self::Locked { change, .. }
+            | Self::ConditionFailed { change, .. }
+            | Self::ContentHeld { change }
+            | Self::HeldByThisThread { change }
+            | Self::InsideUpdate { change }
+            | Self::RetriesExhausted { change, .. } => change,
+        }
+    }
+
+    /// The change that was not committed, to try again with.
+    #[must_use]
+    pub fn into_change(self) -> Change<K, V> {
+        match self {
+            Self::Frozen { change }
+            | Self::Locked { change, .. }
+            | Self::ConditionFailed { change, .. }
+            | Self::ContentHeld { change }
+            | Self::HeldByThisThread { change }
+            | Self::InsideUpdate { change }
+            | Self::RetriesExhausted { change, .. } => change,
+        }
+    }
+}
+
+impl<K: Debug, V, T: Debug> Display for UpdateError<K, V, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frozen { .. } => f.write_str("the dictionary is frozen"),
+            Self::Locked { conflicts, .. } => list(f, "locked by others: ", conflicts),
+            Self::ConditionFailed { failed, .. } => list(f, "conditions do not hold: ", failed),
+            Self::ContentHeld { .. } => f.write_str("the content is held by lock_content"),
+            Self::HeldByThisThread { .. } => {
+                f.write_str("this thread holds the content; write through the guard of lock_content")
+            }
+            Self::InsideUpdate { .. } => {
+                f.write_str("write to the dictionary from inside an update_state_with closure on it")
+            }
+            Self::RetriesExhausted { attempts, .. } => {
+                write!(f, "the content changed during each of {attempts} attempts")
+            }
+        }
+    }
+}
+
+/// The reason and the change, without its values, which need not be printable.
+impl<K: Debug, V, T: Debug> Debug for UpdateError<K, V, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "UpdateError({self}; {:?})", self.change())
+    }
+}
+
+impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
+
+/// A condition that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedCondition<K> {
+    /// The key.
+    pub key: K,
+    /// What was asked of it.
+    pub expected: Condition,
+    /// The revision of its value, if it has one.
+    pub found: Option<Revision>,
+}
+
+impl<K: Debug> Display for FailedCondition<K> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.expected {
+            Condition::Absent => write!(f, "{:?} should be absent", self.key)?,
+            Condition::Present => write!(f, "{:?} should be present", self.key)?,
+            Condition::At(revision) => write!(f, "{:?} should be at revision {revision}", self.key)?,
+        }
+        match self.found {
+            Some(revision) => write!(f, ", is at revision {revision}"),
+            None => f.write_str(", is absent"),
+        }
+    }
+}
+
+/// Why locks were not granted. None of them was; the releases that were asked for were carried out, unless said otherwise.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LockError<K, T> {
+    /// The dictionary is frozen.
+    Frozen {
+        /// The request, as it was.
+        request: LockRequest<K>,
+        /// What became of the releases.
+        receipt: LockReceipt<K>,
+    },
+    /// Others hold keys that were asked for.
+    Locked {
+        /// The request, as it was.
+        request: LockRequest<K>,
+        /// What became of the releases.
+        receipt: LockReceipt<K>,
+        /// Which keys, who holds them and for how long still.
+        conflicts: Vec<Conflict<K, T>>,
+    },
+    /// A lease of zero was asked for. Nothing was done, releases included.
+    ZeroLease {
+        /// The request, as it was.
+        request: LockRequest<K>,
+        /// The first key with such a lease.
+        key: K,
+    },
+}
+
+impl<K, T> LockError<K, T> {
+    /// The request that was refused.
+    #[must_use]
+    pub fn into_request(self) -> LockRequest<K> {
+        match self {
+            Self::Frozen { request, .. } | Self::Locked { request, .. } | Self::ZeroLease { request, .. } => request,
+        }
+    }
+}
+
+impl<K: Debug, T: Debug> Display for LockError<K, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frozen { .. } => f.write_str("the dictionary is frozen"),
+            Self::Locked { conflicts, .. } => list(f, "locked by others: ", conflicts),
+            Self::ZeroLease { key, .. } => write!(f, "a lease of zero was asked for {key:?}"),
+        }
+    }
+}
+
+impl<K: Debug, T: Debug> Error for LockError<K, T> {}
+
+impl<K: Debug, T: Debug> Display for Conflict<K, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {:?}", self.key, self.holder)?;
+        match self.remaining {
+            Some(Duration::ZERO) => f.write_str(" for no time any more"),
+            Some(remaining) => write!(f, " for {remaining:?}"),
+            None => f.write_str(" until released"),
+        }
+    }
+}
+
+/// Why the content could not be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockContentError {
+    /// The calling thread holds it already: waiting would never end.
+    HeldByThisThread,
+    /// Somebody else holds it: now, or still at the end of the timeout.
+    Held,
+}
+
+impl Display for LockContentError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HeldByThisThread => "this thread holds the content already",
+            Self::Held => "the content is held",
+        })
+    }
+}
+
+impl Error for LockContentError {}
+
+/// Why a flush brought nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Nothing is pending: now, or still at the end of the timeout.
+    NothingPending,
+    /// Everything was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is frozen.
+    Ended,
+}
+
+impl Display for FlushError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NothingPending => "nothing is pending",
+            Self::Ended => "the feed has ended",
+        })
+    }
+}
+
+impl Error for FlushError {}
+
+/// Writes at most a few of `items`: an error of a million keys must still be readable.
+fn list<I: Display>(f: &mut Formatter<'_>, what: &str, items: &[I]) -> fmt::Result {
+    const SHOWN: usize = 8;
+    f.write_str(what)?;
+    for (index, item) in items.iter().take(SHOWN).enumerate() {
+        write!(f, "{}{item}", if index == 0 { "" } else { "; " })?;
+    }
+    match items.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
+    }
+}

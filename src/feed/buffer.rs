@@ -1,0 +1,256 @@
+//! A buffer: a cursor, and the content it last delivered.
+
+use super::{Delivery, Subscription, merge};
+use crate::content::{Content, Published, Revision, Root};
+use crate::error::FlushError;
+use crate::sync::Mutex;
+use crate::wake;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Follows the dictionary: each flush gives what has changed since the one before, merged to the latest value per key.
+///
+/// The first flush gives the whole content. A key that is set and removed between two flushes is not mentioned, unless the
+/// [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is [frozen](Self::freeze),
+/// what is still pending is delivered once and then every flush says [`FlushError::Ended`].
+///
+/// # Cost
+/// A flush takes the time of what was touched since the last one. A buffer that has fallen behind by more than the
+/// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
+/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive one old content and nothing else.
+/// Writers do nothing for a buffer, except to wake a thread that is asleep in `flush`.
+///
+/// # Threads
+/// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for
+/// another that is merging. It owns what it needs and may outlive the dictionary. A buffer that is leaked keeps its memory
+/// and affects nobody.
+///
+/// ```
+/// use state_dictionary::{Change, FlushError, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+/// let buffer = dictionary.change_buffer();
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+///
+/// dictionary.update_state(&0, Change::new().set("a", 1).set("b", 1))?;
+/// dictionary.update_state(&0, Change::new().set("a", 2).remove("b"))?;
+/// let delivery = buffer.flush()?;
+/// assert_eq!(delivery.updates().len(), 1);
+/// assert_eq!(*delivery.updates()[0].1, 2);
+/// assert!(delivery.removals().is_empty(), "b was never delivered");
+///
+/// dictionary.freeze();
+/// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ChangeBuffer<K, V, S> {
+    published: Arc<Published<K, V, S>>,
+    options: BufferOptions,
+    state: Mutex<State<K, V, S>>,
+}
+
+struct State<K, V, S> {
+    /// The revision up to which everything was looked at; before the first delivery, the one the buffer was made at.
+    cursor: Revision,
+    /// The content at the cursor, or `None` if nothing was delivered yet.
+    seen: Option<Content<K, V, S>>,
+    /// Where the last delivery ended.
+    delivered: Revision,
+    end: End<K, V, S>,
+}
+
+enum End<K, V, S> {
+    /// With the dictionary's.
+    Open,
+    /// With this root, the one of the moment the buffer was frozen.
+    At(Arc<Root<K, V, S>>),
+    /// Reached.
+    Past,
+}
+
+/// How a [`ChangeBuffer`] behaves. The default is what most want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferOptions {
+    tombstones: Tombstones,
+}
+
+/// Which removals a [`ChangeBuffer`] delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tombstones {
+    /// Those of keys that the buffer has delivered a value of.
+    #[default]
+    Delivered,
+    /// Every removal after the buffer was made, also of keys it never mentioned and of keys that were not there. Exact as
+    /// long as the buffer does not fall off the trail; from then on until its next flush as if `Delivered`.
+    Always,
+}
+
+impl BufferOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which removals are delivered.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+impl<K, V, S> ChangeBuffer<K, V, S> {
+    pub(crate) fn new(published: Arc<Published<K, V, S>>, options: BufferOptions) -> Self {
+        let cursor = published.peek(|root| root.revision);
+        let state = State { cursor, seen: None, delivered: Revision::ZERO, end: End::Open };
+        Self { published, options, state: Mutex::new(state) }
+    }
+
+    /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
+    ///
+    /// Returns whether it was this call that ended it. Wakes whoever is asleep in a flush or a subscription of it. May wait
+    /// for a flush of this buffer that is merging, not for one that is asleep.
+    pub fn freeze(&self) -> bool {
+        let frozen = {
+            let mut state = self.state.lock();
+            let open = matches!(state.end, End::Open);
+            if open {
+                state.end = End::At(self.published.load());
+            }
+            open
+        };
+        if frozen {
+            self.published.wakeups.changed.notify_all();
+            self.published.wakeups.ended.notify_all();
+        }
+        frozen
+    }
+
+    /// Whether no more commits will be delivered: the buffer or the dictionary is frozen, or the dictionary was dropped.
+    /// There may still be something pending.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        !matches!(self.state.lock().end, End::Open) || self.published.peek(|root| root.frozen)
+    }
+
+    /// Sleeps until `deadline` or until the feed has ended, whatever is committed meanwhile.
+    pub(super) fn sleep_until(&self, deadline: Option<Instant>) {
+        let Published { wakeups, clock, .. } = &*self.published;
+        wake::wait(&wakeups.ended, clock, deadline, || self.is_ended().then_some(()));
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.published.clock.now()
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
+    /// Waits until something is pending and delivers it.
+    ///
+    /// # Errors
+    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    ///
+    /// # Panics
+    /// If a key's `Clone`, `Hash` or `Eq` does. The buffer is then as it was before the call.
+    #[doc(alias = "flush_changed_blocking")]
+    pub fn flush(&self) -> Result<Delivery<K, V>, FlushError> {
+        self.flush_until(None)
+    }
+
+    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// # Panics
+    /// As [`flush`](Self::flush).
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V>, FlushError> {
+        self.flush_until(self.now().checked_add(timeout))
+    }
+
+    /// Delivers what is pending, without waiting for anything to come.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if nothing is, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// # Panics
+    /// As [`flush`](Self::flush).
+    pub fn try_flush(&self) -> Result<Delivery<K, V>, FlushError> {
+        self.pending().unwrap_or(Err(FlushError::NothingPending))
+    }
+
+    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit.
+    ///
+    /// The iterator waits as [`flush`](Self::flush) does and ends with the feed. The first delivery does not wait for the
+    /// interval, and there is no burst after a pause. While it sleeps in its interval, commits do not wake it; the end of
+    /// the feed does, and then what is pending comes at once.
+    #[doc(alias = "subscribe_changes")]
+    #[doc(alias = "subscribe_updates")]
+    pub fn subscribe(&self, interval: Duration) -> Subscription<'_, K, V, S> {
+        Subscription::new(self, interval)
+    }
+
+    fn flush_until(&self, deadline: Option<Instant>) -> Result<Delivery<K, V>, FlushError> {
+        let Published { wakeups, clock, .. } = &*self.published;
+        let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
+        flushed.unwrap_or(Err(FlushError::NothingPending))
+    }
+
+    /// What a flush at this moment answers, or `None` if it has to wait.
+    fn pending(&self) -> Option<Result<Delivery<K, V>, FlushError>> {
+        let mut state = self.state.lock();
+        // Once per flush: everything in a delivery is of this one instant.
+        let (root, last) = match &state.end {
+            End::Open => {
+                let root = self.published.load();
+                let frozen = root.frozen;
+                (root, frozen)
+            }
+            End::At(root) => (Arc::clone(root), true),
+            End::Past => return Some(Err(FlushError::Ended)),
+        };
+        let (updates, removals) = match &state.seen {
+            None => merge::everything(&root, state.cursor, self.options.tombstones),
+            Some(_) if state.cursor == root.revision => (Vec::new(), Vec::new()),
+            Some(seen) => merge::since(&root, state.cursor, seen, self.options.tombstones),
+        };
+        let nothing = updates.is_empty() && removals.is_empty();
+
+        // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
+        let mut outdated = (None, None);
+        let moved = !nothing || (state.seen.is_some() && state.cursor != root.revision);
+        if moved || last {
+            let seen = (!last).then(|| root.content.clone());
+            outdated.0 = std::mem::replace(&mut state.seen, seen);
+            state.cursor = root.revision;
+        }
+        if last {
+            outdated.1 = Some(std::mem::replace(&mut state.end, End::Past));
+        }
+        let from = state.delivered;
+        if !nothing {
+            state.delivered = root.revision;
+        }
+        drop(state);
+        drop(outdated);
+        match (nothing, last) {
+            (false, _) => Some(Ok(Delivery { from, to: root.revision, updates, removals })),
+            (true, true) => Some(Err(FlushError::Ended)),
+            (true, false) => None,
+        }
+    }
+}
+
+impl<K, V, S> fmt::Debug for ChangeBuffer<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let delivered = self.state.lock().delivered;
+        f.debug_struct("ChangeBuffer")
+            .field("delivered", &delivered)
+            .field("ended", &self.is_ended())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! WHO may write: exclusive write access to keys, with leases.
+//!
+//! The table is sharded and is never the truth about content; it does not know content at all. What ties the two together
+//! is the [`Fence`]: a grant, a release or an expiry is not finished until it has replaced the root, and it does so while
+//! it still holds the shards of all its keys. A writer that looked at a lock before it changed then loses its swap, and
+//! one that looks after finds the shard locked until the change is complete.
+
+mod request;
+mod table;
+mod update;
+
+pub use request::{Conflict, LockInfo, LockReceipt, LockRequest};
+pub(crate) use table::{LockTable, Verdict};
+pub(crate) use update::LockFailure;
+
+use std::fmt;
+
+/// The version at which a lock was granted: greater than that of every lock granted before, on any key.
+///
+/// A resource outside the dictionary can use it to turn away a client whose lease has run out unnoticed: remember the
+/// greatest token seen, refuse smaller ones. Renewing a lock keeps its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(pub(crate) u64);
+
+impl FencingToken {
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the table asks of the content, while shards are locked.
+pub(crate) trait Fence {
+    /// Replaces the root and returns its version, or `None`, having replaced nothing, if locks are being granted and the
+    /// dictionary is frozen.
+    fn replace(&mut self, granting: bool) -> Option<u64>;
+
+    /// Whether the dictionary is frozen, for a renewal, which replaces nothing.
+    fn is_frozen(&mut self) -> bool;
+}

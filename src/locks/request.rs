@@ -1,0 +1,119 @@
+//! What a client asks of the locks, and what it is told.
+
+use super::FencingToken;
+use std::time::Duration;
+
+/// Keys to lock and keys to release, in one step.
+///
+/// All locks asked for are granted or none; releases happen regardless. If a key is asked for twice, the later call wins;
+/// a key both released and acquired ends up held, with the lease asked and a new fencing token.
+///
+/// ```
+/// use state_dictionary::LockRequest;
+/// use std::time::Duration;
+///
+/// let request: LockRequest<String> = LockRequest::new()
+///     .acquire("ball", Duration::from_secs(5))
+///     .acquire("goal", None) // until released
+///     .release("bat");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockRequest<K> {
+    pub(super) acquire: Vec<(K, Option<Duration>)>,
+    pub(super) release: Vec<K>,
+}
+
+impl<K> LockRequest<K> {
+    /// A request for nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { acquire: Vec::new(), release: Vec::new() }
+    }
+
+    /// Asks for the lock on a key, or for a new lease on it if it is already held. `None` is a lease without end.
+    ///
+    /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end.
+    #[must_use]
+    pub fn acquire(mut self, key: impl Into<K>, lease: impl Into<Option<Duration>>) -> Self {
+        self.acquire.push((key.into(), lease.into()));
+        self
+    }
+
+    /// Gives the lock on a key back. Releasing a lock one does not hold is no error; the receipt tells.
+    #[must_use]
+    pub fn release(mut self, key: impl Into<K>) -> Self {
+        self.release.push(key.into());
+        self
+    }
+
+    /// The keys asked for, with their leases, in the order of the calls.
+    #[must_use]
+    pub fn acquires(&self) -> impl ExactSizeIterator<Item = (&K, Option<Duration>)> {
+        self.acquire.iter().map(|(key, lease)| (key, *lease))
+    }
+
+    /// The keys given back, in the order of the calls.
+    #[must_use]
+    pub fn releases(&self) -> impl ExactSizeIterator<Item = &K> {
+        self.release.iter()
+    }
+}
+
+impl<K> Default for LockRequest<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of a [`LockRequest`]. Keys are in no particular order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockReceipt<K> {
+    /// Locks that are newly held. They share one fencing token, that of this call.
+    pub granted: Vec<(K, FencingToken)>,
+    /// Locks that were held before and have a new lease, with the fencing token they were granted with.
+    pub renewed: Vec<(K, FencingToken)>,
+    /// Locks given back.
+    pub released: Vec<K>,
+    /// Keys to release whose lock the caller did not hold.
+    pub not_held: Vec<K>,
+    /// Keys, to release or to acquire, whose lock the caller had held until its lease ran out: somebody else may have
+    /// written to them since. Of a key to acquire, the lock is granted anew.
+    pub expired: Vec<K>,
+}
+
+impl<K> LockReceipt<K> {
+    pub(super) const fn new() -> Self {
+        Self {
+            granted: Vec::new(),
+            renewed: Vec::new(),
+            released: Vec::new(),
+            not_held: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
+}
+
+/// A key that somebody else holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conflict<K, T> {
+    /// The key.
+    pub key: K,
+    /// Who holds it.
+    pub holder: T,
+    /// For how long still, if its lease has an end and is not renewed.
+    pub remaining: Option<Duration>,
+}
+
+/// A lock as it was at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockInfo<T> {
+    /// Who holds it.
+    pub holder: T,
+    /// For how long still, if its lease has an end and is not renewed.
+    pub remaining: Option<Duration>,
+    /// The token it was granted with.
+    pub fencing_token: FencingToken,
+}

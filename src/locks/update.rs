@@ -1,0 +1,227 @@
+//! Carrying out a [`LockRequest`].
+//!
+//! All shards of all its keys are locked in ascending order and stay locked until everything is done: look, replace the
+//! root, change the table, set the leases, unlock. Looking may run the user's `Eq` and `Clone`, may panic, and has changed
+//! nothing; from the replacing of the root on, none of the user's code runs until the shards are unlocked.
+
+use super::table::{Lock, LockId, LockTable};
+use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest};
+use crate::clock::Clock;
+use crate::sync::{Hashed, Shard, WriteShard};
+use std::hash::{BuildHasher, Hash};
+use std::time::{Duration, Instant};
+
+/// Why locks were not granted, and what became of the releases.
+pub(crate) struct LockFailure<K, T> {
+    pub(crate) receipt: LockReceipt<K>,
+    /// Who is in the way; nobody if the dictionary is frozen.
+    pub(crate) conflicts: Vec<Conflict<K, T>>,
+}
+
+type Lease = Option<Duration>;
+
+/// One key of a request.
+struct Item<'a, K> {
+    hash: u64,
+    key: &'a K,
+    acquire: Option<Lease>,
+    release: bool,
+}
+
+/// The shards of a request, locked, with their indices in ascending order.
+struct Locked<'a, K, T>(Vec<(usize, WriteShard<'a, K, Lock<T>>)>);
+
+/// What is to be done, with everything already made that only the user's code can make.
+struct Plan<K, T> {
+    receipt: LockReceipt<K>,
+    conflicts: Vec<Conflict<K, T>>,
+    removals: Vec<(u64, LockId)>,
+    renewals: Vec<(u64, LockId, Lease)>,
+    grants: Vec<(Hashed<K>, T, Lease)>,
+}
+
+impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T, S> {
+    /// Carries out a request whose leases are not zero. May wait for another thread that is updating locks.
+    pub(crate) fn update(
+        &self,
+        token: &T,
+        request: &LockRequest<K>,
+        clock: &Clock,
+        fence: &mut impl Fence,
+    ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
+        let items = self.items(request);
+        let mut shards = self.lock(&items);
+
+        let acquiring = !request.acquire.is_empty();
+        let mut refused = acquiring && fence.is_frozen();
+        let mut plan = self.look(&items, acquiring && !refused, token, clock, &shards);
+        let mut discarded = None;
+        if !plan.conflicts.is_empty() {
+            refused = true;
+            discarded = Some(plan);
+            plan = self.look(&items, false, token, clock, &shards);
+        }
+
+        // Counted before the root is replaced; when this is dropped, the last step, what has gone is counted off.
+        let mut owed = Owed { table: self, locks: plan.grants.len() };
+        self.coming(owed.locks);
+        let mut version = 0;
+        if !plan.grants.is_empty() {
+            if let Some(replaced) = fence.replace(true) {
+                version = replaced;
+            } else {
+                refused = true;
+                discarded = Some(plan);
+                plan = self.look(&items, false, token, clock, &shards);
+                self.gone(std::mem::take(&mut owed.locks));
+            }
+        }
+        if plan.grants.is_empty() && !plan.removals.is_empty() {
+            fence.replace(false);
+        }
+        owed.locks = plan.removals.len();
+
+        let (receipt, removed) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        drop(shards);
+        drop(owed);
+        drop(removed);
+        let conflicts = discarded.map_or_else(Vec::new, |plan| plan.conflicts);
+        if refused { Err(LockFailure { receipt, conflicts }) } else { Ok(receipt) }
+    }
+
+    /// The keys of a request, each once, in the order of their hashes.
+    fn items<'a>(&self, request: &'a LockRequest<K>) -> Vec<Item<'a, K>> {
+        let item = |key, acquire, release| Item { hash: self.hash(key), key, acquire, release };
+        let acquires = request.acquire.iter().map(|(key, lease)| item(key, Some(*lease), false));
+        let releases = request.release.iter().map(|key| item(key, None, true));
+        let mut all: Vec<_> = acquires.chain(releases).collect();
+        all.sort_by_key(|item| item.hash);
+
+        let mut items: Vec<Item<'_, K>> = Vec::with_capacity(all.len());
+        for item in all {
+            let mut same_hash = items.iter_mut().rev().take_while(|earlier| earlier.hash == item.hash);
+            if let Some(earlier) = same_hash.find(|earlier| earlier.key == item.key) {
+                earlier.acquire = item.acquire.or(earlier.acquire);
+                earlier.release |= item.release;
+            } else {
+                items.push(item);
+            }
+        }
+        items
+    }
+
+    fn lock(&self, items: &[Item<'_, K>]) -> Locked<'_, K, T> {
+        let mut indices: Vec<_> = items.iter().map(|item| self.shards.index_of(item.hash)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        Locked(indices.into_iter().map(|index| (index, self.shards.write(index))).collect())
+    }
+
+    fn shard<'s, 'a>(&self, shards: &'s mut Locked<'a, K, T>, hash: u64) -> &'s mut WriteShard<'a, K, Lock<T>> {
+        let index = self.shards.index_of(hash);
+        let at = shards.0.partition_point(|(locked, _)| *locked < index);
+        &mut shards.0[at].1
+    }
+
+    fn look(
+        &self,
+        items: &[Item<'_, K>],
+        acquiring: bool,
+        token: &T,
+        clock: &Clock,
+        shards: &Locked<'_, K, T>,
+    ) -> Plan<K, T> {
+        let now = clock.now();
+        let mut plan = Plan::new();
+        for &Item { hash, key, acquire, release } in items {
+            let index = self.shards.index_of(hash);
+            let at = shards.0.partition_point(|(locked, _)| *locked < index);
+            let found = shards.0[at].1.look_up(hash, |k| k == key).map(|(_, lock)| lock);
+            let (mine, live) = found.map_or((false, false), |lock| (lock.owner == *token, !lock.expired(now)));
+
+            if release && !mine {
+                plan.receipt.not_held.push(key.clone());
+            }
+            let acquire = acquire.filter(|_| acquiring);
+            if let Some(lock) = found {
+                if mine && live && release {
+                    plan.receipt.released.push(key.clone());
+                    plan.removals.push((hash, lock.id));
+                } else if mine && live {
+                    if let Some(lease) = acquire {
+                        plan.receipt.renewed.push((key.clone(), lock.id.granted));
+                        plan.renewals.push((hash, lock.id, lease));
+                    }
+                    continue;
+                } else if mine && (release || acquire.is_some()) {
+                    plan.receipt.expired.push(key.clone());
+                    plan.removals.push((hash, lock.id));
+                } else if live && acquire.is_some() {
+                    let (key, holder) = (key.clone(), lock.owner.clone());
+                    plan.conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
+                    continue;
+                } else if acquire.is_some() {
+                    plan.removals.push((hash, lock.id));
+                }
+            }
+            if let Some(lease) = acquire {
+                plan.receipt.granted.push((key.clone(), FencingToken(0)));
+                plan.grants.push((Hashed { hash, key: key.clone() }, token.clone(), lease));
+            }
+        }
+        plan
+    }
+
+    /// Changes the table. Runs none of the user's code; what it takes out is returned, to be dropped later.
+    fn carry_out(
+        &self,
+        mut plan: Plan<K, T>,
+        granted: FencingToken,
+        now: Instant,
+        shards: &mut Locked<'_, K, T>,
+    ) -> (LockReceipt<K>, Vec<(K, Lock<T>)>) {
+        let deadline = |lease: Lease| lease.and_then(|lease| now.checked_add(lease));
+        let removals = plan.removals.into_iter();
+        let removed =
+            removals.filter_map(|(hash, id)| self.shard(shards, hash).take(hash, |lock| lock.id == id)).collect();
+        for (index, (key, owner, lease)) in plan.grants.into_iter().enumerate() {
+            let lock = Lock { owner, deadline: deadline(lease), id: LockId { granted, index } };
+            self.shard(shards, key.hash).put(key, lock);
+        }
+        for (hash, id, lease) in plan.renewals {
+            if let Some(lock) = self.shard(shards, hash).look_up_mut(hash, |lock| lock.id == id) {
+                lock.deadline = deadline(lease);
+            }
+        }
+        for (_, token) in &mut plan.receipt.granted {
+            *token = granted;
+        }
+        (plan.receipt, removed)
+    }
+}
+
+impl<K, T> Plan<K, T> {
+    const fn new() -> Self {
+        Self {
+            receipt: LockReceipt::new(),
+            conflicts: Vec::new(),
+            removals: Vec::new(),
+            renewals: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+}
+
+/// Locks still to be counted off, also when unwinding.
+struct Owed<'a, K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> {
+    table: &'a LockTable<K, T, S>,
+    locks: usize,
+}
+
+impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> Drop for Owed<'_, K, T, S> {
+    fn drop(&mut self) {
+        if self.locks > 0 {
+            self.table.gone(self.locks);
+        }
+    }
+}
