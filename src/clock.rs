@@ -1,9 +1,8 @@
 //! The time that leases, timeouts and intervals go by: the system's, or one that a test moves by hand.
 
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::wake::Wakeups;
 use std::fmt;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// A clock that stands still until it is moved, for tests of leases, timeouts and intervals that must not sleep.
@@ -29,7 +28,7 @@ pub struct ManualClock(Arc<Manual>);
 struct Manual {
     start: Instant,
     elapsed_nanos: AtomicU64,
-    waiters: Mutex<Vec<Weak<Wakeups>>>,
+    wakes: Mutex<Vec<Arc<Wakeups>>>,
 }
 
 impl ManualClock {
@@ -39,7 +38,7 @@ impl ManualClock {
         Self(Arc::new(Manual {
             start: Instant::now(),
             elapsed_nanos: AtomicU64::new(0),
-            waiters: Mutex::new(Vec::new()),
+            wakes: Mutex::new(Vec::new()),
         }))
     }
 
@@ -53,12 +52,8 @@ impl ManualClock {
         // ORDERING: AcqRel, so that whoever reads the new time also sees what happened before the clock was moved.
         let moved = self.0.elapsed_nanos.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
         assert!(moved.is_ok(), "a manual clock cannot be moved by more than 584 years");
-        let waiters: Vec<_> = {
-            let mut waiters = self.0.waiters.lock();
-            waiters.retain(|wakeups| wakeups.strong_count() > 0);
-            waiters.iter().filter_map(Weak::upgrade).collect()
-        };
-        for wakeups in waiters {
+        let wakes = self.0.wakes.lock().clone();
+        for wakeups in wakes {
             wakeups.notify_everyone();
         }
     }
@@ -102,9 +97,16 @@ impl Clock {
     }
 
     /// From now on, moving the clock wakes these too.
-    pub(crate) fn wakes(&self, wakeups: &Arc<Wakeups>) {
+    pub(crate) fn wake(&self, wakeups: &Arc<Wakeups>) {
         if let Self::Manual(clock) = self {
-            clock.0.waiters.lock().push(Arc::downgrade(wakeups));
+            clock.0.wakes.lock().push(Arc::clone(wakeups));
+        }
+    }
+
+    /// No longer.
+    pub(crate) fn let_sleep(&self, wakeups: &Arc<Wakeups>) {
+        if let Self::Manual(clock) = self {
+            clock.0.wakes.lock().retain(|other| !Arc::ptr_eq(other, wakeups));
         }
     }
 }

@@ -10,10 +10,11 @@
 //! * [`Cell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
 //!   given, compared by address, and an address cannot come back while somebody holds it.
 //! * [`Shards`]: each shard is a table behind a reader-writer lock; which shard a hash belongs to never changes.
+//! * [`Arc`]: what outlives its makers and is shared by them; a cell's content is in a plain `std::sync::Arc`.
 //! * [`Event`]: a listener sees every notification after the call that made it.
 
 pub(crate) use imp::{
-    AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, Shards, ThreadId,
+    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, Shards, ThreadId,
     WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
@@ -62,11 +63,11 @@ mod imp {
     use dashmap::{DashMap, SharedValue};
     use hashbrown::raw::RawTable;
     use std::hash::BuildHasherDefault;
-    use std::sync::Arc;
 
     pub(crate) use crossbeam_utils::Backoff;
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::hash::RandomState as DefaultHashBuilder;
+    pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
     pub(crate) use std::thread::ThreadId;
     pub(crate) use std::thread_local;
@@ -177,8 +178,9 @@ mod imp {
 
     use checker::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     use std::hash::{BuildHasherDefault, DefaultHasher};
-    use std::sync::{Arc, PoisonError};
+    use std::sync::PoisonError;
 
+    pub(crate) use checker::sync::Arc;
     pub(crate) use checker::sync::atomic::{AtomicU64, AtomicUsize};
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
@@ -195,6 +197,7 @@ mod imp {
         2
     }
 
+    /// Does nothing: an attempt is repeated only because another thread got on, so no model can spin for ever.
     pub(crate) struct Backoff;
 
     impl Backoff {
@@ -202,9 +205,7 @@ mod imp {
             Self
         }
 
-        pub(crate) fn spin(&self) {
-            checker::thread::yield_now();
-        }
+        pub(crate) fn spin(&self) {}
     }
 
     pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
@@ -219,25 +220,28 @@ mod imp {
         }
     }
 
-    pub(crate) struct Cell<T>(RwLock<Arc<T>>);
+    /// What a cell holds is counted by std: that reclamation is right is arc-swap's promise, not ours to check.
+    use std::sync::Arc as Root;
+
+    pub(crate) struct Cell<T>(RwLock<Root<T>>);
 
     impl<T> Cell<T> {
-        pub(crate) fn new(value: Arc<T>) -> Self {
+        pub(crate) fn new(value: Root<T>) -> Self {
             Self(RwLock::new(value))
         }
 
         /// Not a guard, unlike the shipped one: a thread of a model must not hold a lock twice.
-        pub(crate) fn load(&self) -> Arc<T> {
+        pub(crate) fn load(&self) -> Root<T> {
             self.load_full()
         }
 
-        pub(crate) fn load_full(&self) -> Arc<T> {
-            Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        pub(crate) fn load_full(&self) -> Root<T> {
+            Root::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
         }
 
-        pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: Arc<T>) -> bool {
+        pub(crate) fn compare_and_swap(&self, current: &Root<T>, new: Root<T>) -> bool {
             let mut value = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            let swapped = Arc::ptr_eq(&value, current);
+            let swapped = Root::ptr_eq(&value, current);
             if swapped {
                 *value = new;
             }

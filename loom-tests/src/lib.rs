@@ -1,1 +1,53 @@
-//! Loom models.
+//! Running a model, and the small dictionary that the models share.
+//!
+//! The models are in `tests/`, a file per organ. They run the shipped code on loom's primitives:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release -p loom-tests --target-dir target/loom
+//! ```
+//!
+//! Every actor is spawned: one on the main thread would hide races. Waits have no time limit: loom has no time.
+#![cfg(loom)]
+
+use state_dictionary::StateDictionary;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The dictionary of the models.
+pub type Dictionary = StateDictionary<u8, u32, char>;
+
+/// Explores every interleaving of `model` with at most two preemptions (`LOOM_MAX_PREEMPTIONS` overrides), prints how many
+/// there were and fails if there were fewer than `floor`: a model that loom merges into few executions proves nothing.
+///
+/// # Panics
+/// If the model fails in an execution, or if there are too few.
+pub fn explore(name: &str, floor: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(2);
+    builder.max_branches = 10_000;
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&executions);
+    builder.check(move || {
+        // ORDERING: Relaxed, a mere count.
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    println!("{name}: {executions} executions");
+    assert!(executions >= floor, "{name}: only {executions} executions were explored, expected {floor} or more");
+}
+
+/// Two keys whose locks are in different shards, of which there are two.
+#[must_use]
+pub fn keys_of_two_shards() -> [u8; 2] {
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    let of_shard = |shard| (0..=u8::MAX).find(|key| hasher.hash_one(key) % 2 == shard);
+    [of_shard(0), of_shard(1)].map(|key| key.unwrap_or_else(|| unreachable!("256 keys hash to both shards")))
+}
+
+/// Shares a dictionary among the actors of a model.
+#[must_use]
+pub fn shared() -> Arc<Dictionary> {
+    Arc::new(Dictionary::new())
+}

@@ -2,7 +2,7 @@
 
 use super::Root;
 use crate::clock::Clock;
-use crate::sync::{Backoff, Cell};
+use crate::sync::{self, Backoff, Cell};
 use crate::wake::Wakeups;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub(crate) struct Published<K, V, S> {
     cell: Cell<Root<K, V, S>>,
     /// `Root::successor`, kept so that a `Drop`, which cannot ask for `K: Clone`, can replace the root.
     successor: fn(&Root<K, V, S>) -> Root<K, V, S>,
-    pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) wakeups: sync::Arc<Wakeups>,
     pub(crate) clock: Clock,
 }
 
@@ -21,8 +21,8 @@ pub(crate) type Retired<K, V, S> = Vec<Arc<Root<K, V, S>>>;
 
 impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
-        let wakeups = Arc::new(Wakeups::default());
-        clock.wakes(&wakeups);
+        let wakeups = sync::Arc::new(Wakeups::default());
+        clock.wake(&wakeups);
         Self { cell: Cell::new(Arc::new(root)), successor: Root::successor, wakeups, clock }
     }
 }
@@ -86,5 +86,11 @@ impl<K, V, S> Published<K, V, S> {
             self.wakeups.notify_everyone();
         }
         frozen.is_ok()
+    }
+}
+
+impl<K, V, S> Drop for Published<K, V, S> {
+    fn drop(&mut self) {
+        self.clock.let_sleep(&self.wakeups);
     }
 }

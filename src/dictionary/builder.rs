@@ -4,10 +4,9 @@ use super::StateDictionary;
 use crate::clock::{Clock, ManualClock};
 use crate::content::{Published, Root};
 use crate::locks::LockTable;
-use crate::sync::{DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
+use crate::sync::{Arc, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
 /// The settings of a new [`StateDictionary`].
 ///

@@ -11,18 +11,17 @@ pub use guard::ContentGuard;
 use crate::content::{Entry, Published, Revision, Snapshot};
 use crate::feed::{BufferOptions, ChangeBuffer};
 use crate::locks::LockTable;
-use crate::sync::DefaultHashBuilder;
+use crate::sync::{Arc, DefaultHashBuilder};
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
 /// A shared key/value store for many writers and many watchers.
 ///
 /// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Keys and tokens
 /// are cloned and compared, so they should be cheap to clone (`Arc<str>`, a number); values are never cloned.
 ///
-/// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
+/// One value of this type owns the store. Share it as an [`Arc`](std::sync::Arc) or by reference. Dropping it ends its feeds as
 /// [`freeze`](Self::freeze) does; snapshots and buffers live on.
 ///
 /// # What can wait

@@ -243,7 +243,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     }
 
     fn identity(&self) -> usize {
-        Arc::as_ptr(&self.published).addr()
+        std::ptr::from_ref(&*self.published).addr()
     }
 }
 

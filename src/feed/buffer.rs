@@ -3,7 +3,7 @@
 use super::{Delivery, Subscription, merge};
 use crate::content::{Content, Published, Revision, Root};
 use crate::error::FlushError;
-use crate::sync::Mutex;
+use crate::sync::{self, Mutex};
 use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ChangeBuffer<K, V, S> {
-    published: Arc<Published<K, V, S>>,
+    published: sync::Arc<Published<K, V, S>>,
     options: BufferOptions,
     state: Mutex<State<K, V, S>>,
 }
@@ -104,7 +104,7 @@ impl BufferOptions {
 }
 
 impl<K, V, S> ChangeBuffer<K, V, S> {
-    pub(crate) fn new(published: Arc<Published<K, V, S>>, options: BufferOptions) -> Self {
+    pub(crate) fn new(published: sync::Arc<Published<K, V, S>>, options: BufferOptions) -> Self {
         let cursor = published.peek(|root| root.revision);
         let state = State { cursor, seen: None, delivered: Revision::ZERO, end: End::Open };
         Self { published, options, state: Mutex::new(state) }
