@@ -1,0 +1,61 @@
+//! What several test files need.
+#![allow(dead_code)] // each test binary uses its own part
+
+use state_dictionary::{Delivery, ManualClock, Snapshot, StateDictionary};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use std::{process, thread};
+
+pub(crate) type Dictionary = StateDictionary<&'static str, i32, &'static str>;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const NANOSECOND: Duration = Duration::from_nanos(1);
+
+pub(crate) fn with_manual_clock() -> (Dictionary, ManualClock) {
+    let clock = ManualClock::new();
+    (StateDictionary::builder().manual_clock(&clock).build(), clock)
+}
+
+pub(crate) fn content<K: Clone + Ord, V: Clone, S>(snapshot: &Snapshot<K, V, S>) -> BTreeMap<K, V> {
+    snapshot.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+pub(crate) fn replay<K: Clone + Ord, V: Clone>(delivery: &Delivery<K, V>, replica: &mut BTreeMap<K, V>) {
+    replica.extend(delivery.updates().iter().map(|(key, entry)| (key.clone(), V::clone(entry))));
+    for key in delivery.removals() {
+        replica.remove(key);
+    }
+}
+
+/// The updates with their values, and the removals, both sorted.
+pub(crate) fn parts<K: Clone + Ord, V: Clone + Ord>(delivery: &Delivery<K, V>) -> (Vec<(K, V)>, Vec<K>) {
+    let updates = delivery.updates().iter().map(|(key, entry)| (key.clone(), V::clone(entry)));
+    (sorted(updates), sorted(delivery.removals().iter().cloned()))
+}
+
+pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<_> = items.into_iter().collect();
+    items.sort();
+    items
+}
+
+/// Runs a body that waits for other threads. If it is still waiting after a minute, nothing will wake it any more: the
+/// process then ends with a message instead of hanging.
+pub(crate) fn within_a_minute<R>(body: impl FnOnce() -> R) -> R {
+    within(Duration::from_secs(60), body)
+}
+
+pub(crate) fn within<R>(limit: Duration, body: impl FnOnce() -> R) -> R {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    thread::scope(|scope| {
+        let (_done, watched) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            if watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{test} still waits after {limit:?}");
+                process::abort();
+            }
+        });
+        body()
+    })
+}
