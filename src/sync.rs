@@ -205,6 +205,7 @@ mod imp {
             Self
         }
 
+        #[allow(clippy::unused_self)]
         pub(crate) fn spin(&self) {}
     }
 

@@ -9,7 +9,8 @@
 //! Every actor is spawned: one on the main thread would hide races. Waits have no time limit: loom has no time.
 #![cfg(loom)]
 
-use state_dictionary::StateDictionary;
+use loom::thread::JoinHandle;
+use state_dictionary::{LockRequest, StateDictionary};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,4 +51,24 @@ pub fn keys_of_two_shards() -> [u8; 2] {
 #[must_use]
 pub fn shared() -> Arc<Dictionary> {
     Arc::new(Dictionary::new())
+}
+
+/// Spawns an actor on something shared.
+pub fn actor<D: 'static, R: 'static>(shared: &Arc<D>, act: impl FnOnce(&D) -> R + 'static) -> JoinHandle<R> {
+    let shared = Arc::clone(shared);
+    loom::thread::spawn(move || act(&shared))
+}
+
+/// Waits for an actor.
+///
+/// # Panics
+/// If it did.
+pub fn join<R>(actor: JoinHandle<R>) -> R {
+    actor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A request for locks without end.
+#[must_use]
+pub fn acquire(keys: &[u8]) -> LockRequest<u8> {
+    keys.iter().fold(LockRequest::new(), |request, key| request.acquire(*key, None))
 }

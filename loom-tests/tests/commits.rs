@@ -1,43 +1,34 @@
-//! Commits against commits, snapshots and freezing.
+//! Commits against each other, snapshots and freezing.
 #![cfg(loom)]
 
-use loom::thread;
-use loom_tests::{explore, shared};
+use loom_tests::{actor, explore, join, shared};
 use state_dictionary::{Change, UpdateError};
-use std::sync::Arc;
 
 /// Invariant: a snapshot has all of a multi-key commit or nothing of it.
 #[test]
 fn multi_key_commit_against_snapshot() {
-    explore("multi_key_commit_against_snapshot", 10, || {
+    explore("multi_key_commit_against_snapshot", 9, || {
         let dictionary = shared();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(1, 1).set(2, 1)).unwrap()
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(1, 1).set(2, 1)).unwrap());
+        let reader = actor(&dictionary, |d| {
+            let snapshot = d.snapshot();
+            assert_eq!(snapshot.get(&1), snapshot.get(&2));
+            assert_eq!(snapshot.revision().get(), snapshot.len() as u64 / 2);
         });
-        let reader = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                let snapshot = dictionary.snapshot();
-                assert_eq!(snapshot.get(&1), snapshot.get(&2));
-                assert_eq!(snapshot.revision().get(), snapshot.len() as u64 / 2);
-            }
-        });
-        writer.join().unwrap();
-        reader.join().unwrap();
+        join(writer);
+        join(reader);
     });
 }
 
 /// Invariant: of two commits neither is lost, and they have different revisions.
 #[test]
 fn commit_against_commit() {
-    explore("commit_against_commit", 50, || {
+    explore("commit_against_commit", 49, || {
         let dictionary = shared();
         let writers = ['a', 'b'].map(|token| {
-            let dictionary = Arc::clone(&dictionary);
-            thread::spawn(move || dictionary.update_state(&token, Change::new().set(token as u8, 1).set(0, 0)).unwrap())
+            actor(&dictionary, move |d| d.update_state(&token, Change::new().set(token as u8, 1).set(0, 0)).unwrap())
         });
-        let [first, second] = writers.map(|writer| writer.join().unwrap().get());
+        let [first, second] = writers.map(|writer| join(writer).get());
         assert_eq!(first + second, 3);
         let content = dictionary.snapshot();
         assert_eq!((content.len(), content.revision().get()), (3, 2));
@@ -47,21 +38,15 @@ fn commit_against_commit() {
 /// Invariant: a read-modify-write is based on the content it replaces.
 #[test]
 fn read_modify_write_against_itself() {
-    explore("read_modify_write_against_itself", 50, || {
+    explore("read_modify_write_against_itself", 49, || {
         let dictionary = shared();
         let writers = ['a', 'b'].map(|token| {
-            let dictionary = Arc::clone(&dictionary);
-            thread::spawn(move || {
-                dictionary
-                    .update_state_with(&token, |content| {
-                        Change::new().set(0, content.get(&0).copied().unwrap_or(0) + 1)
-                    })
-                    .unwrap()
+            actor(&dictionary, move |d| {
+                let one_more = |content: Option<&u32>| content.copied().unwrap_or(0) + 1;
+                d.update_state_with(&token, |content| Change::new().set(0, one_more(content.get(&0)))).unwrap()
             })
         });
-        for writer in writers {
-            writer.join().unwrap();
-        }
+        writers.map(join);
         assert_eq!(dictionary.snapshot()[&0], 2);
     });
 }
@@ -72,13 +57,11 @@ fn conditional_change_against_itself() {
     explore("conditional_change_against_itself", 12, || {
         let dictionary = shared();
         let writers = [1, 2].map(|value| {
-            let dictionary = Arc::clone(&dictionary);
-            thread::spawn(move || dictionary.update_state(&'a', Change::new().set(0, value).if_absent(0)))
+            actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(0, value).if_absent(0)).is_ok())
         });
-        let results = writers.map(|writer| writer.join().unwrap());
-        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        let winner = results.iter().position(Result::is_ok).unwrap();
-        assert_eq!(dictionary.snapshot()[&0] as usize, winner + 1);
+        let committed = writers.map(join);
+        assert_ne!(committed[0], committed[1]);
+        assert_eq!(dictionary.snapshot()[&0], if committed[0] { 1 } else { 2 });
     });
 }
 
@@ -87,24 +70,28 @@ fn conditional_change_against_itself() {
 fn commit_against_freeze() {
     explore("commit_against_freeze", 35, || {
         let dictionary = shared();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(0, 1))
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
+        let freezer = actor(&dictionary, |d| {
+            assert!(d.freeze());
+            d.revision()
         });
-        let freezer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                assert!(dictionary.freeze());
-                dictionary.revision()
-            }
-        });
-        let committed = writer.join().unwrap();
-        let frozen_at = freezer.join().unwrap();
+        let committed = join(writer);
+        let frozen_at = join(freezer);
         assert_eq!(dictionary.revision(), frozen_at);
         match committed {
             Ok(revision) => assert_eq!(revision, frozen_at),
             Err(UpdateError::Frozen { change }) => assert_eq!((change.len(), frozen_at.get()), (1, 0)),
             Err(other) => panic!("{other}"),
         }
+    });
+}
+
+/// Invariant: of two calls that freeze, one says that it did.
+#[test]
+fn freeze_against_freeze() {
+    explore("freeze_against_freeze", 12, || {
+        let dictionary = shared();
+        let froze = [(); 2].map(|()| actor(&dictionary, |d| d.freeze())).map(join);
+        assert_ne!(froze[0], froze[1]);
     });
 }

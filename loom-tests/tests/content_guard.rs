@@ -1,32 +1,93 @@
-//! `lock_content` against commits.
+//! `lock_content` against commits, other guards, lock operations and freezing.
 #![cfg(loom)]
 
-use loom::thread;
-use loom_tests::{explore, shared};
-use state_dictionary::Change;
-use std::sync::Arc;
+use loom_tests::{acquire, actor, explore, join, shared};
+use state_dictionary::{Change, UpdateError};
 
 /// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
 #[test]
 fn held_content_against_commit() {
-    explore("held_content_against_commit", 45, || {
+    explore("held_content_against_commit", 44, || {
         let dictionary = shared();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap()
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
+        let holder = actor(&dictionary, |d| {
+            let mut guard = d.lock_content().unwrap();
+            let seen = guard.revision();
+            let own = guard.update_state(&'b', Change::new().set(1, 1)).unwrap();
+            assert_eq!(own.get(), seen.get() + 1, "a commit came past the guard");
+            assert_eq!(d.revision(), own);
         });
-        let holder = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                let mut guard = dictionary.lock_content().unwrap();
-                let seen = guard.revision();
-                let own = guard.update_state(&'b', Change::new().set(1, 1)).unwrap();
-                assert_eq!(own.get(), seen.get() + 1, "a commit came past the guard");
-                assert_eq!(dictionary.revision(), own);
-            }
-        });
-        writer.join().unwrap();
-        holder.join().unwrap();
+        join(writer);
+        join(holder);
         assert_eq!(dictionary.revision().get(), 2);
+    });
+}
+
+/// Invariant: of two guards one waits for the other and is woken; what is read under a guard is what it replaces.
+#[test]
+fn two_guards() {
+    explore("two_guards", 110, || {
+        let dictionary = shared();
+        let holders = ['a', 'b'].map(|token| {
+            actor(&dictionary, move |d| {
+                let mut guard = d.lock_content().unwrap();
+                let one_more = guard.get(&0).copied().unwrap_or(0) + 1;
+                guard.update_state(&token, Change::new().set(0, one_more)).unwrap();
+            })
+        });
+        holders.map(join);
+        assert_eq!(dictionary.snapshot()[&0], 2);
+    });
+}
+
+/// Invariant: a guard's write honours locks, and holding the content does not delay a grant.
+#[test]
+fn guard_that_writes_against_grant() {
+    explore("guard_that_writes_against_grant", 42, || {
+        let dictionary = shared();
+        let holder = actor(&dictionary, |d| {
+            let mut guard = d.lock_content().unwrap();
+            let written = guard.update_state(&'a', Change::new().set(0, 1));
+            // Never let go: if grants waited for the content, the other actor would wait for ever.
+            std::mem::forget(guard);
+            written.is_ok()
+        });
+        let locker = actor(&dictionary, |d| {
+            d.update_locks(&'b', acquire(&[0])).unwrap();
+            d.revision()
+        });
+        let written = join(holder);
+        assert_eq!(join(locker), dictionary.revision(), "a commit came after the grant");
+        assert_eq!(dictionary.get(&0).is_some(), written);
+    });
+}
+
+/// Invariant: freezing does not wait for held content, and sets free the writer that does.
+#[test]
+fn freeze_while_held_against_commit() {
+    explore("freeze_while_held_against_commit", 84, || {
+        let dictionary = shared();
+        let guard = dictionary.lock_content().unwrap();
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
+        let freezer = actor(&dictionary, |d| d.freeze());
+        let refused = join(writer);
+        assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+        assert!(join(freezer));
+        drop(guard);
+        assert!(dictionary.is_frozen(), "letting go of the content thawed the dictionary");
+    });
+}
+
+/// Invariant: a guard that is let go during a freeze neither thaws the dictionary nor stays.
+#[test]
+fn letting_go_against_freeze() {
+    explore("letting_go_against_freeze", 70, || {
+        let dictionary = shared();
+        let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
+        let freezer = actor(&dictionary, |d| d.freeze());
+        join(holder);
+        assert!(join(freezer));
+        assert!(dictionary.is_frozen());
+        assert!(dictionary.try_lock_content().is_ok());
     });
 }

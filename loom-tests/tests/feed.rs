@@ -1,11 +1,11 @@
 //! Buffers against commits and freezing.
 #![cfg(loom)]
 
-use loom::thread;
-use loom_tests::{Dictionary, explore, shared};
-use state_dictionary::{Change, ChangeBuffer, Delivery, FlushError};
+use loom_tests::{Dictionary, actor, explore, join, shared};
+use state_dictionary::{Change, ChangeBuffer, Delivery, FlushError, ManualClock, StateDictionary};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a follower knows: built from nothing but deliveries.
 #[derive(Default)]
@@ -47,24 +47,68 @@ impl Replica {
 fn buffer_creation_against_commit() {
     explore("buffer_creation_against_commit", 20, || {
         let dictionary = shared();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap();
-                dictionary.update_state(&'a', Change::new().set(1, 1).remove(0)).unwrap();
-            }
+        let writer = actor(&dictionary, |d| {
+            d.update_state(&'a', Change::new().set(0, 1)).unwrap();
+            d.update_state(&'a', Change::new().set(1, 1).remove(0)).unwrap();
         });
-        let follower = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                let buffer = dictionary.change_buffer();
-                let mut replica = Replica::default();
-                replica.follow(&buffer);
-                (buffer, replica)
-            }
+        let follower = actor(&dictionary, |d| {
+            let buffer = d.change_buffer();
+            let mut replica = Replica::default();
+            replica.follow(&buffer);
+            (buffer, replica)
         });
-        writer.join().unwrap();
-        let (buffer, mut replica) = follower.join().unwrap();
+        join(writer);
+        let (buffer, mut replica) = join(follower);
+        replica.follow(&buffer);
+        replica.assert_equals(&dictionary);
+    });
+}
+
+/// Invariant: a delivery has all of a multi-key commit or nothing of it, also when the buffer has left the trail.
+#[test]
+fn flush_against_commits_beyond_the_trail() {
+    explore("flush_against_commits_beyond_the_trail", 35, || {
+        let dictionary = shared();
+        dictionary.update_state(&'a', Change::new().set(0, 0).set(1, 0)).unwrap();
+        let writer = actor(&dictionary, |d| {
+            d.update_state(&'a', Change::new().set(2, 1).set(3, 1).remove(0)).unwrap();
+            d.update_state(&'a', Change::new().set(1, 2).remove(2).remove(3)).unwrap();
+        });
+        let follower = actor(&dictionary, |d| {
+            let buffer = d.change_buffer();
+            let mut replica = Replica::default();
+            for _ in 0..2 {
+                if let Ok(delivery) = buffer.try_flush() {
+                    replica.apply(&delivery);
+                }
+                let one_instant = [vec![0, 1], vec![1, 2, 3], vec![1]];
+                assert!(one_instant.contains(&replica.content.keys().copied().collect()));
+            }
+            (buffer, replica)
+        });
+        join(writer);
+        let (buffer, mut replica) = join(follower);
+        replica.follow(&buffer);
+        replica.assert_equals(&dictionary);
+    });
+}
+
+/// Invariant: of two threads that flush one buffer each change goes to one.
+#[test]
+fn two_threads_on_one_buffer() {
+    explore("two_threads_on_one_buffer", 200, || {
+        let dictionary = shared();
+        let buffer = Arc::new(dictionary.change_buffer());
+        dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap();
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(1, 1)).unwrap());
+        let followers = [(); 2].map(|()| actor(&buffer, |b| b.try_flush().ok()));
+        join(writer);
+        let mut deliveries: Vec<_> = followers.map(join).into_iter().flatten().collect();
+        deliveries.sort_by_key(Delivery::from);
+        let mut replica = Replica::default();
+        for delivery in &deliveries {
+            replica.apply(delivery);
+        }
         replica.follow(&buffer);
         replica.assert_equals(&dictionary);
     });
@@ -73,45 +117,49 @@ fn buffer_creation_against_commit() {
 /// Invariant: a flush that waits is woken by the commit it waits for.
 #[test]
 fn waiting_flush_against_commit() {
-    explore("waiting_flush_against_commit", 80, || {
+    explore("waiting_flush_against_commit", 79, || {
         let dictionary = shared();
-        let buffer = dictionary.change_buffer();
-        let follower = thread::spawn(move || buffer.flush().unwrap().to().get());
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap()
-        });
-        writer.join().unwrap();
-        assert_eq!(follower.join().unwrap(), 1);
+        let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap().to().get());
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
+        join(writer);
+        assert_eq!(join(follower), 1);
     });
 }
 
 /// Invariant: a flush that waits is woken by the freezing of the dictionary.
 #[test]
 fn waiting_flush_against_freeze() {
-    explore("waiting_flush_against_freeze", 80, || {
+    explore("waiting_flush_against_freeze", 79, || {
         let dictionary = shared();
-        let buffer = dictionary.change_buffer();
-        let follower = thread::spawn(move || buffer.flush().unwrap_err());
-        let freezer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.freeze()
-        });
-        assert!(freezer.join().unwrap());
-        assert_eq!(follower.join().unwrap(), FlushError::Ended);
+        let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap_err());
+        let freezer = actor(&dictionary, |d| d.freeze());
+        assert!(join(freezer));
+        assert_eq!(join(follower), FlushError::Ended);
     });
 }
 
 /// Invariant: a flush that waits is woken by the end of the dictionary.
 #[test]
 fn waiting_flush_against_drop() {
-    explore("waiting_flush_against_drop", 95, || {
+    explore("waiting_flush_against_drop", 96, || {
         let dictionary = Dictionary::new();
-        let buffer = dictionary.change_buffer();
-        let follower = thread::spawn(move || buffer.flush().unwrap_err());
-        let owner = thread::spawn(move || drop(dictionary));
-        owner.join().unwrap();
-        assert_eq!(follower.join().unwrap(), FlushError::Ended);
+        let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap_err());
+        let owner = loom::thread::spawn(move || drop(dictionary));
+        join(owner);
+        assert_eq!(join(follower), FlushError::Ended);
+    });
+}
+
+/// Invariant: all threads that wait on one buffer are woken by its end.
+#[test]
+fn two_waiting_flushes_against_buffer_freeze() {
+    explore("two_waiting_flushes_against_buffer_freeze", 4200, || {
+        let dictionary = shared();
+        let buffer = Arc::new(dictionary.change_buffer());
+        let followers = [(); 2].map(|()| actor(&buffer, |b| b.flush().unwrap_err()));
+        let freezer = actor(&buffer, ChangeBuffer::freeze);
+        assert!(join(freezer));
+        assert_eq!(followers.map(join), [FlushError::Ended; 2]);
     });
 }
 
@@ -121,27 +169,40 @@ fn buffer_freeze_against_commit_and_flush() {
     explore("buffer_freeze_against_commit_and_flush", 340, || {
         let dictionary = shared();
         let buffer = Arc::new(dictionary.change_buffer());
-        let follower = thread::spawn({
-            let buffer = Arc::clone(&buffer);
-            move || {
-                let mut replica = Replica::default();
-                loop {
-                    match buffer.flush() {
-                        Ok(delivery) => replica.apply(&delivery),
-                        Err(_) => return replica.revision,
-                    }
-                }
+        let follower = actor(&buffer, |b| {
+            let mut replica = Replica::default();
+            while let Ok(delivery) = b.flush() {
+                replica.apply(&delivery);
             }
+            replica.revision
         });
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                let before = dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap().get();
-                assert!(buffer.freeze());
-                dictionary.update_state(&'a', Change::new().set(0, 2)).unwrap();
-                before
-            }
+        let writer = actor(&dictionary, move |d| {
+            let before = d.update_state(&'a', Change::new().set(0, 1)).unwrap().get();
+            assert!(buffer.freeze());
+            d.update_state(&'a', Change::new().set(0, 2)).unwrap();
+            before
         });
-        assert_eq!(writer.join().unwrap(), follower.join().unwrap());
+        assert_eq!(join(writer), join(follower));
+    });
+}
+
+/// Invariant: a subscriber asleep in its interval is woken by the end of the feed, and by its time.
+#[test]
+fn sleeping_subscriber_against_clock_and_freeze() {
+    explore("sleeping_subscriber_against_clock_and_freeze", 35_000, || {
+        let clock = ManualClock::new();
+        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).content([(0, 0)]).build();
+        let dictionary = Arc::new(dictionary);
+        let subscriber = actor(&Arc::new(dictionary.change_buffer()), |b| {
+            b.subscribe(Duration::from_secs(1)).map(|delivery| delivery.to().get()).last()
+        });
+        let ticker = actor(&Arc::new(clock), |clock| clock.advance(Duration::from_secs(1)));
+        let writer = actor(&dictionary, |d| {
+            d.update_state(&'a', Change::new().set(0, 1)).unwrap();
+            d.freeze();
+        });
+        join(ticker);
+        join(writer);
+        assert_eq!(join(subscriber), Some(2));
     });
 }

@@ -1,50 +1,56 @@
-//! Lock operations against commits and against each other.
+//! Lock operations against commits, against each other and against freezing.
 #![cfg(loom)]
 
-use loom::thread;
-use loom_tests::{explore, keys_of_two_shards, shared};
+use loom_tests::{acquire, actor, explore, join, keys_of_two_shards, shared};
 use state_dictionary::{Change, LockRequest, UpdateError};
-use std::sync::Arc;
 
 /// Invariant: from the return of a grant on, nobody else changes the key.
 #[test]
 fn grant_against_commit() {
-    explore("grant_against_commit", 70, || {
+    explore("grant_against_commit", 68, || {
         let dictionary = shared();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(0, 1))
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
+        let locker = actor(&dictionary, |d| {
+            d.update_locks(&'b', acquire(&[0])).unwrap();
+            let seen = d.revision();
+            let own = d.update_state(&'b', Change::new().set(1, 1)).unwrap();
+            assert_eq!(own.get(), seen.get() + 1, "a commit came after the grant");
         });
-        let locker = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                dictionary.update_locks(&'b', LockRequest::new().acquire(0, None)).unwrap();
-                let seen = dictionary.revision();
-                dictionary.update_state(&'b', Change::new().set(1, 1)).unwrap();
-                assert_eq!(dictionary.revision().get(), seen.get() + 1, "a commit came after the grant");
-            }
-        });
-        let committed = writer.join().unwrap();
-        locker.join().unwrap();
+        let committed = join(writer);
+        join(locker);
         assert_eq!(committed.is_ok(), dictionary.get(&0).is_some());
         assert!(matches!(committed, Ok(_) | Err(UpdateError::Locked { .. })));
+    });
+}
+
+/// Invariant: a lock that refuses anybody is one that nobody else's commit slips past any more.
+#[test]
+fn grant_against_commit_and_a_third_party() {
+    explore("grant_against_commit_and_a_third_party", 400, || {
+        let dictionary = shared();
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
+        let locker = actor(&dictionary, |d| d.update_locks(&'b', acquire(&[0])).unwrap());
+        let third = actor(&dictionary, |d| {
+            let refused = d.update_state(&'c', Change::new().set(0, 2)).is_err();
+            refused.then(|| d.revision())
+        });
+        join(writer);
+        join(locker);
+        if let Some(seen) = join(third) {
+            assert_eq!(dictionary.revision(), seen, "a commit came after the lock was seen");
+        }
     });
 }
 
 /// Invariant: of two overlapping lock sets exactly one is granted, and of the other nothing is left.
 #[test]
 fn overlapping_lock_sets() {
-    explore("overlapping_lock_sets", 12, || {
+    let [first, second] = keys_of_two_shards();
+    explore("overlapping_lock_sets", 12, move || {
         let dictionary = shared();
-        let [first, second] = keys_of_two_shards();
-        let lockers = [('a', [first, second]), ('b', [second, first])].map(|(token, keys)| {
-            let dictionary = Arc::clone(&dictionary);
-            thread::spawn(move || {
-                let request = LockRequest::new().acquire(keys[0], None).acquire(keys[1], None);
-                dictionary.update_locks(&token, request).is_ok()
-            })
-        });
-        let granted = lockers.map(|locker| locker.join().unwrap());
+        let granted = [('a', [first, second]), ('b', [second, first])]
+            .map(|(token, keys)| actor(&dictionary, move |d| d.update_locks(&token, acquire(&keys)).is_ok()))
+            .map(join);
         assert_ne!(granted[0], granted[1]);
         let winner = if granted[0] { 'a' } else { 'b' };
         let locks = dictionary.locks();
@@ -53,32 +59,83 @@ fn overlapping_lock_sets() {
     });
 }
 
-/// Invariant: a commit that is let through by a release is after it; no commit is refused by a lock that is gone.
+/// Invariant: a commit that a release lets through comes after it, and no commit sees half of the locks gone.
 #[test]
-fn release_against_commit() {
+fn release_all_against_commit() {
     let [first, second] = keys_of_two_shards();
-    explore("release_against_commit", 90, move || {
+    explore("release_all_against_commit", 93, move || {
         let dictionary = shared();
-        dictionary.update_locks(&'b', LockRequest::new().acquire(first, None).acquire(second, None)).unwrap();
-        let writer = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || dictionary.update_state(&'a', Change::new().set(first, 1).set(second, 1))
+        dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
+        let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1).set(second, 1)));
+        let holder = actor(&dictionary, |d| {
+            assert_eq!(d.revision().get(), 0, "a commit came before the release");
+            d.release_all(&'b').len()
         });
-        let holder = thread::spawn({
-            let dictionary = Arc::clone(&dictionary);
-            move || {
-                let seen = dictionary.revision();
-                assert_eq!(seen.get(), 0, "a commit came before the release");
-                dictionary.release_all(&'b').len()
-            }
-        });
-        let committed = writer.join().unwrap();
-        assert_eq!(holder.join().unwrap(), 2);
+        let committed = join(writer);
+        assert_eq!(join(holder), 2);
         match committed {
             Ok(revision) => assert_eq!(revision.get(), 1),
-            Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts.len(), 2, "half of a lock set was seen"),
+            Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts.len(), 2, "half of the locks were seen"),
             Err(other) => panic!("{other}"),
         }
         assert!(dictionary.locks().is_empty());
+    });
+}
+
+/// Invariant: a release of one key gives back that key and no other, whoever commits meanwhile.
+#[test]
+fn release_set_against_commits() {
+    let [first, second] = keys_of_two_shards();
+    explore("release_set_against_commits", 190, move || {
+        let dictionary = shared();
+        dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
+        let writer = actor(&dictionary, move |d| {
+            let released = d.update_state(&'a', Change::new().set(first, 1)).is_ok();
+            let kept = d.update_state(&'a', Change::new().set(second, 1)).is_ok();
+            (released, kept)
+        });
+        let holder = actor(&dictionary, move |d| {
+            let receipt = d.update_locks(&'b', LockRequest::new().release(first).acquire(second, None)).unwrap();
+            assert_eq!((receipt.released.len(), receipt.renewed.len()), (1, 1));
+        });
+        let (released, kept) = join(writer);
+        join(holder);
+        assert!(!kept, "a lock that is only renewed let a commit through");
+        assert_eq!(dictionary.get(&first).is_some(), released);
+        assert!(dictionary.update_state(&'a', Change::new().set(first, 2)).is_ok());
+    });
+}
+
+/// Invariant: `clear_locks` takes all of a lock set or nothing of it.
+#[test]
+fn clear_locks_against_grant() {
+    let [first, second] = keys_of_two_shards();
+    explore("clear_locks_against_grant", 11, move || {
+        let dictionary = shared();
+        let locker = actor(&dictionary, move |d| d.update_locks(&'b', acquire(&[first, second])).unwrap());
+        let cleaner = actor(&dictionary, |d| d.clear_locks().len());
+        join(locker);
+        let cleared = join(cleaner);
+        assert!(cleared == 0 || cleared == 2);
+        assert_eq!(dictionary.locks().len(), 2 - cleared);
+    });
+}
+
+/// Invariant: once `freeze` has returned no lock is granted; a release is still carried out.
+#[test]
+fn grant_and_release_against_freeze() {
+    let [first, second] = keys_of_two_shards();
+    explore("grant_and_release_against_freeze", 30, move || {
+        let dictionary = shared();
+        dictionary.update_locks(&'b', acquire(&[first])).unwrap();
+        let locker = actor(&dictionary, move |d| d.update_locks(&'b', acquire(&[second]).release(first)).is_ok());
+        let freezer = actor(&dictionary, move |d| {
+            d.freeze();
+            d.lock(&second).is_some()
+        });
+        let granted = join(locker);
+        assert_eq!(join(freezer), granted, "a lock was granted after the freeze");
+        assert_eq!(dictionary.lock(&second).is_some(), granted);
+        assert!(dictionary.lock(&first).is_none());
     });
 }
