@@ -63,6 +63,7 @@ pub fn actor<D: 'static, R: 'static>(shared: &Arc<D>, act: impl FnOnce(&D) -> R 
 ///
 /// # Panics
 /// If it did.
+#[allow(clippy::must_use_candidate)] // many an actor has nothing to say
 pub fn join<R>(actor: JoinHandle<R>) -> R {
     actor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -1,7 +1,8 @@
 //! Commits against each other, snapshots and freezing.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // a model fails by panicking
 
-use loom_tests::{actor, explore, join, shared};
+use loom_tests::{Dictionary, actor, explore, join, shared};
 use state_dictionary::{Change, UpdateError};
 
 /// Invariant: a snapshot has all of a multi-key commit or nothing of it.
@@ -46,7 +47,7 @@ fn read_modify_write_against_itself() {
                 d.update_state_with(&token, |content| Change::new().set(0, one_more(content.get(&0)))).unwrap()
             })
         });
-        writers.map(join);
+        let _: [_; 2] = writers.map(join);
         assert_eq!(dictionary.snapshot()[&0], 2);
     });
 }
@@ -91,7 +92,7 @@ fn commit_against_freeze() {
 fn freeze_against_freeze() {
     explore("freeze_against_freeze", 12, || {
         let dictionary = shared();
-        let froze = [(); 2].map(|()| actor(&dictionary, |d| d.freeze())).map(join);
+        let froze = [(); 2].map(|()| actor(&dictionary, Dictionary::freeze)).map(join);
         assert_ne!(froze[0], froze[1]);
     });
 }

@@ -1,7 +1,8 @@
 //! `lock_content` against commits, other guards, lock operations and freezing.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // a model fails by panicking
 
-use loom_tests::{acquire, actor, explore, join, shared};
+use loom_tests::{Dictionary, acquire, actor, explore, join, shared};
 use state_dictionary::{Change, UpdateError};
 
 /// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
@@ -35,7 +36,7 @@ fn two_guards() {
                 guard.update_state(&token, Change::new().set(0, one_more)).unwrap();
             })
         });
-        holders.map(join);
+        let _: [(); 2] = holders.map(join);
         assert_eq!(dictionary.snapshot()[&0], 2);
     });
 }
@@ -69,7 +70,7 @@ fn freeze_while_held_against_commit() {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
-        let freezer = actor(&dictionary, |d| d.freeze());
+        let freezer = actor(&dictionary, Dictionary::freeze);
         let refused = join(writer);
         assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
         assert!(join(freezer));
@@ -84,7 +85,7 @@ fn letting_go_against_freeze() {
     explore("letting_go_against_freeze", 70, || {
         let dictionary = shared();
         let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
-        let freezer = actor(&dictionary, |d| d.freeze());
+        let freezer = actor(&dictionary, Dictionary::freeze);
         join(holder);
         assert!(join(freezer));
         assert!(dictionary.is_frozen());

@@ -1,5 +1,6 @@
 //! Buffers against commits and freezing.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, join, shared};
 use state_dictionary::{Change, ChangeBuffer, Delivery, FlushError, ManualClock, StateDictionary};
@@ -132,7 +133,7 @@ fn waiting_flush_against_freeze() {
     explore("waiting_flush_against_freeze", 79, || {
         let dictionary = shared();
         let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap_err());
-        let freezer = actor(&dictionary, |d| d.freeze());
+        let freezer = actor(&dictionary, Dictionary::freeze);
         assert!(join(freezer));
         assert_eq!(join(follower), FlushError::Ended);
     });

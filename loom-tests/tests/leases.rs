@@ -1,5 +1,6 @@
 //! Renewal and expiry, on the manual clock, against commits.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, join};
 use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary, UpdateError};

@@ -1,6 +1,7 @@
 //! A snapshot: one root, kept.
 
 use super::{Entry, Revision, Root};
+use crate::sync::DefaultHashBuilder;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -28,7 +29,7 @@ use std::sync::Arc;
 /// assert_eq!(dictionary.snapshot()["a"], 2);
 /// # Ok::<(), state_dictionary::UpdateError<String, i32, u8>>(())
 /// ```
-pub struct Snapshot<K, V, S> {
+pub struct Snapshot<K, V, S = DefaultHashBuilder> {
     root: Arc<Root<K, V, S>>,
 }
 

@@ -4,7 +4,7 @@ use super::StateDictionary;
 use crate::change::Change;
 use crate::content::{Hold, Published, Retired, Revision, Snapshot};
 use crate::error::{LockContentError, UpdateError};
-use crate::sync::current_thread;
+use crate::sync::{DefaultHashBuilder, current_thread};
 use crate::wake;
 use std::convert::Infallible;
 use std::fmt;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// wait for ever, [`try_update_state`](StateDictionary::try_update_state) and everything else keeps working, and
 /// [`freeze`](StateDictionary::freeze) sets the waiting writers free.
 #[must_use = "the content is let go when the guard is dropped"]
-pub struct ContentGuard<'a, K, V, T, S> {
+pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
     dictionary: &'a StateDictionary<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,

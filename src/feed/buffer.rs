@@ -3,7 +3,7 @@
 use super::{Delivery, Subscription, merge};
 use crate::content::{Content, Published, Revision, Root};
 use crate::error::FlushError;
-use crate::sync::{self, Mutex};
+use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct ChangeBuffer<K, V, S> {
+pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
     published: sync::Arc<Published<K, V, S>>,
     options: BufferOptions,
     state: Mutex<State<K, V, S>>,

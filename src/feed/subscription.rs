@@ -1,13 +1,14 @@
 //! Flushing at a limited rate.
 
 use super::{ChangeBuffer, Delivery};
+use crate::sync::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
 /// The deliveries of a [`ChangeBuffer`], at most one per interval. Made by [`ChangeBuffer::subscribe`].
 #[derive(Debug)]
-pub struct Subscription<'a, K, V, S> {
+pub struct Subscription<'a, K, V, S = DefaultHashBuilder> {
     buffer: &'a ChangeBuffer<K, V, S>,
     interval: Duration,
     delivered: bool,
