@@ -1,0 +1,256 @@
+//! The end: of all changes, of one buffer, of the dictionary.
+
+mod common;
+
+use common::{Dictionary, SECOND, parts, within_a_minute};
+use state_dictionary::{Change, FlushError, StateDictionary, UpdateError};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
+    Change::new().set(key, value)
+}
+
+#[test]
+fn freezing_ends_all_changes_and_only_the_first_call_did_it() {
+    let dictionary = Dictionary::new();
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    assert!(!dictionary.is_frozen());
+    assert!(dictionary.freeze());
+    assert!(!dictionary.freeze());
+    assert!(dictionary.is_frozen());
+    for refused in [
+        dictionary.update_state(&"alice", set("a", 2)),
+        dictionary.try_update_state(&"alice", set("a", 2)),
+        dictionary.lock_content().unwrap().update_state(&"alice", set("a", 2)),
+    ] {
+        let Err(UpdateError::Frozen { change }) = refused else { panic!("{refused:?}") };
+        assert_eq!(change, set("a", 2));
+    }
+    assert_eq!((dictionary.snapshot()["a"], dictionary.revision().get()), (1, 1));
+}
+
+#[test]
+fn freezing_while_the_content_is_held_does_not_wait() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let mut guard = dictionary.lock_content().unwrap();
+        assert!(dictionary.freeze());
+        assert!(matches!(guard.update_state(&"alice", set("a", 1)), Err(UpdateError::Frozen { .. })));
+    });
+}
+
+#[test]
+fn freezing_wakes_a_writer_that_waits_for_held_content() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let _guard = dictionary.lock_content().unwrap();
+        thread::scope(|scope| {
+            let plain = scope.spawn(|| dictionary.update_state(&"alice", set("a", 1)));
+            let with = scope.spawn(|| dictionary.update_state_with(&"bob", |_| set("a", 1)));
+            dictionary.freeze();
+            for writer in [plain, with] {
+                assert!(matches!(writer.join().unwrap(), Err(UpdateError::Frozen { .. })));
+            }
+        });
+    });
+}
+
+#[test]
+fn freezing_inside_update_state_with_refuses_its_change() {
+    let dictionary = Dictionary::new();
+    let refused = dictionary.update_state_with(&"alice", |_| {
+        dictionary.freeze();
+        set("a", 1)
+    });
+    assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+    assert!(dictionary.snapshot().is_empty());
+}
+
+#[test]
+fn buffers_deliver_what_is_pending_once_and_then_end() {
+    let dictionary = Dictionary::new();
+    let (late, done, never) = (dictionary.change_buffer(), dictionary.change_buffer(), dictionary.change_buffer());
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    done.flush().unwrap();
+    late.flush().unwrap();
+    dictionary.update_state(&"alice", set("b", 1).remove("a")).unwrap();
+    done.flush().unwrap();
+    dictionary.freeze();
+    assert_eq!(parts(&late.flush().unwrap()), (vec![("b", 1)], vec!["a"]));
+    assert_eq!(parts(&never.flush().unwrap()), (vec![("b", 1)], vec![]));
+    for buffer in [late, done, never] {
+        assert!(buffer.is_ended());
+        assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.flush_timeout(Duration::MAX).unwrap_err(), FlushError::Ended);
+        assert!(buffer.subscribe(Duration::ZERO).next().is_none());
+    }
+}
+
+#[test]
+fn every_thread_that_waits_in_a_flush_is_woken_by_the_end() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let buffer = dictionary.change_buffer();
+        thread::scope(|scope| {
+            let patient = [(); 2].map(|()| scope.spawn(|| buffer.flush().map(drop)));
+            let timed = scope.spawn(|| buffer.flush_timeout(Duration::MAX).map(drop));
+            let subscribed = scope.spawn(|| buffer.subscribe(SECOND).next().map(drop).ok_or(FlushError::Ended));
+            dictionary.freeze();
+            for waiter in patient.into_iter().chain([timed, subscribed]) {
+                assert_eq!(waiter.join().unwrap(), Err(FlushError::Ended));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_subscriber_asleep_in_its_interval_is_woken_by_the_end_and_gets_what_is_pending() {
+    within_a_minute(|| {
+        let ends: [fn(Dictionary, &state_dictionary::ChangeBuffer<_, _, _>); 3] = [
+            |dictionary, _| assert!(dictionary.freeze()),
+            |dictionary, _| drop(dictionary),
+            |dictionary, buffer| {
+                assert!(buffer.freeze());
+                dictionary.update_state(&"alice", set("later", 1)).unwrap();
+            },
+        ];
+        for end in ends {
+            let dictionary = Dictionary::new();
+            let buffer = dictionary.change_buffer();
+            dictionary.update_state(&"alice", set("a", 1)).unwrap();
+            thread::scope(|scope| {
+                let mut subscription = buffer.subscribe(Duration::MAX);
+                subscription.next().unwrap();
+                let rest = scope.spawn(move || subscription.collect::<Vec<_>>());
+                dictionary.update_state(&"alice", set("b", 1)).unwrap();
+                dictionary.update_state(&"alice", set("b", 2)).unwrap();
+                end(dictionary, &buffer);
+                let rest = rest.join().unwrap();
+                assert_eq!(rest.iter().map(parts).collect::<Vec<_>>(), [(vec![("b", 2)], vec![])]);
+            });
+        }
+    });
+}
+
+#[test]
+fn freezing_one_buffer_delivers_what_was_committed_before_once_and_then_ends_it() {
+    let dictionary = Dictionary::new();
+    let (frozen, other) = (dictionary.change_buffer(), dictionary.change_buffer());
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    frozen.flush().unwrap();
+    dictionary.update_state(&"alice", set("a", 2)).unwrap();
+    assert!(!frozen.is_ended());
+    assert!(frozen.freeze());
+    assert!(!frozen.freeze());
+    assert!(frozen.is_ended());
+    dictionary.update_state(&"alice", set("a", 3)).unwrap();
+    let delivery = frozen.flush().unwrap();
+    assert_eq!((parts(&delivery).0, delivery.to().get()), (vec![("a", 2)], 2));
+    assert_eq!(frozen.flush().unwrap_err(), FlushError::Ended);
+    assert!(!frozen.freeze());
+    assert_eq!(parts(&other.flush().unwrap()).0, [("a", 3)]);
+    assert!(!dictionary.is_frozen() && !other.is_ended());
+}
+
+#[test]
+fn freezing_a_buffer_with_nothing_pending_ends_it_at_once() {
+    let dictionary = Dictionary::new();
+    let (unused, used) = (dictionary.change_buffer(), dictionary.change_buffer());
+    assert!(unused.freeze());
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    used.flush().unwrap();
+    assert!(used.freeze());
+    dictionary.update_state(&"alice", set("a", 2)).unwrap();
+    assert_eq!([unused, used].map(|buffer| buffer.try_flush().unwrap_err()), [FlushError::Ended; 2]);
+}
+
+#[test]
+fn freezing_a_buffer_from_another_thread_wakes_all_that_flush_it() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let buffer = dictionary.change_buffer();
+        thread::scope(|scope| {
+            let flushing = [(); 2].map(|()| scope.spawn(|| buffer.flush().map(drop)));
+            assert!(buffer.freeze());
+            for thread in flushing {
+                assert_eq!(thread.join().unwrap(), Err(FlushError::Ended));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_frozen_buffer_that_left_the_trail_still_delivers_what_was_pending() {
+    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let buffer = dictionary.change_buffer();
+    dictionary.update_state(&"alice", set("a", 1).set("b", 1)).unwrap();
+    buffer.flush().unwrap();
+    dictionary.update_state(&"alice", set("c", 1).remove("a").set("b", 2)).unwrap();
+    buffer.freeze();
+    for value in 2..9 {
+        dictionary.update_state(&"alice", set("c", value)).unwrap();
+    }
+    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("b", 2), ("c", 1)], vec!["a"]));
+}
+
+#[test]
+fn freezing_the_dictionary_after_a_buffer_does_not_prolong_the_buffer() {
+    let dictionary = Dictionary::new();
+    let buffer = dictionary.change_buffer();
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    buffer.freeze();
+    dictionary.update_state(&"alice", set("a", 2)).unwrap();
+    dictionary.freeze();
+    assert!(!buffer.freeze());
+    assert_eq!(parts(&buffer.flush().unwrap()).0, [("a", 1)]);
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+}
+
+#[test]
+fn a_buffer_made_after_freezing_delivers_the_final_content_once_and_then_ends() {
+    let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
+    dictionary.freeze();
+    let buffer = dictionary.change_buffer();
+    assert!(buffer.is_ended());
+    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("a", 1)], vec![]));
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+}
+
+#[test]
+fn a_buffer_of_a_frozen_empty_dictionary_ends_at_once() {
+    let dictionary = Dictionary::new();
+    dictionary.freeze();
+    assert_eq!(dictionary.change_buffer().flush().unwrap_err(), FlushError::Ended);
+}
+
+#[test]
+fn dropping_the_dictionary_ends_its_feeds_after_the_final_content() {
+    let dictionary = Dictionary::new();
+    let buffer = dictionary.change_buffer();
+    let snapshot = dictionary.snapshot();
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    let last = dictionary.snapshot();
+    drop(dictionary);
+    assert!(buffer.is_ended());
+    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("a", 1)], vec![]));
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    assert!(snapshot.is_empty());
+    assert_eq!(last["a"], 1);
+}
+
+#[test]
+fn dropping_the_dictionary_wakes_a_flush() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let buffer = Arc::new(dictionary.change_buffer());
+        let flushing = thread::spawn({
+            let buffer = Arc::clone(&buffer);
+            move || buffer.flush().map(drop)
+        });
+        drop(dictionary);
+        assert_eq!(flushing.join().unwrap(), Err(FlushError::Ended));
+    });
+}

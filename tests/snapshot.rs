@@ -1,0 +1,114 @@
+//! Reading the content of one instant.
+
+mod common;
+
+use common::{Dictionary, content, sorted};
+use state_dictionary::{Change, StateDictionary};
+use std::collections::HashMap;
+use std::thread;
+
+fn of_three() -> Dictionary {
+    StateDictionary::builder().content([("a", 1), ("b", 2), ("c", 3)]).build()
+}
+
+#[test]
+fn a_snapshot_never_changes() {
+    let dictionary = of_three();
+    let before = dictionary.snapshot();
+    dictionary.update_state(&"", Change::new().set("a", 9).remove("b").set("d", 4)).unwrap();
+    dictionary.freeze();
+    drop(dictionary);
+    assert_eq!(content(&before), [("a", 1), ("b", 2), ("c", 3)].into());
+    assert_eq!(before.revision().get(), 1);
+}
+
+#[test]
+fn a_snapshot_answers_for_single_keys() {
+    let snapshot = of_three().snapshot();
+    assert_eq!((snapshot.get("a"), snapshot.get("x")), (Some(&1), None));
+    assert_eq!((snapshot.contains_key("b"), snapshot.contains_key("x")), (true, false));
+    assert_eq!((snapshot["c"], **snapshot.entry("c").unwrap()), (3, 3));
+    assert_eq!(snapshot.entry("c").unwrap().revision().get(), 1);
+    assert!(snapshot.entry("x").is_none());
+}
+
+#[test]
+fn keys_can_be_looked_up_in_borrowed_form() {
+    let dictionary: StateDictionary<String, i32, u8> =
+        StateDictionary::builder().content([("a".to_owned(), 1)]).build();
+    assert_eq!((dictionary.snapshot()["a"], *dictionary.get("a").unwrap()), (1, 1));
+    assert!(dictionary.lock("a").is_none());
+}
+
+#[test]
+#[should_panic(expected = "no value for that key")]
+fn indexing_a_key_that_is_not_there_panics() {
+    let _ = of_three().snapshot()["x"];
+}
+
+#[test]
+fn iterators_go_over_everything_in_the_same_order_and_know_their_length() {
+    let snapshot = of_three().snapshot();
+    let pairs: Vec<_> = snapshot.iter().map(|(key, value)| (*key, *value)).collect();
+    assert_eq!(sorted(pairs.clone()), [("a", 1), ("b", 2), ("c", 3)]);
+    assert!(snapshot.keys().zip(snapshot.values()).map(|(key, value)| (*key, *value)).eq(pairs.iter().copied()));
+    assert!(snapshot.entries().map(|(key, entry)| (*key, **entry)).eq(pairs.iter().copied()));
+    assert_eq!([snapshot.len(), snapshot.iter().len(), snapshot.keys().len(), snapshot.values().len()], [3; 4]);
+    assert_eq!(snapshot.entries().len(), 3);
+
+    let mut sum = 0;
+    for (_, value) in &snapshot {
+        sum += value;
+    }
+    assert_eq!(sum, 6);
+
+    let mut iter = snapshot.iter();
+    iter.next();
+    assert_eq!((iter.len(), iter.clone().count()), (2, 2));
+    assert!(iter.nth(1).is_some() && iter.next().is_none() && iter.next().is_none());
+}
+
+#[test]
+fn an_empty_snapshot_is_empty() {
+    let snapshot = Dictionary::new().snapshot();
+    assert!(snapshot.is_empty() && snapshot.len() == 0 && snapshot.iter().next().is_none());
+    assert!(!of_three().snapshot().is_empty());
+}
+
+#[test]
+fn a_clone_is_of_the_same_instant() {
+    let dictionary = of_three();
+    let clone = dictionary.snapshot().clone();
+    dictionary.update_state(&"", Change::new().set("a", 9)).unwrap();
+    assert_eq!((clone["a"], clone.clone().revision().get()), (1, 1));
+}
+
+#[test]
+fn snapshots_entries_and_iterators_can_be_printed() {
+    let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
+    let snapshot = dictionary.snapshot();
+    assert_eq!(format!("{snapshot:?} {:?}", snapshot.iter()), r#"{"a": 1} {"a": 1}"#);
+    assert_eq!(format!("{:?}", dictionary.get("a").unwrap()), "1 @ 1");
+}
+
+#[test]
+fn a_snapshot_can_be_read_from_many_threads_and_outlives_the_dictionary() {
+    let snapshot = of_three().snapshot();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert_eq!(snapshot.values().sum::<i32>(), 6));
+        }
+    });
+}
+
+#[test]
+fn many_keys_are_all_found_and_all_removed() {
+    let dictionary: StateDictionary<u32, u32, u8> = StateDictionary::new();
+    dictionary.update_state(&0, (0..5000).map(|key| (key, key * 2)).collect()).unwrap();
+    let full = dictionary.snapshot();
+    let odd = (0..5000).filter(|key| key % 2 == 1);
+    dictionary.update_state(&0, Change::from_parts([], odd)).unwrap();
+    let half: HashMap<_, _> = dictionary.snapshot().iter().map(|(key, value)| (*key, *value)).collect();
+    assert_eq!(half, (0..5000).step_by(2).map(|key| (key, key * 2)).collect());
+    assert!((0..5000).all(|key| full[&key] == key * 2));
+}
