@@ -3,6 +3,7 @@
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::wake::Wakeups;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// A clock that stands still until it is moved, for tests of leases, timeouts and intervals that must not sleep.
@@ -45,10 +46,10 @@ impl ManualClock {
     /// Moves the clock forward and wakes whoever waits on it.
     ///
     /// # Panics
-    /// If the clock would stand more than `u64::MAX` nanoseconds (about 584 years) after where it began.
+    /// If the clock would stand more than `u64::MAX` nanoseconds (about 584 years) after where it began. It then stands
+    /// where it stood.
     pub fn advance(&self, by: Duration) {
-        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        let later = |elapsed: u64| elapsed.checked_add(nanos);
+        let later = |elapsed: u64| elapsed.checked_add(u64::try_from(by.as_nanos()).ok()?);
         // ORDERING: AcqRel, so that whoever reads the new time also sees what happened before the clock was moved.
         let moved = self.0.elapsed_nanos.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
         assert!(moved.is_ok(), "a manual clock cannot be moved by more than 584 years");
@@ -65,6 +66,10 @@ impl ManualClock {
         Duration::from_nanos(self.0.elapsed_nanos.load(Ordering::Acquire))
     }
 }
+
+// Nothing of the user's runs while it is moved.
+impl UnwindSafe for ManualClock {}
+impl RefUnwindSafe for ManualClock {}
 
 impl Default for ManualClock {
     fn default() -> Self {

@@ -63,6 +63,24 @@ fn guard_that_writes_against_grant() {
     });
 }
 
+/// Invariant: a commit that waits for held content keeps nobody from the locks.
+#[test]
+fn holder_takes_a_lock_while_a_commit_waits() {
+    explore("holder_takes_a_lock_while_a_commit_waits", 100, || {
+        let dictionary = shared();
+        dictionary.update_locks(&'b', acquire(&[1])).unwrap();
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
+        let holder = actor(&dictionary, |d| {
+            let guard = d.lock_content().unwrap();
+            d.update_locks(&'b', acquire(&[0])).unwrap();
+            assert_eq!(d.revision(), guard.revision());
+        });
+        let committed = join(writer);
+        join(holder);
+        assert_eq!(dictionary.get(&0).is_some(), committed);
+    });
+}
+
 /// Invariant: freezing does not wait for held content, and sets free the writer that does.
 #[test]
 fn freeze_while_held_against_commit() {

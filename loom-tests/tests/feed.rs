@@ -207,3 +207,16 @@ fn sleeping_subscriber_against_clock_and_freeze() {
         assert_eq!(join(subscriber), Some(2));
     });
 }
+
+/// Invariant: a subscriber asleep in an interval without end is woken by the freezing of its buffer.
+#[test]
+fn sleeping_subscriber_against_buffer_freeze() {
+    explore("sleeping_subscriber_against_buffer_freeze", 95, || {
+        let dictionary: Dictionary = StateDictionary::builder().content([(0, 0)]).build();
+        let buffer = Arc::new(dictionary.change_buffer());
+        let subscriber = actor(&buffer, |b| b.subscribe(Duration::MAX).count());
+        let freezer = actor(&buffer, ChangeBuffer::freeze);
+        assert!(join(freezer));
+        assert_eq!(join(subscriber), 1);
+    });
+}

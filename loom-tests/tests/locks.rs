@@ -107,6 +107,26 @@ fn release_set_against_commits() {
     });
 }
 
+/// Invariant: a release of several keys has given all of them back when it returns.
+#[test]
+fn release_of_two_shards() {
+    let [first, second] = keys_of_two_shards();
+    explore("release_of_two_shards", 240, move || {
+        let dictionary = shared();
+        dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
+        let writer = actor(&dictionary, move |d| {
+            drop(d.update_state(&'a', Change::new().set(first, 1)));
+        });
+        let holder = actor(&dictionary, move |d| {
+            d.update_locks(&'b', LockRequest::new().release(first).release(second)).unwrap();
+            d.update_state(&'c', Change::new().set(first, 2).set(second, 2)).unwrap();
+        });
+        join(writer);
+        join(holder);
+        assert!(dictionary.locks().is_empty());
+    });
+}
+
 /// Invariant: `clear_locks` takes all of a lock set or nothing of it.
 #[test]
 fn clear_locks_against_grant() {

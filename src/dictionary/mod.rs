@@ -15,6 +15,7 @@ use crate::sync::{Arc, DefaultHashBuilder};
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// A shared key/value store for many writers and many watchers.
 ///
@@ -128,6 +129,10 @@ impl<K: Eq + Hash, V, T, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
         self.published.peek(|root| root.content.get(key).cloned())
     }
 }
+
+// A panic of the user's code leaves the dictionary as it was (see "Panics" above).
+impl<K, V, T, S> UnwindSafe for StateDictionary<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for StateDictionary<K, V, T, S> {}
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> Default for StateDictionary<K, V, T> {
     fn default() -> Self {

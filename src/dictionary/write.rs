@@ -146,8 +146,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
             }
             runs += 1;
             based_on = Some(root.revision);
-            let _inside = Inside::enter(self.identity());
-            *change = modify(&Snapshot::new(Arc::clone(root)));
+            let inside = Inside::enter(self.identity());
+            let modified = modify(&Snapshot::new(Arc::clone(root)));
+            drop(inside);
+            *change = modified;
             Ok(())
         };
         self.commit_with(token, Change::new(), None, true, revise).map(|root| root.revision)

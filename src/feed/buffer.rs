@@ -7,6 +7,7 @@ use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -244,6 +245,10 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
         }
     }
 }
+
+// A panic of the user's code leaves the buffer as it was.
+impl<K, V, S> UnwindSafe for ChangeBuffer<K, V, S> {}
+impl<K, V, S> RefUnwindSafe for ChangeBuffer<K, V, S> {}
 
 impl<K, V, S> fmt::Debug for ChangeBuffer<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

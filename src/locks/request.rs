@@ -32,7 +32,8 @@ impl<K> LockRequest<K> {
 
     /// Asks for the lock on a key, or for a new lease on it if it is already held. `None` is a lease without end.
     ///
-    /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end.
+    /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end; one of
+    /// zero makes the whole request an error, even if a later call asks for the same key again.
     #[must_use]
     pub fn acquire(mut self, key: impl Into<K>, lease: impl Into<Option<Duration>>) -> Self {
         self.acquire.push((key.into(), lease.into()));
