@@ -1,0 +1,155 @@
+//! Values and tokens that panic or use the dictionary when they are dropped.
+
+mod common;
+
+use common::{SECOND, within_a_minute};
+use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+/// A value or token that calls its function when it is dropped, but not from inside itself.
+#[derive(Clone)]
+struct OnDrop(Arc<dyn Fn() + Send + Sync>);
+
+thread_local! {
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if !DROPPING.replace(true) {
+            self.0();
+            DROPPING.set(false);
+        }
+    }
+}
+
+impl PartialEq for OnDrop {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+fn inert() -> OnDrop {
+    OnDrop(Arc::new(|| ()))
+}
+
+type Values = StateDictionary<&'static str, OnDrop, u8>;
+type Tokens = StateDictionary<&'static str, u8, OnDrop>;
+
+fn set(key: &'static str, value: OnDrop) -> Change<&'static str, OnDrop> {
+    Change::new().set(key, value)
+}
+
+#[test]
+fn a_value_whose_drop_panics_panics_out_of_the_commit_and_the_commit_stands() {
+    let dictionary = Values::new();
+    let buffer = dictionary.change_buffer();
+    let armed = OnDrop(Arc::new(|| {
+        DROPPING.set(false);
+        panic!("on purpose");
+    }));
+    assert!(dictionary.update_state(&0, set("a", armed)).is_ok());
+    let removed = panic::catch_unwind(AssertUnwindSafe(|| dictionary.update_state(&0, Change::new().remove("a"))));
+    assert!(removed.is_err());
+    assert_eq!((dictionary.revision().get(), dictionary.snapshot().len()), (2, 0));
+    assert!(dictionary.update_state(&0, set("b", inert())).is_ok());
+    assert_eq!(buffer.flush().map(|delivery| delivery.to().get()), Ok(3));
+}
+
+#[test]
+fn a_value_may_use_the_dictionary_when_it_is_dropped() {
+    within_a_minute(|| {
+        let dictionary = Arc::new(Values::new());
+        let buffer = Arc::new(dictionary.change_buffer());
+        let (wrote, written) = mpsc::channel();
+        let armed = || {
+            let (dictionary, buffer, wrote) = (Arc::downgrade(&dictionary), Arc::clone(&buffer), wrote.clone());
+            OnDrop(Arc::new(move || {
+                let Some(dictionary) = dictionary.upgrade() else { return };
+                assert!(dictionary.update_locks(&0, LockRequest::new().acquire("lock", None)).is_ok());
+                assert!(dictionary.locks().len() == 1 && dictionary.lock("lock").is_some());
+                dictionary.clear_locks();
+                let _ = buffer.try_flush();
+                let _ = wrote.send(dictionary.update_state(&0, set("dropped", inert())).is_ok());
+            }))
+        };
+        let update = |value| assert!(dictionary.update_state(&0, set("a", value)).is_ok());
+        let outcomes = || written.try_iter().collect::<Vec<_>>();
+        update(armed());
+        update(armed());
+        assert_eq!(outcomes(), [true], "by a commit");
+        drop(buffer.flush());
+        assert!(dictionary.update_state_with(&0, |_| set("a", inert())).is_ok());
+        assert_eq!(outcomes(), [], "the buffer still has it");
+        drop(buffer.flush());
+        assert_eq!(outcomes(), [true], "by a flush");
+        update(armed());
+        let mut guard = dictionary.lock_content().unwrap();
+        assert!(guard.update_state(&0, set("a", inert())).is_ok());
+        assert_eq!(outcomes(), [false], "by the guard, past which this thread cannot write");
+    });
+}
+
+#[test]
+fn a_value_of_a_superseded_change_may_use_the_dictionary_when_it_is_dropped() {
+    let dictionary = Arc::new(Values::new());
+    let (wrote, written) = mpsc::channel();
+    let weak = Arc::downgrade(&dictionary);
+    let mut superseded = Some(OnDrop(Arc::new(move || {
+        let committed = weak.upgrade().map(|dictionary| dictionary.update_state(&0, set("dropped", inert())).is_ok());
+        let _ = wrote.send(committed);
+    })));
+    let committed = dictionary.update_state_with(&0, |_| match superseded.take() {
+        Some(value) => {
+            let commit = || dictionary.update_state(&0, set("other", inert())).is_ok();
+            assert!(thread::scope(|scope| scope.spawn(commit).join().unwrap()));
+            set("a", value)
+        }
+        None => set("a", inert()),
+    });
+    assert!(committed.is_ok());
+    assert_eq!(written.try_iter().collect::<Vec<_>>(), [Some(true)]);
+}
+
+#[test]
+fn a_token_may_use_the_dictionary_when_it_is_dropped() {
+    within_a_minute(|| {
+        let clock = ManualClock::new();
+        let dictionary: Arc<Tokens> = Arc::new(StateDictionary::builder().manual_clock(&clock).shards(2).build());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let weak = Arc::downgrade(&dictionary);
+        let count = Arc::clone(&calls);
+        let token = OnDrop(Arc::new(move || {
+            let Some(dictionary) = weak.upgrade() else { return };
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = dictionary.locks();
+            assert!(dictionary.update_state(&inert(), Change::new().set("other", 1)).is_ok());
+        }));
+        let ends: [fn(&Tokens, &OnDrop, &ManualClock); 6] = [
+            |dictionary, token, _| drop(dictionary.update_locks(token, LockRequest::new().release("a"))),
+            |dictionary, token, _| drop(dictionary.release_all(token)),
+            |dictionary, _, _| drop(dictionary.clear_locks()),
+            |dictionary, _, _| drop(dictionary.update_state(&inert(), Change::new().set("a", 1))),
+            |dictionary, _, clock| {
+                clock.advance(SECOND);
+                assert!(dictionary.update_state(&inert(), Change::new().set("a", 1)).is_ok());
+            },
+            |dictionary, _, clock| {
+                clock.advance(SECOND);
+                assert!(dictionary.update_locks(&inert(), LockRequest::new().acquire("a", SECOND)).is_ok());
+            },
+        ];
+        for end in ends {
+            dictionary.clear_locks();
+            let request = LockRequest::new().acquire("a", SECOND).acquire("b", SECOND);
+            assert!(dictionary.update_locks(&token, request).is_ok());
+            calls.store(0, Ordering::Relaxed);
+            end(&dictionary, &token, &clock);
+            assert!(calls.load(Ordering::Relaxed) > 0);
+        }
+    });
+}

@@ -1,0 +1,145 @@
+//! What errors say and what they hand back.
+
+mod common;
+
+use common::{Dictionary, SECOND, with_manual_clock};
+use state_dictionary::{
+    Change, Condition, FlushError, LockContentError, LockError, LockRequest, Revision, StateDictionary, UpdateError,
+};
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+fn set(key: &'static str) -> Change<&'static str, i32> {
+    Change::new().set(key, 4711)
+}
+
+#[test]
+fn every_update_error_hands_the_change_back() {
+    let dictionary = Dictionary::new();
+    let change = || set("a").remove("b").if_absent("a").if_revision("c", Revision::from(9));
+    let refused = dictionary.update_state(&"", change()).unwrap_err();
+    assert_eq!(*refused.change(), change());
+    assert_eq!(refused.into_change(), change());
+}
+
+#[test]
+fn a_handed_back_change_can_be_tried_again() {
+    let dictionary = Dictionary::new();
+    dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
+    let change = dictionary.update_state(&"bob", set("a")).unwrap_err().into_change();
+    dictionary.release_all(&"alice");
+    dictionary.update_state(&"bob", change).unwrap();
+    assert_eq!(dictionary.snapshot()["a"], 4711);
+}
+
+#[test]
+fn a_handed_back_request_can_be_tried_again() {
+    let dictionary = Dictionary::new();
+    dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
+    let request = LockRequest::new().acquire("a", None).release("b");
+    let request = dictionary.update_locks(&"bob", request).unwrap_err().into_request();
+    dictionary.release_all(&"alice");
+    assert_eq!(dictionary.update_locks(&"bob", request).unwrap().granted.len(), 1);
+}
+
+#[test]
+fn failed_conditions_are_all_told_with_what_was_found() {
+    let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
+    let at_nine = Revision::from(9);
+    let change = set("x").if_absent("a").if_present("a").if_present("b").if_revision("a", at_nine);
+    let refused = dictionary.update_state(&"", change).unwrap_err();
+    let text = r#"conditions do not hold: "a" should be absent, is at revision 1; "b" should be present, is absent; "#;
+    assert_eq!(refused.to_string(), format!(r#"{text}"a" should be at revision 9, is at revision 1"#));
+    let UpdateError::ConditionFailed { failed, .. } = refused else { panic!("{refused}") };
+    let found: Vec<_> = failed.into_iter().map(|failed| (failed.key, failed.expected, failed.found)).collect();
+    let one = Some(Revision::from(1));
+    let expected =
+        [("a", Condition::Absent, one), ("b", Condition::Present, None), ("a", Condition::At(at_nine), one)];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_update_error_says_why() {
+    let (dictionary, clock) = with_manual_clock();
+    let failing = |change| dictionary.update_state(&"bob", change).unwrap_err().to_string();
+    dictionary.update_locks(&"alice", LockRequest::new().acquire("a", SECOND * 3).acquire("b", None)).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(failing(set("a").set("b", 1)), r#"locked by others: "a" by "alice" for 2s; "b" by "alice" until released"#);
+
+    let nested = dictionary.update_state_with(&"", |_| {
+        assert_eq!(failing(set("c")), "write to the dictionary from inside an update_state_with closure on it");
+        Change::new()
+    });
+    assert!(nested.is_ok());
+    let exhausted = dictionary.update_state_with_limit(&"", 0, |_| set("c")).unwrap_err();
+    assert_eq!(exhausted.to_string(), "the content changed during each of 0 attempts");
+
+    let guard = dictionary.lock_content().unwrap();
+    assert_eq!(failing(set("c")), "this thread holds the content; write through the guard of lock_content");
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| dictionary.try_update_state(&"", set("c")).unwrap_err().to_string());
+        assert_eq!(refused.join().unwrap(), "the content is held by lock_content");
+    });
+    drop(guard);
+
+    dictionary.freeze();
+    assert_eq!(failing(set("a")), "the dictionary is frozen");
+}
+
+#[test]
+fn a_lock_error_says_why() {
+    let dictionary = Dictionary::new();
+    let failing = |key, lease| {
+        let request = LockRequest::new().acquire(key, lease);
+        dictionary.update_locks(&"bob", request).unwrap_err().to_string()
+    };
+    dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
+    assert_eq!(failing("a", None), r#"locked by others: "a" by "alice" until released"#);
+    assert_eq!(failing("b", Some(Duration::ZERO)), r#"a lease of zero was asked for "b""#);
+    dictionary.freeze();
+    assert_eq!(failing("b", None), "the dictionary is frozen");
+}
+
+#[test]
+fn the_other_errors_say_why() {
+    assert_eq!(LockContentError::Held.to_string(), "the content is held");
+    assert_eq!(LockContentError::HeldByThisThread.to_string(), "this thread holds the content already");
+    assert_eq!(FlushError::NothingPending.to_string(), "nothing is pending");
+    assert_eq!(FlushError::Ended.to_string(), "the feed has ended");
+}
+
+#[test]
+fn an_error_about_many_keys_stays_short() {
+    let dictionary: StateDictionary<u32, u32, u8> = StateDictionary::new();
+    let request = (0..1000).fold(LockRequest::new(), |request, key: u32| request.acquire(key, None));
+    dictionary.update_locks(&1, request).unwrap();
+    let refused = dictionary.update_state(&2, (0..1000).map(|key| (key, key)).collect()).unwrap_err();
+    assert!(refused.to_string().ends_with("; and 992 more"));
+    let UpdateError::Locked { conflicts, .. } = refused else { panic!("not locked") };
+    assert_eq!(conflicts.len(), 1000);
+}
+
+#[test]
+fn an_update_error_can_be_printed_whatever_the_values_are() {
+    struct NotPrintable;
+    let dictionary: StateDictionary<&str, NotPrintable, &str> = StateDictionary::new();
+    dictionary.freeze();
+    let refused = dictionary.update_state(&"", Change::new().set("a", NotPrintable)).unwrap_err();
+    let shown = r#"UpdateError(the dictionary is frozen; Change { set: ["a"], remove: [], conditions: [] })"#;
+    assert_eq!(format!("{refused:?}"), shown);
+}
+
+#[test]
+fn errors_can_be_boxed_and_sent() {
+    fn boxed(error: impl Error + Send + Sync + 'static) -> Box<dyn Error + Send + Sync> {
+        error.into()
+    }
+    let dictionary = Dictionary::new();
+    dictionary.freeze();
+    let update = dictionary.update_state(&"", set("a")).unwrap_err();
+    let lock: LockError<_, _> = dictionary.update_locks(&"", LockRequest::new().acquire("a", None)).unwrap_err();
+    for error in [boxed(update), boxed(lock), boxed(FlushError::Ended), boxed(LockContentError::Held)] {
+        assert!(error.source().is_none());
+    }
+}

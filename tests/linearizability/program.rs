@@ -1,0 +1,311 @@
+//! Random programs: a setup, and for each thread a list of operations.
+//!
+//! A program is a function of its seed. Each program stresses something else: what it does not draw at all, and what it
+//! draws often, is drawn first.
+
+use fastrand::Rng;
+use std::fmt;
+
+pub(crate) type Key = u8;
+pub(crate) type Value = u8;
+pub(crate) type Token = u8;
+/// In ticks of the clock; `Some(u64::MAX)` is too long for any clock.
+pub(crate) type Lease = Option<u64>;
+
+pub(crate) const BUFFERS: usize = 2;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Program {
+    pub(crate) setup: Setup,
+    pub(crate) threads: Vec<Vec<Op>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Setup {
+    pub(crate) trail_limit: usize,
+    pub(crate) initial: Vec<(Key, Value)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Update { by: Token, how: How, change: Vec<(Key, Option<Value>)>, only_if: Vec<(Key, If)> },
+    Modify { by: Token, from: Key, to: Key, attempts: Option<usize>, nested: bool },
+    Locks { by: Token, acquire: Vec<(Key, Lease)>, release: Vec<Key> },
+    ReleaseAll { by: Token },
+    ClearLocks,
+    Lock { key: Key },
+    AllLocks,
+    Snapshot,
+    Get { key: Key },
+    Revision,
+    IsFrozen,
+    Freeze,
+    Flush { buffer: usize, wait: bool },
+    FreezeBuffer { buffer: usize },
+    IsEnded { buffer: usize },
+    Hold { wait: bool },
+    Read,
+    LetGo,
+    Tick { by: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum How {
+    Wait,
+    Try,
+    /// Through the guard; not done at all by a thread that failed to get one.
+    Guard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum If {
+    Absent,
+    Present,
+    At(u64),
+    /// At the revision that the thread was told last; `At`, once that is known.
+    AtLast,
+}
+
+/// What `update_state_with` makes of the content, in the tests and in the model: a change that depends on what was read.
+/// A removal if the sum is divisible by four, nothing at all if there is nothing to read.
+pub(crate) fn modified(read: Option<Value>, to: Key) -> Vec<(Key, Option<Value>)> {
+    read.map(|value| (to, Some((value + 1) % 4).filter(|value| *value != 0))).into_iter().collect()
+}
+
+impl Program {
+    pub(crate) fn random(seed: u64) -> Self {
+        Generator::new(seed).program()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.threads.iter().map(Vec::len).sum()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Update,
+    Modify,
+    Locks,
+    ReleaseAll,
+    ClearLocks,
+    Look,
+    Read,
+    Flush,
+    Freeze,
+    Hold,
+    Tick,
+}
+
+const KINDS: [(Kind, usize); 11] = [
+    (Kind::Update, 14),
+    (Kind::Modify, 3),
+    (Kind::Locks, 14),
+    (Kind::ReleaseAll, 2),
+    (Kind::ClearLocks, 1),
+    (Kind::Look, 3),
+    (Kind::Read, 5),
+    (Kind::Flush, 8),
+    (Kind::Freeze, 1),
+    (Kind::Hold, 3),
+    (Kind::Tick, 3),
+];
+
+struct Generator {
+    rng: Rng,
+    kinds: Vec<Kind>,
+    keys: u8,
+    tokens: u8,
+    /// Flushes may wait: the feed is sure to end.
+    waiting: bool,
+}
+
+impl Generator {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut kinds = Vec::new();
+        for (kind, weight) in KINDS {
+            let factor = [0, 1, 1, 2, 5][rng.usize(..5)];
+            kinds.extend(std::iter::repeat_n(kind, weight * factor));
+        }
+        kinds.extend([Kind::Update, Kind::Read]);
+        let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
+        let tokens = rng.u8(2..=3);
+        let waiting = rng.u8(..6) == 0;
+        Self { rng, kinds, keys, tokens, waiting }
+    }
+
+    fn program(mut self) -> Program {
+        let trail_limit = [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)];
+        let initial = if self.one_in(3) {
+            (0..self.rng.u8(1..=self.keys)).map(|key| (key, self.rng.u8(1..4))).collect()
+        } else {
+            Vec::new()
+        };
+        let count = [3, 3, 3, 3, 4, 4, 5, 6, 7, 8][self.rng.usize(..10)];
+        let longest = [4, 4, 5, 6, 8, 12][self.rng.usize(..6)];
+        let mut threads: Vec<_> = (0..count).map(|thread| self.thread(thread, longest)).collect();
+        if self.waiting {
+            // Whoever waits in a flush is set free by the end of the first thread, which itself never waits so.
+            let end = if self.rng.bool() {
+                vec![Op::Freeze]
+            } else {
+                (0..BUFFERS).map(|buffer| Op::FreezeBuffer { buffer }).collect()
+            };
+            threads[0].extend(end);
+        }
+        Program { setup: Setup { trail_limit, initial }, threads }
+    }
+
+    fn thread(&mut self, thread: usize, longest: usize) -> Vec<Op> {
+        let length = self.rng.usize(4..=longest);
+        let own = self.rng.u8(..self.tokens);
+        let mut ops = Vec::with_capacity(length + 1);
+        let mut holding = false;
+        while ops.len() < length {
+            let by = if self.one_in(8) { self.rng.u8(..self.tokens) } else { own };
+            let op = if holding && self.one_in(2) {
+                match self.rng.u8(..5) {
+                    0 | 1 => self.update(by, How::Guard),
+                    2 => Op::Read,
+                    _ => Op::LetGo,
+                }
+            } else {
+                let may_wait = self.waiting && thread > 0 && !holding;
+                self.op(by, may_wait)
+            };
+            match op {
+                Op::Hold { .. } => holding = true,
+                Op::LetGo => holding = false,
+                _ => {}
+            }
+            ops.push(op);
+        }
+        if holding {
+            ops.push(Op::LetGo);
+        }
+        ops
+    }
+
+    fn op(&mut self, by: Token, may_wait: bool) -> Op {
+        let buffer = self.rng.usize(..BUFFERS);
+        match self.kinds[self.rng.usize(..self.kinds.len())] {
+            Kind::Update => {
+                let how = if self.one_in(4) { How::Try } else { How::Wait };
+                self.update(by, how)
+            }
+            Kind::Modify => Op::Modify {
+                by,
+                from: self.key(),
+                to: self.key(),
+                attempts: [None, None, Some(1), Some(2)][self.rng.usize(..4)],
+                nested: self.one_in(8),
+            },
+            Kind::Locks => self.locks(by),
+            Kind::ReleaseAll => Op::ReleaseAll { by },
+            Kind::ClearLocks => Op::ClearLocks,
+            Kind::Look if self.rng.bool() => Op::Lock { key: self.key() },
+            Kind::Look => Op::AllLocks,
+            Kind::Read => match self.rng.u8(..8) {
+                0 => Op::Revision,
+                1 => Op::IsFrozen,
+                2..=4 => Op::Get { key: self.key() },
+                _ => Op::Snapshot,
+            },
+            Kind::Flush => match self.rng.u8(..16) {
+                0 => Op::IsEnded { buffer },
+                _ => Op::Flush { buffer, wait: may_wait && self.rng.bool() },
+            },
+            Kind::Freeze => match self.rng.u8(..3) {
+                0 => Op::Freeze,
+                _ => Op::FreezeBuffer { buffer },
+            },
+            Kind::Hold => Op::Hold { wait: self.rng.bool() },
+            Kind::Tick => Op::Tick { by: self.rng.u64(1..=2) },
+        }
+    }
+
+    fn update(&mut self, by: Token, how: How) -> Op {
+        let size = [0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3][self.rng.usize(..12)];
+        let change = (0..size).map(|_| (self.key(), (!self.one_in(3)).then(|| self.rng.u8(1..4)))).collect();
+        let conditions = [0, 0, 0, 0, 1, 2][self.rng.usize(..6)];
+        let only_if = (0..conditions).map(|_| (self.key(), self.condition())).collect();
+        Op::Update { by, how, change, only_if }
+    }
+
+    fn condition(&mut self) -> If {
+        match self.rng.u8(..4) {
+            0 => If::Absent,
+            1 => If::Present,
+            2 => If::At(self.rng.u64(1..6)),
+            _ => If::AtLast,
+        }
+    }
+
+    fn locks(&mut self, by: Token) -> Op {
+        let acquires = [0, 1, 1, 1, 2, 2, 3][self.rng.usize(..7)];
+        let acquire = (0..acquires).map(|_| (self.key(), self.lease())).collect();
+        let releases = if acquires == 0 { 1 + self.rng.usize(..2) } else { [0, 0, 0, 1, 1, 2][self.rng.usize(..6)] };
+        let release = (0..releases).map(|_| self.key()).collect();
+        Op::Locks { by, acquire, release }
+    }
+
+    fn lease(&mut self) -> Lease {
+        match self.rng.u8(..40) {
+            0 => Some(0),
+            1 => Some(u64::MAX),
+            2..=15 => None,
+            _ => Some(self.rng.u64(1..=3)),
+        }
+    }
+
+    fn key(&mut self) -> Key {
+        self.rng.u8(..self.keys)
+    }
+
+    fn one_in(&mut self, n: u8) -> bool {
+        self.rng.u8(..n) == 0
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Update { by, how, change, only_if } => {
+                let call = match how {
+                    How::Wait => "update_state",
+                    How::Try => "try_update_state",
+                    How::Guard => "guard.update_state",
+                };
+                write!(f, "{call} by {by}:")?;
+                for (key, value) in change {
+                    match value {
+                        Some(value) => write!(f, " {key}={value}")?,
+                        None => write!(f, " -{key}")?,
+                    }
+                }
+                for (key, condition) in only_if {
+                    write!(f, " if {key} {condition:?}")?;
+                }
+                Ok(())
+            }
+            Self::Modify { by, from, to, attempts, nested } => {
+                write!(f, "update_state_with by {by}: {to} = {from} + 1")?;
+                attempts.map_or(Ok(()), |attempts| write!(f, ", at most {attempts} times"))?;
+                if *nested { f.write_str(", writing inside") } else { Ok(()) }
+            }
+            Self::Locks { by, acquire, release } => {
+                write!(f, "update_locks by {by}:")?;
+                for (key, lease) in acquire {
+                    match lease {
+                        Some(u64::MAX) => write!(f, " +{key} for too long")?,
+                        Some(lease) => write!(f, " +{key} for {lease}")?,
+                        None => write!(f, " +{key}")?,
+                    }
+                }
+                release.iter().try_for_each(|key| write!(f, " -{key}"))
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

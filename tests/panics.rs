@@ -1,0 +1,208 @@
+//! Code of the user's that panics leaves the dictionary as it was, and working.
+
+mod common;
+
+use common::{Dictionary, SECOND, within_a_minute};
+use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::panic::{self, AssertUnwindSafe};
+use std::thread;
+use std::time::Duration;
+
+thread_local! {
+    static FUSE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+fn burn() {
+    let left = FUSE.get();
+    FUSE.set(left.map(|calls| calls.saturating_sub(1)));
+    if left == Some(0) {
+        FUSE.set(None);
+        panic!("on purpose");
+    }
+}
+
+/// A key or token of which every `Clone`, `Eq` and `Hash` counts, and one panics.
+#[derive(Debug, PartialOrd, Ord)]
+struct Fused(u32);
+
+impl Clone for Fused {
+    fn clone(&self) -> Self {
+        burn();
+        Self(self.0)
+    }
+}
+
+impl PartialEq for Fused {
+    fn eq(&self, other: &Self) -> bool {
+        burn();
+        self.0 == other.0
+    }
+}
+
+impl Eq for Fused {}
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        burn();
+        self.0.hash(state);
+    }
+}
+
+type FusedDictionary = StateDictionary<Fused, u32, Fused>;
+type Described = (u64, Vec<(u32, u32, u64)>, Vec<(u32, u32, Option<Duration>)>);
+
+const ALICE: Fused = Fused(1);
+const BOB: Fused = Fused(2);
+
+fn key(number: u32) -> Fused {
+    Fused(number)
+}
+
+/// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have run out.
+fn dictionary(trail_limit: usize) -> FusedDictionary {
+    let clock = ManualClock::new();
+    let builder = StateDictionary::builder().manual_clock(&clock).trail_limit(trail_limit).shards(2);
+    let dictionary: FusedDictionary = builder.content((0..6).map(|number| (Fused(number), number))).build();
+    let alices = LockRequest::new().acquire(key(0), None).acquire(key(1), SECOND * 9).acquire(key(3), SECOND);
+    let bobs = LockRequest::new().acquire(key(2), None).acquire(key(4), SECOND);
+    assert!(dictionary.update_locks(&ALICE, alices).is_ok() && dictionary.update_locks(&BOB, bobs).is_ok());
+    clock.advance(SECOND);
+    dictionary
+}
+
+fn describe(dictionary: &FusedDictionary) -> Described {
+    let content = dictionary.snapshot();
+    let entries = content.entries().map(|(key, entry)| (key.0, **entry, entry.revision().get()));
+    let locks = dictionary.locks().into_iter().map(|(key, lock)| (key.0, lock.holder.0, lock.remaining));
+    (dictionary.revision().get(), common::sorted(entries), common::sorted(locks))
+}
+
+/// Lets the first call of the user's code in `operation` panic, then the second, and so on, until it gets through.
+fn panicking_at_every_call(operation: impl Fn(&FusedDictionary)) {
+    let clean = dictionary(100);
+    operation(&clean);
+    for calls in 0.. {
+        let dictionary = dictionary(100);
+        let before = describe(&dictionary);
+        FUSE.set(Some(calls));
+        let finished = panic::catch_unwind(AssertUnwindSafe(|| operation(&dictionary)));
+        FUSE.set(None);
+        if finished.is_ok() {
+            assert!(calls > 0, "none of the user's code was run");
+            assert_eq!(describe(&dictionary), describe(&clean));
+            return;
+        }
+        assert_eq!(describe(&dictionary), before, "changed by a panic at call {calls}");
+        within_a_minute(|| operation(&dictionary));
+        assert_eq!(describe(&dictionary), describe(&clean), "wrong after a panic at call {calls}");
+    }
+}
+
+#[test]
+fn a_commit_that_panics_changes_nothing() {
+    panicking_at_every_call(|dictionary| {
+        let change = Change::new().set(key(0), 10).remove(key(1)).set(key(4), 14).set(key(7), 17).remove(key(8));
+        assert!(dictionary.update_state(&ALICE, change.if_absent(key(7)).if_present(key(5))).is_ok());
+    });
+}
+
+#[test]
+fn a_refusal_that_panics_changes_nothing() {
+    panicking_at_every_call(|dictionary| {
+        let change = || Change::new().set(key(4), 14).set(key(0), 10).set(key(5), 15);
+        assert!(dictionary.update_state(&BOB, change()).is_err());
+        assert!(dictionary.update_state(&ALICE, change().if_absent(key(5))).is_err());
+    });
+}
+
+#[test]
+fn a_lock_request_that_panics_changes_nothing() {
+    panicking_at_every_call(|dictionary| {
+        let acquire = LockRequest::new().acquire(key(0), SECOND).acquire(key(3), SECOND).acquire(key(4), None);
+        let request = acquire.acquire(key(9), None).acquire(key(9), SECOND).release(key(1)).release(key(2));
+        let receipt = dictionary.update_locks(&ALICE, request).unwrap();
+        assert_eq!((receipt.granted.len(), receipt.renewed.len(), receipt.released.len()), (3, 1, 1));
+    });
+}
+
+#[test]
+fn a_refused_lock_request_that_panics_changes_nothing() {
+    panicking_at_every_call(|dictionary| {
+        let request = LockRequest::new().acquire(key(9), None).acquire(key(2), None).release(key(1)).release(key(3));
+        assert!(dictionary.update_locks(&ALICE, request).is_err());
+    });
+}
+
+#[test]
+fn releasing_everything_of_a_token_whose_eq_panics_changes_nothing() {
+    panicking_at_every_call(|dictionary| assert_eq!(dictionary.release_all(&ALICE).len(), 2));
+}
+
+#[test]
+fn inspection_that_panics_leaves_the_locks_in_place() {
+    panicking_at_every_call(|dictionary| {
+        assert_eq!(dictionary.locks().len(), 3);
+        assert!(dictionary.lock(&key(0)).is_some());
+        assert!(dictionary.get(&key(0)).is_some() && dictionary.snapshot().contains_key(&key(1)));
+    });
+}
+
+#[test]
+fn a_guards_write_that_panics_changes_nothing_and_the_guard_can_write_on() {
+    panicking_at_every_call(|dictionary| {
+        let mut guard = dictionary.lock_content().unwrap();
+        assert!(guard.update_state(&BOB, Change::new().set(key(2), 12).remove(key(5))).is_ok());
+        assert_eq!(guard.len(), 5);
+    });
+}
+
+#[test]
+fn a_flush_that_panics_can_be_repeated() {
+    for trail_limit in [0, 100] {
+        for calls in 0.. {
+            let dictionary = dictionary(trail_limit);
+            let buffer = dictionary.change_buffer();
+            let flush = || buffer.try_flush().map(|delivery| (delivery.updates().len(), delivery.removals().len()));
+            let panicking = || {
+                FUSE.set(Some(calls));
+                let finished = panic::catch_unwind(AssertUnwindSafe(flush));
+                FUSE.set(None);
+                finished.unwrap_or_else(|_| within_a_minute(flush))
+            };
+            assert_eq!(panicking(), Ok((6, 0)));
+            dictionary.update_state(&BOB, Change::new().set(key(2), 1).remove(key(5)).set(key(7), 1)).unwrap();
+            FUSE.set(None);
+            assert_eq!(panicking(), Ok((2, 1)));
+            if calls > 100 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_closure_that_panics_commits_nothing_and_is_left() {
+    let dictionary = Dictionary::new();
+    let panicking = || dictionary.update_state_with(&"", |_| panic!("on purpose"));
+    assert!(panic::catch_unwind(AssertUnwindSafe(panicking)).is_err());
+    assert_eq!(dictionary.revision().get(), 0);
+    assert_eq!(dictionary.update_state(&"", Change::new().set("a", 1)).unwrap().get(), 1);
+}
+
+#[test]
+fn a_thread_that_panics_holding_locks_and_the_content_leaves_the_locks_and_lets_the_content_go() {
+    let dictionary = Dictionary::new();
+    let panicked = thread::scope(|scope| {
+        let panicking = scope.spawn(|| {
+            dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
+            let _guard = dictionary.lock_content().unwrap();
+            panic!("on purpose");
+        });
+        panicking.join().is_err()
+    });
+    assert!(panicked);
+    assert!(dictionary.try_update_state(&"bob", Change::new().set("b", 1)).is_ok());
+    assert_eq!(dictionary.release_all(&"alice"), ["a"]);
+}
