@@ -54,7 +54,7 @@ impl Recording {
             let file = File::open(path).map_err(|error| error.to_string())?;
             Self::read(BufReader::new(file))
         };
-        read().map_err(|error| format!("{}: {error}", path.display()))
+        read().map_err(|error| format!("'{}': {error}", path.display()))
     }
 
     pub(crate) fn read(archive: impl Read + Seek) -> Result<Self> {

@@ -89,7 +89,7 @@ fn something_else_than_an_archive() {
 fn something_else_than_a_file() {
     let missing = Recording::open(Path::new("no/such/file.nanover.zip"));
     fails(missing, &["no/such/file.nanover.zip", "No such file"]);
-    fails(Recording::open(Path::new(".")), &[".: it is not a file"]);
+    fails(Recording::open(Path::new(".")), &["'.': it is not a file"]);
 }
 
 #[test]
