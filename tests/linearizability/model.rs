@@ -89,7 +89,9 @@ impl Model {
                 self.any_view(call, |held| self.update(*by, How::Wait, &change, &[], held, call))
             }
             Op::Locks { by, acquire, release } => self.update_locks(*by, acquire, release, call),
-            Op::ReleaseAll { by } => self.any_view(call, |held| self.remove_locks(|lock| lock.owner == *by, held, seen)),
+            Op::ReleaseAll { by } => {
+                self.any_view(call, |held| self.remove_locks(|lock| lock.owner == *by, held, seen))
+            }
             Op::ClearLocks => self.any_view(call, |held| self.remove_locks(|_| true, held, seen)),
             Op::Lock { key } => self.any_view(call, |held| {
                 let lock = self.locks.get(key).filter(|_| held.contains(key)).map(|lock| (lock.owner, lock.token));

@@ -1,0 +1,287 @@
+//! Runs a program on the crate and records what it sees.
+
+use crate::history::{Call, Delivery, Observed, Receipt};
+use crate::program::{BUFFERS, How, If, Key, Op, Program, Token, Value, modified};
+use parking_lot::Mutex;
+use shuttle::sync::atomic::{AtomicBool, Ordering};
+use shuttle::thread;
+use state_dictionary::{
+    Change, ChangeBuffer, Condition, Conflict, ContentGuard, Entry, FlushError, LockContentError, LockError,
+    LockReceipt, LockRequest, ManualClock, Revision, Snapshot, StateDictionary, UpdateError,
+};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Keys hash to themselves, so that they are in both shards of the lock table.
+#[derive(Default)]
+pub(crate) struct Itself(u64);
+
+impl Hasher for Itself {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type S = BuildHasherDefault<Itself>;
+type Dictionary = StateDictionary<Key, Value, Token, S>;
+type Guard<'a> = ContentGuard<'a, Key, Value, Token, S>;
+
+/// The calls of one execution, also of one that never ends.
+#[derive(Default)]
+pub(crate) struct Recorder(Mutex<(u64, Vec<Call>)>);
+
+impl Recorder {
+    fn begin(&self, thread: usize, op: Op) -> usize {
+        let (time, calls) = &mut *self.0.lock();
+        *time += 1;
+        calls.push(Call::begun(thread, op, *time));
+        calls.len() - 1
+    }
+
+    fn end(&self, call: usize, observed: Observed) {
+        let (time, calls) = &mut *self.0.lock();
+        *time += 1;
+        calls[call].ended = *time;
+        calls[call].observed = observed;
+    }
+
+    pub(crate) fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().1)
+    }
+}
+
+struct Shared {
+    dictionary: Dictionary,
+    buffers: [ChangeBuffer<Key, Value, S>; BUFFERS],
+    clock: ManualClock,
+    recorder: Arc<Recorder>,
+    /// Looked at before each call: a place where the scheduler may let the others go on.
+    between_calls: AtomicBool,
+}
+
+struct Thread<'a> {
+    number: usize,
+    shared: &'a Shared,
+    guard: Option<Guard<'a>>,
+    last_revision: u64,
+}
+
+pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
+    let clock = ManualClock::new();
+    let dictionary = StateDictionary::<Key, Value, ()>::builder()
+        .hasher(S::default())
+        .shards(2)
+        .manual_clock(&clock)
+        .trail_limit(program.setup.trail_limit)
+        .content(program.setup.initial.iter().copied())
+        .build();
+    let buffers = std::array::from_fn(|_| dictionary.change_buffer());
+    let between_calls = AtomicBool::new(false);
+    let shared = Arc::new(Shared { dictionary, buffers, clock, recorder: Arc::clone(recorder), between_calls });
+    let spawn = |(number, ops): (usize, &Vec<Op>)| {
+        let (shared, ops) = (Arc::clone(&shared), ops.clone());
+        thread::spawn(move || {
+            let mut thread = Thread { number, shared: &shared, guard: None, last_revision: 1 };
+            ops.into_iter().for_each(|op| thread.call(op));
+        })
+    };
+    let threads: Vec<_> = program.threads.iter().enumerate().map(spawn).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+impl Thread<'_> {
+    fn call(&mut self, mut op: Op) {
+        match &mut op {
+            Op::Update { how: How::Guard, .. } | Op::Read | Op::LetGo if self.guard.is_none() => return,
+            Op::Update { only_if, .. } => {
+                let last = If::At(self.last_revision);
+                only_if.iter_mut().filter(|(_, when)| *when == If::AtLast).for_each(|(_, when)| *when = last);
+            }
+            _ => {}
+        }
+        self.shared.between_calls.load(Ordering::SeqCst);
+        let call = self.shared.recorder.begin(self.number, op.clone());
+        let observed = self.perform(op);
+        if let Observed::Revision(revision) = observed {
+            self.last_revision = revision;
+        }
+        self.shared.recorder.end(call, observed);
+    }
+
+    fn perform(&mut self, op: Op) -> Observed {
+        let Shared { dictionary, buffers, clock, .. } = self.shared;
+        match op {
+            Op::Update { by, how, change, only_if } => {
+                let change = with_conditions(to_change(change), only_if);
+                let asked = change.clone();
+                let answer = match (how, &mut self.guard) {
+                    (How::Guard, Some(guard)) => guard.update_state(&by, change),
+                    (How::Try, _) => dictionary.try_update_state(&by, change),
+                    _ => dictionary.update_state(&by, change),
+                };
+                if let Err(error) = &answer {
+                    assert_eq!(*error.change(), asked, "the change is handed back as it was");
+                }
+                updated(answer)
+            }
+            Op::Modify { by, from, to, attempts, nested } => {
+                let attempts = attempts.unwrap_or(usize::MAX);
+                updated(dictionary.update_state_with_limit(&by, attempts, |content| {
+                    if nested {
+                        let inside = dictionary.update_state(&by, Change::new().set(to, 0));
+                        assert!(matches!(inside, Err(UpdateError::InsideUpdate { .. })), "{inside:?}");
+                    }
+                    to_change(modified(content.get(&from).copied(), to))
+                }))
+            }
+            Op::Locks { by, acquire, release } => {
+                let lease = |ticks| if ticks == u64::MAX { Duration::MAX } else { Duration::from_nanos(ticks) };
+                let acquire = acquire.into_iter().map(|(key, ticks)| (key, ticks.map(lease)));
+                let request = acquire.fold(LockRequest::new(), |request, (key, lease)| request.acquire(key, lease));
+                let request = release.into_iter().fold(request, LockRequest::release);
+                let asked = request.clone();
+                let answer = dictionary.update_locks(&by, request);
+                let observed = locked(&answer);
+                if let Err(error) = answer {
+                    assert_eq!(error.into_request(), asked, "the request is handed back as it was");
+                }
+                observed
+            }
+            Op::ReleaseAll { by } => Observed::Keys(sorted(dictionary.release_all(&by))),
+            Op::ClearLocks => Observed::Keys(sorted(dictionary.clear_locks())),
+            Op::Lock { key } => {
+                Observed::Lock(dictionary.lock(&key).map(|lock| (lock.holder, lock.fencing_token.get())))
+            }
+            Op::AllLocks => {
+                let locks = dictionary.locks().into_iter();
+                Observed::Locks(sorted(locks.map(|(key, lock)| (key, lock.holder, lock.fencing_token.get()))))
+            }
+            Op::Snapshot => whole(&dictionary.snapshot()),
+            Op::Get { key } => Observed::Entry(dictionary.get(&key).map(|entry| (*entry, entry.revision().get()))),
+            Op::Revision => Observed::Revision(dictionary.revision().get()),
+            Op::IsFrozen => Observed::Is(dictionary.is_frozen()),
+            Op::Freeze => Observed::Is(dictionary.freeze()),
+            Op::Flush { buffer, wait } => {
+                flushed(if wait { buffers[buffer].flush() } else { buffers[buffer].try_flush() })
+            }
+            Op::FreezeBuffer { buffer } => Observed::Is(buffers[buffer].freeze()),
+            Op::IsEnded { buffer } => Observed::Is(buffers[buffer].is_ended()),
+            Op::Hold { wait } => {
+                let answer = if wait { dictionary.lock_content() } else { dictionary.try_lock_content() };
+                match answer {
+                    Ok(guard) => whole(self.guard.insert(guard)),
+                    Err(LockContentError::HeldByThisThread) => Observed::HeldByThisThread,
+                    Err(LockContentError::Held) => Observed::ContentHeld,
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            Op::Read => self.guard.as_deref().map_or(Observed::Nothing, whole),
+            Op::LetGo => {
+                self.guard = None;
+                Observed::Done
+            }
+            Op::Tick { by } => {
+                clock.advance(Duration::from_nanos(by));
+                Observed::Done
+            }
+        }
+    }
+}
+
+fn to_change(operations: Vec<(Key, Option<Value>)>) -> Change<Key, Value> {
+    operations.into_iter().fold(Change::new(), |change, (key, value)| match value {
+        Some(value) => change.set(key, value),
+        None => change.remove(key),
+    })
+}
+
+fn with_conditions(change: Change<Key, Value>, conditions: Vec<(Key, If)>) -> Change<Key, Value> {
+    conditions.into_iter().fold(change, |change, (key, condition)| match condition {
+        If::Absent => change.if_absent(key),
+        If::Present => change.if_present(key),
+        If::At(revision) => change.if_revision(key, revision.into()),
+        If::AtLast => unreachable!("replaced before the call"),
+    })
+}
+
+fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) -> Observed {
+    match answer {
+        Ok(revision) => Observed::Revision(revision.get()),
+        Err(UpdateError::Frozen { .. }) => Observed::Frozen,
+        Err(UpdateError::Locked { conflicts, .. }) => Observed::LockedByOthers(holders(&conflicts)),
+        Err(UpdateError::ConditionFailed { failed, .. }) => {
+            let failed = failed.into_iter().map(|failed| {
+                let expected = match failed.expected {
+                    Condition::Absent => If::Absent,
+                    Condition::Present => If::Present,
+                    Condition::At(revision) => If::At(revision.get()),
+                };
+                (failed.key, expected, failed.found.map(Revision::get))
+            });
+            let mut failed: Vec<_> = failed.collect();
+            failed.sort_by_key(|(key, ..)| *key);
+            Observed::ConditionFailed(failed)
+        }
+        Err(UpdateError::ContentHeld { .. }) => Observed::ContentHeld,
+        Err(UpdateError::HeldByThisThread { .. }) => Observed::HeldByThisThread,
+        Err(UpdateError::RetriesExhausted { attempts, .. }) => Observed::Exhausted(attempts),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn locked(answer: &Result<LockReceipt<Key>, LockError<Key, Token>>) -> Observed {
+    match answer {
+        Ok(granted) => Observed::Locked(receipt(granted)),
+        Err(LockError::Frozen { receipt: of, .. }) => Observed::LocksFrozen(receipt(of)),
+        Err(LockError::Locked { receipt: of, conflicts, .. }) => Observed::LocksLocked(receipt(of), holders(conflicts)),
+        Err(LockError::ZeroLease { key, .. }) => Observed::ZeroLease(*key),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn receipt(receipt: &LockReceipt<Key>) -> Receipt {
+    Receipt {
+        granted: sorted(receipt.granted.iter().map(|(key, token)| (*key, token.get()))),
+        renewed: sorted(receipt.renewed.iter().map(|(key, token)| (*key, token.get()))),
+        released: sorted(receipt.released.iter().copied()),
+        not_held: sorted(receipt.not_held.iter().copied()),
+        expired: sorted(receipt.expired.iter().copied()),
+    }
+}
+
+fn holders(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
+    sorted(conflicts.iter().map(|conflict| (conflict.key, conflict.holder)))
+}
+
+fn flushed(answer: Result<state_dictionary::Delivery<Key, Value>, FlushError>) -> Observed {
+    match answer {
+        Ok(delivery) => Observed::Delivered(Delivery {
+            from: delivery.from().get(),
+            to: delivery.to().get(),
+            updates: entries(delivery.updates().iter().map(|(key, entry)| (key, entry))),
+            removals: sorted(delivery.removals().iter().copied()),
+        }),
+        Err(FlushError::NothingPending) => Observed::NothingPending,
+        Err(FlushError::Ended) => Observed::Ended,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn whole(content: &Snapshot<Key, Value, S>) -> Observed {
+    Observed::Content(content.revision().get(), entries(content.entries()))
+}
+
+fn entries<'a>(entries: impl Iterator<Item = (&'a Key, &'a Entry<Value>)>) -> Vec<(Key, Value, u64)> {
+    sorted(entries.map(|(key, entry)| (*key, **entry, entry.revision().get())))
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<_> = items.into_iter().collect();
+    items.sort();
+    items
+}

@@ -1,0 +1,196 @@
+//! What was seen: every call with its result, the time of its beginning and of its end.
+
+use crate::program::{If, Key, Op, Token, Value};
+use std::collections::BTreeSet;
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) thread: usize,
+    pub(crate) op: Op,
+    pub(crate) began: u64,
+    /// `u64::MAX` as long as it has not.
+    pub(crate) ended: u64,
+    pub(crate) observed: Observed,
+    /// The clock stood no lower when the call began.
+    pub(crate) earliest_clock: u64,
+    /// The clock stood no higher when the call ended.
+    pub(crate) latest_clock: u64,
+    /// The keys whose locks may have been cleared away by other clients before the call ended.
+    pub(crate) touched_by_others: BTreeSet<Key>,
+    /// Something else was committed, perhaps while this call was under way.
+    pub(crate) others_commit: bool,
+}
+
+/// The result of a call. Lists are sorted where the crate promises no order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Observed {
+    /// The call has not returned.
+    Nothing,
+    Done,
+    Is(bool),
+    Revision(u64),
+    Entry(Option<(Value, u64)>),
+    Content(u64, Vec<(Key, Value, u64)>),
+    Frozen,
+    LockedByOthers(Vec<(Key, Token)>),
+    ConditionFailed(Vec<(Key, If, Option<u64>)>),
+    ContentHeld,
+    HeldByThisThread,
+    Exhausted(usize),
+    Locked(Receipt),
+    LocksFrozen(Receipt),
+    LocksLocked(Receipt, Vec<(Key, Token)>),
+    ZeroLease(Key),
+    Keys(Vec<Key>),
+    Lock(Option<(Token, u64)>),
+    Locks(Vec<(Key, Token, u64)>),
+    Delivered(Delivery),
+    NothingPending,
+    Ended,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Receipt {
+    pub(crate) granted: Vec<(Key, u64)>,
+    pub(crate) renewed: Vec<(Key, u64)>,
+    pub(crate) released: Vec<Key>,
+    pub(crate) not_held: Vec<Key>,
+    pub(crate) expired: Vec<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Delivery {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) updates: Vec<(Key, Value, u64)>,
+    pub(crate) removals: Vec<Key>,
+}
+
+impl Call {
+    pub(crate) fn begun(thread: usize, op: Op, began: u64) -> Self {
+        Self {
+            thread,
+            op,
+            began,
+            ended: u64::MAX,
+            observed: Observed::Nothing,
+            earliest_clock: 0,
+            latest_clock: 0,
+            touched_by_others: BTreeSet::new(),
+            others_commit: false,
+        }
+    }
+
+    fn by(&self) -> Option<Token> {
+        match self.op {
+            Op::Update { by, .. } | Op::Modify { by, .. } | Op::Locks { by, .. } | Op::ReleaseAll { by } => Some(by),
+            _ => None,
+        }
+    }
+
+    /// The keys whose run-out locks this may clear away.
+    fn touches(&self) -> Vec<Key> {
+        match &self.op {
+            Op::Update { change, .. } => change.iter().map(|(key, _)| *key).collect(),
+            Op::Modify { to, .. } => vec![*to],
+            Op::Locks { acquire, .. } => acquire.iter().map(|(key, _)| *key).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a call with this result changes nothing, whenever it happens.
+    pub(crate) fn only_looks(&self) -> bool {
+        match (&self.op, &self.observed) {
+            (Op::Update { change, .. }, Observed::Revision(_)) => change.is_empty(),
+            (Op::Update { .. }, _) => true,
+            (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
+            (Op::Lock { .. } | Op::AllLocks | Op::Snapshot | Op::Get { .. } | Op::Revision, _) => true,
+            (Op::IsFrozen | Op::IsEnded { .. } | Op::Read, _) => true,
+            (_, Observed::NothingPending | Observed::ZeroLease(_) | Observed::Is(false)) => true,
+            _ => false,
+        }
+    }
+
+    fn may_commit(&self) -> bool {
+        matches!(self.op, Op::Update { .. } | Op::Modify { .. }) && matches!(self.observed, Observed::Revision(_))
+    }
+}
+
+/// Puts a history in the order of its beginnings, and tells each call what was going on around it.
+pub(crate) fn complete(calls: &mut [Call]) {
+    calls.sort_by_key(|call| call.began);
+    let ticks: Vec<_> = calls
+        .iter()
+        .filter_map(|call| if let Op::Tick { by } = call.op { Some((call.began, call.ended, by)) } else { None })
+        .collect();
+    let seen: Vec<_> =
+        calls.iter().map(|call| (call.began, call.ended, call.by(), call.touches(), call.may_commit())).collect();
+    for (index, call) in calls.iter_mut().enumerate() {
+        let sum = |before: &dyn Fn(u64, u64) -> bool| {
+            ticks.iter().filter(|(began, ended, _)| before(*began, *ended)).map(|(.., by)| by).sum()
+        };
+        call.earliest_clock = sum(&|_, ended| ended < call.began);
+        call.latest_clock = sum(&|began, _| began < call.ended);
+        let by = call.by();
+        for (other, (began, ended, whose, keys, commits)) in seen.iter().enumerate() {
+            if other == index || *began > call.ended {
+                continue;
+            }
+            if *whose != by {
+                call.touched_by_others.extend(keys);
+            }
+            call.others_commit |= *commits && *ended > call.began;
+        }
+    }
+}
+
+/// A history as a table in the order of time, with the calls pointed out that could not be explained.
+pub(crate) fn table(calls: &[Call], unexplained: impl Fn(usize) -> bool) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("  {:>11}  {:^6}  {:<52}  result\n", "time", "thread", "operation");
+    for (index, call) in calls.iter().enumerate() {
+        let mark = if unexplained(index) { '!' } else { ' ' };
+        let ended = if call.ended == u64::MAX { "never".to_owned() } else { call.ended.to_string() };
+        let (op, time) = (call.op.to_string(), format!("{}-{ended}", call.began));
+        let _ = writeln!(text, "{mark} {time:>11}  {:^6}  {op:<52}  {}", call.thread, call.observed);
+    }
+    text
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content(revision, entries) => {
+                write!(f, "revision {revision}:")?;
+                entries.iter().try_for_each(|(key, value, revision)| write!(f, " {key}={value}@{revision}"))
+            }
+            Self::Locked(receipt) => write!(f, "Ok{receipt}"),
+            Self::LocksFrozen(receipt) => write!(f, "Frozen{receipt}"),
+            Self::LocksLocked(receipt, conflicts) => write!(f, "Locked {conflicts:?}{receipt}"),
+            Self::Delivered(Delivery { from, to, updates, removals }) => {
+                write!(f, "({from}, {to}]:")?;
+                updates.iter().try_for_each(|(key, value, revision)| write!(f, " {key}={value}@{revision}"))?;
+                removals.iter().try_for_each(|key| write!(f, " -{key}"))
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, keys) in [("granted", &self.granted), ("renewed", &self.renewed)] {
+            if !keys.is_empty() {
+                write!(f, " {what}")?;
+                keys.iter().try_for_each(|(key, token)| write!(f, " {key}#{token}"))?;
+            }
+        }
+        for (what, keys) in [("released", &self.released), ("not held", &self.not_held), ("expired", &self.expired)] {
+            if !keys.is_empty() {
+                write!(f, " {what} {keys:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
