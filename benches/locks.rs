@@ -22,7 +22,8 @@ fn lock_and_release(c: &mut Criterion) {
             b.iter_batched(
                 || {
                     let key = keys.next();
-                    (LockRequest::new().acquire(Arc::clone(&key), LEASE), LockRequest::new().release(key))
+                    let acquire = LockRequest::new().acquire(Arc::clone(key), LEASE);
+                    (acquire, LockRequest::new().release(Arc::clone(key)))
                 },
                 |(acquire, release)| {
                     let granted = dictionary.update_locks(&ALICE, acquire).unwrap();
@@ -40,7 +41,7 @@ fn renew(c: &mut Criterion) {
     for size in SIZES {
         let mut keys = Keys::new(size);
         let dictionary = keys.dictionary();
-        let request = LockRequest::new().acquire(keys.next(), LEASE);
+        let request = LockRequest::new().acquire(Arc::clone(keys.next()), LEASE);
         assert_eq!(dictionary.update_locks(&ALICE, request.clone()).unwrap().granted.len(), 1);
         assert_eq!(dictionary.update_locks(&ALICE, request.clone()).unwrap().renewed.len(), 1);
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
@@ -55,7 +56,7 @@ fn commit_locked(c: &mut Criterion) {
     for size in SIZES {
         let mut keys = Keys::new(size);
         let dictionary = keys.dictionary();
-        let key = keys.next();
+        let key = Arc::clone(keys.next());
         dictionary.update_locks(&ALICE, LockRequest::new().acquire(Arc::clone(&key), None)).unwrap();
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter_batched(

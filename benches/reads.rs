@@ -21,7 +21,7 @@ fn get(c: &mut Criterion) {
         let mut keys = Keys::new(size);
         let dictionary = keys.dictionary();
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
-            b.iter(|| dictionary.get(black_box(&*keys.next())));
+            b.iter(|| dictionary.get(black_box(&**keys.next())));
         });
     }
     group.finish();

@@ -36,15 +36,15 @@ impl Keys {
     }
 
     /// The next key. Any `SIZES[0]` in a row are different, and never neighbours in memory.
-    pub(crate) fn next(&mut self) -> Key {
+    pub(crate) fn next(&mut self) -> &Key {
         // A prime that divides none of the sizes.
         self.next = (self.next + 7919) % self.keys.len();
-        Arc::clone(&self.keys[self.next])
+        &self.keys[self.next]
     }
 
     /// A change that sets the next `count` keys.
     pub(crate) fn change(&mut self, count: usize) -> Change<Key, Value> {
-        (0..count).map(|_| (self.next(), [0; 200])).collect()
+        (0..count).map(|_| (Arc::clone(self.next()), [0; 200])).collect()
     }
 
     /// A dictionary in which each key has a value, with the default settings.
