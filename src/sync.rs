@@ -170,7 +170,7 @@ mod imp {
 /// compare-and-swap incompletely (loom #392).
 #[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
 mod imp {
-    use super::{Hashed, Shard};
+    use super::{Hashed, Ordering, Shard};
     #[cfg(all(loom, feature = "loom"))]
     use loom as checker;
     #[cfg(not(all(loom, feature = "loom")))]
@@ -181,7 +181,7 @@ mod imp {
     use std::sync::PoisonError;
 
     pub(crate) use checker::sync::Arc;
-    pub(crate) use checker::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use checker::sync::atomic::AtomicU64;
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
 
@@ -207,6 +207,28 @@ mod imp {
 
         #[allow(clippy::unused_self)]
         pub(crate) fn spin(&self) {}
+    }
+
+    /// Loads by a read-modify-write: loom leaves out interleavings of plain loads (loom #392).
+    pub(crate) struct AtomicUsize(checker::sync::atomic::AtomicUsize);
+
+    impl AtomicUsize {
+        pub(crate) fn new(value: usize) -> Self {
+            Self(checker::sync::atomic::AtomicUsize::new(value))
+        }
+
+        pub(crate) fn load(&self, _: Ordering) -> usize {
+            // ORDERING: AcqRel, the strongest a read-modify-write can have in place of the caller's.
+            self.0.fetch_add(0, Ordering::AcqRel)
+        }
+
+        pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_add(value, order)
+        }
+
+        pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_sub(value, order)
+        }
     }
 
     pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);

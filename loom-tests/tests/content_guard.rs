@@ -2,13 +2,13 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
-use loom_tests::{Dictionary, acquire, actor, explore, join, shared};
+use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
 use state_dictionary::{Change, UpdateError};
 
 /// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
 #[test]
 fn held_content_against_commit() {
-    explore("held_content_against_commit", 44, || {
+    explore("held_content_against_commit", 470, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let holder = actor(&dictionary, |d| {
@@ -27,7 +27,7 @@ fn held_content_against_commit() {
 /// Invariant: of two guards one waits for the other and is woken; what is read under a guard is what it replaces.
 #[test]
 fn two_guards() {
-    explore("two_guards", 110, || {
+    explore("two_guards", 580, || {
         let dictionary = shared();
         let holders = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| {
@@ -44,7 +44,7 @@ fn two_guards() {
 /// Invariant: a guard's write honours locks, and holding the content does not delay a grant.
 #[test]
 fn guard_that_writes_against_grant() {
-    explore("guard_that_writes_against_grant", 42, || {
+    explore("guard_that_writes_against_grant", 120, || {
         let dictionary = shared();
         let holder = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
@@ -65,26 +65,27 @@ fn guard_that_writes_against_grant() {
 
 /// Invariant: a commit that waits for held content keeps nobody from the locks.
 #[test]
-fn holder_takes_a_lock_while_a_commit_waits() {
-    explore("holder_takes_a_lock_while_a_commit_waits", 100, || {
+fn holder_takes_locks_while_a_commit_waits() {
+    let [first, second] = keys_of_two_shards();
+    explore("holder_takes_locks_while_a_commit_waits", 470, move || {
         let dictionary = shared();
-        dictionary.update_locks(&'b', acquire(&[1])).unwrap();
-        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
-        let holder = actor(&dictionary, |d| {
+        dictionary.update_locks(&'b', acquire(&[100])).unwrap();
+        let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1)).is_ok());
+        let holder = actor(&dictionary, move |d| {
             let guard = d.lock_content().unwrap();
-            d.update_locks(&'b', acquire(&[0])).unwrap();
+            d.update_locks(&'b', acquire(&[first, second])).unwrap();
             assert_eq!(d.revision(), guard.revision());
         });
         let committed = join(writer);
         join(holder);
-        assert_eq!(dictionary.get(&0).is_some(), committed);
+        assert_eq!(dictionary.get(&first).is_some(), committed);
     });
 }
 
 /// Invariant: freezing does not wait for held content, and sets free the writer that does.
 #[test]
 fn freeze_while_held_against_commit() {
-    explore("freeze_while_held_against_commit", 84, || {
+    explore("freeze_while_held_against_commit", 330, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
@@ -100,7 +101,7 @@ fn freeze_while_held_against_commit() {
 /// Invariant: a guard that is let go during a freeze neither thaws the dictionary nor stays.
 #[test]
 fn letting_go_against_freeze() {
-    explore("letting_go_against_freeze", 70, || {
+    explore("letting_go_against_freeze", 240, || {
         let dictionary = shared();
         let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
         let freezer = actor(&dictionary, Dictionary::freeze);
