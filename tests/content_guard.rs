@@ -5,7 +5,7 @@ mod common;
 use common::{Dictionary, NANOSECOND, SECOND, content, with_manual_clock, within_a_minute};
 use state_dictionary::{Change, ContentGuard, LockContentError, LockRequest, Revision, StateDictionary, UpdateError};
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -238,10 +238,10 @@ fn refusals_for_other_reasons_come_before_the_held_content() {
 #[test]
 fn a_panic_while_the_content_is_held_lets_it_go() {
     let dictionary = Dictionary::new();
-    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+    let panicked = panic::catch_unwind(|| {
         let _guard = dictionary.lock_content().unwrap();
         panic!("on purpose");
-    }));
+    });
     assert!(panicked.is_err());
     assert!(dictionary.try_update_state(&"alice", set("a", 1)).is_ok());
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{SECOND, within_a_minute};
 use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
 use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -53,7 +53,7 @@ fn a_value_whose_drop_panics_panics_out_of_the_commit_and_the_commit_stands() {
         panic!("on purpose");
     }));
     assert!(dictionary.update_state(&0, set("a", armed)).is_ok());
-    let removed = panic::catch_unwind(AssertUnwindSafe(|| dictionary.update_state(&0, Change::new().remove("a"))));
+    let removed = panic::catch_unwind(|| dictionary.update_state(&0, Change::new().remove("a")));
     assert!(removed.is_err());
     assert_eq!((dictionary.revision().get(), dictionary.snapshot().len()), (2, 0));
     assert!(dictionary.update_state(&0, set("b", inert())).is_ok());

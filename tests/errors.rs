@@ -54,8 +54,7 @@ fn failed_conditions_are_all_told_with_what_was_found() {
     let UpdateError::ConditionFailed { failed, .. } = refused else { panic!("{refused}") };
     let found: Vec<_> = failed.into_iter().map(|failed| (failed.key, failed.expected, failed.found)).collect();
     let one = Some(Revision::from(1));
-    let expected =
-        [("a", Condition::Absent, one), ("b", Condition::Present, None), ("a", Condition::At(at_nine), one)];
+    let expected = [("a", Condition::Absent, one), ("b", Condition::Present, None), ("a", Condition::At(at_nine), one)];
     assert_eq!(found, expected);
 }
 
@@ -65,7 +64,10 @@ fn an_update_error_says_why() {
     let failing = |change| dictionary.update_state(&"bob", change).unwrap_err().to_string();
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", SECOND * 3).acquire("b", None)).unwrap();
     clock.advance(SECOND);
-    assert_eq!(failing(set("a").set("b", 1)), r#"locked by others: "a" by "alice" for 2s; "b" by "alice" until released"#);
+    assert_eq!(
+        failing(set("a").set("b", 1)),
+        r#"locked by others: "a" by "alice" for 2s; "b" by "alice" until released"#
+    );
 
     let nested = dictionary.update_state_with(&"", |_| {
         assert_eq!(failing(set("c")), "write to the dictionary from inside an update_state_with closure on it");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dictionary, NANOSECOND, SECOND, content, sorted, with_manual_clock};
+use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, sorted, with_manual_clock};
 use state_dictionary::{Change, LockError, LockReceipt, LockRequest, StateDictionary, UpdateError};
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ fn a_lease_too_long_for_the_clock_has_no_end() {
 fn a_lock_expires_at_its_deadline_and_not_before() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
-    clock.advance(SECOND - NANOSECOND);
+    clock.advance(ALMOST_A_SECOND);
     assert!(!may_write(&dictionary, "bob", "a"));
     assert!(dictionary.update_locks(&"bob", acquire("a", None)).is_err());
     assert_eq!(remaining(&dictionary, "a"), Some(NANOSECOND));

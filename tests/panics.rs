@@ -186,7 +186,7 @@ fn a_flush_that_panics_can_be_repeated() {
 fn an_update_closure_that_panics_commits_nothing_and_is_left() {
     let dictionary = Dictionary::new();
     let panicking = || dictionary.update_state_with(&"", |_| panic!("on purpose"));
-    assert!(panic::catch_unwind(AssertUnwindSafe(panicking)).is_err());
+    assert!(panic::catch_unwind(panicking).is_err());
     assert_eq!(dictionary.revision().get(), 0);
     assert_eq!(dictionary.update_state(&"", Change::new().set("a", 1)).unwrap().get(), 1);
 }

@@ -71,7 +71,8 @@ fn iterators_go_over_everything_in_the_same_order_and_know_their_length() {
 #[test]
 fn an_empty_snapshot_is_empty() {
     let snapshot = Dictionary::new().snapshot();
-    assert!(snapshot.is_empty() && snapshot.len() == 0 && snapshot.iter().next().is_none());
+    assert!(snapshot.is_empty() && snapshot.iter().next().is_none());
+    assert_eq!(snapshot.len(), 0);
     assert!(!of_three().snapshot().is_empty());
 }
 

@@ -11,6 +11,7 @@ pub(crate) type Dictionary = StateDictionary<&'static str, i32, &'static str>;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const NANOSECOND: Duration = Duration::from_nanos(1);
+pub(crate) const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
 pub(crate) fn with_manual_clock() -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
@@ -43,7 +44,7 @@ pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 /// Runs a body that waits for other threads. If it is still waiting after a minute, nothing will wake it any more: the
 /// process then ends with a message instead of hanging.
 pub(crate) fn within_a_minute<R>(body: impl FnOnce() -> R) -> R {
-    within(Duration::from_secs(60), body)
+    within(Duration::from_mins(1), body)
 }
 
 pub(crate) fn within<R>(limit: Duration, body: impl FnOnce() -> R) -> R {
