@@ -12,6 +12,7 @@
 use loom::thread::JoinHandle;
 use state_dictionary::{LockRequest, StateDictionary};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,12 +41,19 @@ pub fn explore_bounded(name: &str, preemptions: usize, floor: usize, model: impl
     builder.max_branches = 10_000;
     let executions = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&executions);
-    builder.check(move || {
-        // ORDERING: Relaxed, a mere count.
-        counted.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
+    let explored = panic::catch_unwind(AssertUnwindSafe(|| {
+        builder.check(move || {
+            // ORDERING: Relaxed, a mere count.
+            counted.fetch_add(1, Ordering::Relaxed);
+            model();
+        });
+    }));
+    // ORDERING: Relaxed, as above.
     let executions = executions.load(Ordering::Relaxed);
+    if let Err(panic) = explored {
+        println!("{name}: failed in execution {executions}");
+        panic::resume_unwind(panic);
+    }
     println!("{name}: {executions} executions");
     assert!(executions >= floor, "{name}: only {executions} executions were explored, expected {floor} or more");
 }
@@ -76,7 +84,7 @@ pub fn actor<D: 'static, R: 'static>(shared: &Arc<D>, act: impl FnOnce(&D) -> R 
 /// If it did.
 #[allow(clippy::must_use_candidate)] // many an actor has nothing to say
 pub fn join<R>(actor: JoinHandle<R>) -> R {
-    actor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    actor.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// A request for locks without end.

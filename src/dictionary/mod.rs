@@ -22,7 +22,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Keys and tokens
 /// are cloned and compared, so they should be cheap to clone (`Arc<str>`, a number); values are never cloned.
 ///
-/// One value of this type owns the store. Share it as an [`Arc`](std::sync::Arc) or by reference. Dropping it ends its feeds as
+/// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
 /// [`freeze`](Self::freeze) does; snapshots and buffers live on.
 ///
 /// # What can wait

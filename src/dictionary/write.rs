@@ -211,24 +211,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         // swap below is lost.
         let mut fence = self.fence();
         let keys = change.operations().map(|(key, _)| key);
-        let refusal = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
+        let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
             Verdict::Expired => return Attempt::Lost,
-            Verdict::Locked(conflicts) => Some(Refusal::Locked(conflicts)),
-            Verdict::Free => {
-                let failed = root.failed_conditions(change);
-                (!failed.is_empty()).then_some(Refusal::ConditionFailed(failed))
-            }
+            Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
+            Verdict::Free => Self::answer_of_content(root, change, pass),
         };
-        if let Some(refusal) = refusal {
-            // Locks and content were looked at one after the other. If nothing has happened since, they were so at one
-            // instant; otherwise the refusal may tell of a state that never was.
-            return if self.published.is_current(root) { Attempt::Refused(refusal) } else { Attempt::Lost };
-        }
-        if change.is_empty() {
-            return Attempt::Done(Arc::clone(root));
-        }
-        if let Some(hold) = root.held.filter(|hold| pass != Some(*hold)) {
-            return Attempt::Held(hold);
+        if let Some(answer) = answer {
+            // The root and the locks were looked at one after the other. If nothing has happened since, they were so at
+            // one instant; otherwise the answer may tell of a state that never was.
+            return if self.published.is_current(root) { answer } else { Attempt::Lost };
         }
         let next = Arc::new(root.after(change, self.trail_limit));
         if !self.published.compare_and_swap(root, &next) {
@@ -236,6 +227,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         }
         self.published.wakeups.changed.notify_all();
         Attempt::Done(next)
+    }
+
+    /// The answer to a change whose keys are not locked, unless it is to be committed.
+    fn answer_of_content(
+        root: &Arc<Root<K, V, S>>,
+        change: &Change<K, V>,
+        pass: Option<Hold>,
+    ) -> Option<Attempt<K, V, T, S>> {
+        let failed = root.failed_conditions(change);
+        if !failed.is_empty() {
+            return Some(Attempt::Refused(Refusal::ConditionFailed(failed)));
+        }
+        if change.is_empty() {
+            return Some(Attempt::Done(Arc::clone(root)));
+        }
+        root.held.filter(|hold| pass != Some(*hold)).map(Attempt::Held)
     }
 
     fn wait_until_let_go(&self, hold: Hold) {
