@@ -1,0 +1,71 @@
+//! Two workers share a job. Whoever holds the lease on it works; if that one falls silent, the other takes over.
+//!
+//! This is an example of a program that embeds `state-dictionary` and is model checked: see `tests/loom.rs`.
+
+use state_dictionary::{Change, Entry, LockRequest, StateDictionary};
+use std::time::Duration;
+
+/// What the workers share: a job's progress under its name.
+pub type Jobs = StateDictionary<&'static str, u32, &'static str>;
+
+/// The job.
+pub const JOB: &str = "job";
+
+/// For how long a worker may be silent.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// Records a worker's progress, if the job is still its own.
+pub type Record = fn(&Jobs, &'static str, Option<&Entry<u32>>) -> bool;
+
+/// Takes the job if nobody has it, does one step of it, records it and gives the job back. Whether the step was recorded.
+#[must_use]
+pub fn step(jobs: &Jobs, worker: &'static str, record: Record) -> bool {
+    if jobs.update_locks(&worker, LockRequest::new().acquire(JOB, LEASE)).is_err() {
+        return false;
+    }
+    let before = jobs.get(JOB);
+    // Here the work is done, for so long that the lease may run out.
+    let recorded = record(jobs, worker, before.as_ref());
+    jobs.release_all(&worker);
+    recorded
+}
+
+/// Tells the others that the worker is alive. Whether its lease had not run out: if it had, the lock is granted anew, but
+/// somebody else may have had the job in between.
+#[must_use]
+pub fn heartbeat(jobs: &Jobs, worker: &'static str) -> bool {
+    let receipt = jobs.update_locks(&worker, LockRequest::new().acquire(JOB, LEASE));
+    receipt.is_ok_and(|receipt| !receipt.renewed.is_empty())
+}
+
+/// Records the step provided that the job is where the worker found it.
+#[must_use]
+pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Entry<u32>>) -> bool {
+    let change = match before {
+        Some(before) => Change::new().set(JOB, **before + 1).if_revision(JOB, before.revision()),
+        None => Change::new().set(JOB, 1).if_absent(JOB),
+    };
+    heartbeat(jobs, worker) && jobs.update_state(&worker, change).is_ok()
+}
+
+/// Records the step as one is tempted to: the heartbeat has just said that the job is ours. But the lease can run out
+/// between the heartbeat and the write, the other worker do its step and leave, and then nothing refuses this write.
+#[must_use]
+pub fn record_trusting_the_heartbeat(jobs: &Jobs, worker: &'static str, before: Option<&Entry<u32>>) -> bool {
+    let progress = before.map_or(0, |before| **before);
+    heartbeat(jobs, worker) && jobs.update_state(&worker, Change::new().set(JOB, progress + 1)).is_ok()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_add_up() {
+        let jobs = Jobs::new();
+        assert!(step(&jobs, "alice", record) && step(&jobs, "bob", record));
+        assert_eq!(jobs.snapshot()[JOB], 2);
+        assert!(jobs.update_locks(&"alice", LockRequest::new().acquire(JOB, LEASE)).is_ok());
+        assert!(!step(&jobs, "bob", record));
+    }
+}
