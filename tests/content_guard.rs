@@ -2,11 +2,10 @@
 
 mod common;
 
-use common::{Dictionary, NANOSECOND, SECOND, content, with_manual_clock, within_a_minute};
+use common::{Dictionary, NANOSECOND, SECOND, content, spawn_waiting, with_manual_clock, within_a_minute};
 use state_dictionary::{Change, ContentGuard, LockContentError, LockRequest, Revision, StateDictionary, UpdateError};
 use std::mem;
 use std::panic;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ fn the_guards_writes_are_seen_at_once_by_everybody() {
     elsewhere(|| {
         assert_eq!(dictionary.snapshot()["a"], 1);
         assert_eq!(*dictionary.get("a").unwrap(), 1);
-        assert_eq!(buffer.flush().unwrap().updates().len(), 1);
+        assert_eq!(buffer.try_flush().unwrap().updates().len(), 1);
     });
 }
 
@@ -78,18 +77,13 @@ fn writers_that_wait_commit_after_the_guards_last_write() {
         let mut guard = dictionary.lock_content().unwrap();
         guard.update_state(&"alice", set("guard", 0)).unwrap();
         thread::scope(|scope| {
-            let (about_to_write, started) = mpsc::channel();
             let write = |write: fn(&Dictionary) -> Result<Revision, UpdateError<_, _, _>>| {
-                let (about_to_write, dictionary) = (about_to_write.clone(), &dictionary);
-                scope.spawn(move || {
-                    about_to_write.send(()).unwrap();
-                    write(dictionary).unwrap().get()
-                })
+                let dictionary = &dictionary;
+                spawn_waiting(scope, move || write(dictionary).unwrap().get())
             };
             let plain = write(|dictionary| dictionary.update_state(&"bob", set("plain", 1)));
             let with =
                 write(|dictionary| dictionary.update_state_with(&"carol", |content| set("with", content["guard"])));
-            started.iter().take(2).for_each(drop);
             for round in 1..=500 {
                 guard.update_state(&"alice", set("guard", round)).unwrap();
             }
@@ -148,9 +142,9 @@ fn whoever_waits_for_the_content_gets_it_when_it_is_let_go() {
         thread::scope(|scope| {
             let waiters = [Duration::MAX, SECOND * 3600].map(|timeout| {
                 let dictionary = &dictionary;
-                scope.spawn(move || dictionary.lock_content_timeout(timeout).unwrap().get("a").copied())
+                spawn_waiting(scope, move || dictionary.lock_content_timeout(timeout).unwrap().get("a").copied())
             });
-            let patient = scope.spawn(|| dictionary.lock_content().unwrap().get("a").copied());
+            let patient = spawn_waiting(scope, || dictionary.lock_content().unwrap().get("a").copied());
             guard.update_state(&"alice", set("a", 1)).unwrap();
             drop(guard);
             for waiter in waiters.into_iter().chain([patient]) {
@@ -166,7 +160,7 @@ fn waiting_for_the_content_ends_at_the_timeout() {
         let (dictionary, clock) = with_manual_clock();
         let guard = dictionary.lock_content().unwrap();
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| dictionary.lock_content_timeout(SECOND).err());
+            let waiter = spawn_waiting(scope, || dictionary.lock_content_timeout(SECOND).err());
             while !waiter.is_finished() {
                 clock.advance(SECOND);
                 thread::yield_now();
@@ -258,7 +252,7 @@ fn a_leaked_guard_stops_writers_that_do_not_wait_and_nothing_else() {
             assert_eq!(dictionary.change_buffer().flush().unwrap().len(), 1);
         });
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| dictionary.update_state(&"alice", set("a", 2)));
+            let waiter = spawn_waiting(scope, || dictionary.update_state(&"alice", set("a", 2)));
             dictionary.freeze();
             assert!(matches!(waiter.join().unwrap(), Err(UpdateError::Frozen { .. })));
         });

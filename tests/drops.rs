@@ -57,7 +57,7 @@ fn a_value_whose_drop_panics_panics_out_of_the_commit_and_the_commit_stands() {
     assert!(removed.is_err());
     assert_eq!((dictionary.revision().get(), dictionary.snapshot().len()), (2, 0));
     assert!(dictionary.update_state(&0, set("b", inert())).is_ok());
-    assert_eq!(buffer.flush().map(|delivery| delivery.to().get()), Ok(3));
+    assert_eq!(buffer.try_flush().map(|delivery| delivery.to().get()), Ok(3));
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn a_value_may_use_the_dictionary_when_it_is_dropped() {
         update(armed());
         update(armed());
         assert_eq!(outcomes(), [true], "by a commit");
-        drop(buffer.flush());
+        drop(buffer.try_flush());
         assert!(dictionary.update_state_with(&0, |_| set("a", inert())).is_ok());
         assert_eq!(outcomes(), [], "the buffer still has it");
-        drop(buffer.flush());
+        drop(buffer.try_flush());
         assert_eq!(outcomes(), [true], "by a flush");
         update(armed());
         let mut guard = dictionary.lock_content().unwrap();

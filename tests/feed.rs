@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, parts, replay, with_manual_clock, within_a_minute,
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, parts, replay, spawn_waiting, with_manual_clock,
+    within_a_minute,
 };
 use state_dictionary::{BufferOptions, Change, FlushError, Revision, StateDictionary, Tombstones};
 use std::collections::BTreeMap;
@@ -34,9 +35,9 @@ fn the_first_flush_gives_all_content_and_each_later_one_what_changed() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1), ("b", 1)]).build();
     let buffer = dictionary.change_buffer();
     commit(&dictionary, [set("c", 1)]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("a", 1), ("b", 1), ("c", 1)], vec![]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1), ("b", 1), ("c", 1)], vec![]));
     commit(&dictionary, [set("b", 2), remove("a"), set("d", 1)]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("b", 2), ("d", 1)], vec!["a"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("b", 2), ("d", 1)], vec!["a"]));
     assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
 }
 
@@ -45,11 +46,11 @@ fn only_the_latest_value_of_a_key_is_delivered() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
     commit(&dictionary, (0..10).map(|value| set("a", value)));
-    assert_eq!(parts(&buffer.flush().unwrap()).0, [("a", 9)]);
+    assert_eq!(parts(&buffer.try_flush().unwrap()).0, [("a", 9)]);
     commit(&dictionary, [set("a", 10), remove("a"), set("a", 11)]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("a", 11)], vec![]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 11)], vec![]));
     commit(&dictionary, [remove("a"), set("a", 12), remove("a")]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![], vec!["a"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["a"]));
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn the_first_flush_on_an_empty_dictionary_waits_and_try_flush_says_nothing_pendi
         assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
         assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
         thread::scope(|scope| {
-            let flushing = scope.spawn(|| parts(&buffer.flush().unwrap()));
+            let flushing = spawn_waiting(scope, || parts(&buffer.flush().unwrap()));
             commit(&dictionary, [set("a", 1)]);
             assert_eq!(flushing.join().unwrap(), (vec![("a", 1)], vec![]));
         });
@@ -81,11 +82,11 @@ fn a_key_set_and_removed_between_two_flushes_is_not_mentioned() {
         let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).content([("z", 0)]).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("a", 1), remove("a")]);
-        assert_eq!(parts(&buffer.flush().unwrap()), (vec![("z", 0)], vec![]));
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("z", 0)], vec![]));
         commit(&dictionary, [set("b", 1), remove("b"), set("b", 1), remove("b"), set("c", 1).remove("c")]);
         assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
         commit(&dictionary, [remove("z"), set("d", 1), remove("d")]);
-        assert_eq!(parts(&buffer.flush().unwrap()), (vec![], vec!["z"]), "trail limit {trail_limit}");
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["z"]), "trail limit {trail_limit}");
     }
 }
 
@@ -95,9 +96,9 @@ fn a_key_delivered_removed_and_set_again_is_an_update() {
         let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("a", 1)]);
-        buffer.flush().unwrap();
+        buffer.try_flush().unwrap();
         commit(&dictionary, [remove("a"), set("a", 1)]);
-        assert_eq!(parts(&buffer.flush().unwrap()), (vec![("a", 1)], vec![]));
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1)], vec![]));
     }
 }
 
@@ -108,7 +109,7 @@ fn removing_a_key_that_is_not_there_delivers_nothing_and_waiters_go_on_waiting()
         let buffer = dictionary.change_buffer();
         buffer.flush().unwrap();
         thread::scope(|scope| {
-            let flushing = scope.spawn(|| buffer.flush().unwrap());
+            let flushing = spawn_waiting(scope, || buffer.flush().unwrap());
             commit(&dictionary, (0..100).map(|_| remove("a")));
             commit(&dictionary, [set("b", 1)]);
             let delivery = flushing.join().unwrap();
@@ -123,11 +124,11 @@ fn with_tombstones_always_every_removal_is_delivered() {
     let dictionary: Dictionary = StateDictionary::builder().content([("z", 0)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     commit(&dictionary, [remove("absent")]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("z", 0)], vec!["absent"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("z", 0)], vec!["absent"]));
     commit(&dictionary, [remove("absent")]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![], vec!["absent"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
     commit(&dictionary, [set("a", 1), remove("a"), remove("b"), set("b", 1)]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("b", 1)], vec!["a"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("b", 1)], vec!["a"]));
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn with_tombstones_a_removal_from_an_empty_dictionary_wakes_the_first_flush() {
         commit(&dictionary, [remove("before the buffer was made")]);
         let buffer = dictionary.change_buffer_with(with_tombstones());
         thread::scope(|scope| {
-            let flushing = scope.spawn(|| buffer.flush().unwrap());
+            let flushing = spawn_waiting(scope, || buffer.flush().unwrap());
             commit(&dictionary, [remove("a")]);
             let delivery = flushing.join().unwrap();
             assert_eq!(parts(&delivery), (vec![], vec!["a"]));
@@ -150,11 +151,11 @@ fn with_tombstones_a_removal_from_an_empty_dictionary_wakes_the_first_flush() {
 fn off_the_trail_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it_had_delivered() {
     let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
-    buffer.flush().unwrap();
+    buffer.try_flush().unwrap();
     commit(&dictionary, [remove("a").remove("absent"), set("b", 2), set("b", 3), set("b", 4)]);
-    assert_eq!(parts(&buffer.flush().unwrap()), (vec![("b", 4)], vec!["a"]));
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("b", 4)], vec!["a"]));
     commit(&dictionary, [remove("absent")]);
-    assert_eq!(parts(&buffer.flush().unwrap()).1, ["absent"], "exact again");
+    assert_eq!(parts(&buffer.try_flush().unwrap()).1, ["absent"], "exact again");
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn setting_the_same_value_again_is_delivered() {
         let buffer = dictionary.change_buffer();
         for revision in 1..=3 {
             commit(&dictionary, [set("a", 1)]);
-            let delivery = buffer.flush().unwrap();
+            let delivery = buffer.try_flush().unwrap();
             assert_eq!(delivery.updates()[0].1.revision().get(), revision);
         }
     }
@@ -176,16 +177,16 @@ fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
         let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("kept", 1).set("changed", 1).set("removed", 1).set("again", 1)]);
-        buffer.flush().unwrap();
+        buffer.try_flush().unwrap();
         let last = [set("removed", 2), remove("removed"), remove("again"), set("again", 2)];
         commit(&dictionary, (0..9).map(|value| set("changed", value)).chain(last));
         commit(&dictionary, [set("new", 1), set("gone", 1), remove("gone")]);
-        let delivery = buffer.flush().unwrap();
+        let delivery = buffer.try_flush().unwrap();
         assert_eq!(parts(&delivery), (vec![("again", 2), ("changed", 8), ("new", 1)], vec!["removed"]));
         assert_eq!((delivery.from().get(), delivery.to()), (1, dictionary.revision()));
         assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
         commit(&dictionary, [remove("new")]);
-        assert_eq!(parts(&buffer.flush().unwrap()), (vec![], vec!["new"]), "back on the trail");
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["new"]), "back on the trail");
     }
 }
 
@@ -193,7 +194,7 @@ fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
 fn deliveries_join_without_a_gap_and_begin_at_zero() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
-    let span = || buffer.flush().map(|delivery| (delivery.from().get(), delivery.to().get()));
+    let span = || buffer.try_flush().map(|delivery| (delivery.from().get(), delivery.to().get()));
     commit(&dictionary, [set("b", 1)]);
     assert_eq!(span(), Ok((0, 2)));
     commit(&dictionary, [remove("x"), set("c", 1)]);
@@ -210,11 +211,11 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     let (buffer, other) = (dictionary.change_buffer(), Dictionary::new());
     for change in [set("a", 1).set("b", 1), set("b", 2).remove("a").set("c", 3)] {
         commit(&dictionary, [change]);
-        commit(&other, [buffer.flush().unwrap().into_change()]);
+        commit(&other, [buffer.try_flush().unwrap().into_change()]);
         assert_eq!(content(&other.snapshot()), content(&dictionary.snapshot()));
     }
     commit(&dictionary, [set("b", 5).remove("c")]);
-    let delivery = buffer.flush().unwrap();
+    let delivery = buffer.try_flush().unwrap();
     let shown = r#"Delivery { from: Revision(2), to: Revision(3), updates: [("b", 5 @ 3)], removals: ["c"] }"#;
     assert_eq!((format!("{:?}", delivery.clone()).as_str(), delivery.len()), (shown, 2));
     let (updates, removals) = delivery.into_parts();
@@ -228,10 +229,10 @@ fn buffers_follow_independently_of_each_other() {
     let (quick, slow) = (dictionary.change_buffer(), dictionary.change_buffer());
     for value in 0..5 {
         commit(&dictionary, [set("a", value)]);
-        assert_eq!(parts(&quick.flush().unwrap()).0, [("a", value)]);
+        assert_eq!(parts(&quick.try_flush().unwrap()).0, [("a", value)]);
     }
-    assert_eq!(parts(&slow.flush().unwrap()).0, [("a", 4)]);
-    assert_eq!(parts(&dictionary.change_buffer().flush().unwrap()).0, [("a", 4)]);
+    assert_eq!(parts(&slow.try_flush().unwrap()).0, [("a", 4)]);
+    assert_eq!(parts(&dictionary.change_buffer().try_flush().unwrap()).0, [("a", 4)]);
 }
 
 #[test]
@@ -261,12 +262,34 @@ fn of_several_threads_that_flush_one_buffer_each_change_goes_to_one() {
 }
 
 #[test]
+fn threads_that_answer_each_other_are_woken_every_time() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let answer = |own: &'static str, others: &'static str| {
+            let (dictionary, buffer) = (&dictionary, dictionary.change_buffer());
+            move || {
+                for round in 0..1_000 {
+                    commit(dictionary, [set(own, round)]);
+                    while dictionary.get(others).is_none_or(|answer| *answer < round) {
+                        buffer.flush().unwrap();
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(answer("a", "b"));
+            scope.spawn(answer("b", "a"));
+        });
+    });
+}
+
+#[test]
 fn a_timed_flush_ends_at_its_deadline() {
     within_a_minute(|| {
         let (dictionary, clock) = with_manual_clock();
         let buffer = dictionary.change_buffer();
         thread::scope(|scope| {
-            let flushing = scope.spawn(|| buffer.flush_timeout(SECOND).map(drop));
+            let flushing = spawn_waiting(scope, || buffer.flush_timeout(SECOND).map(drop));
             while !flushing.is_finished() {
                 clock.advance(SECOND / 2);
                 thread::yield_now();
@@ -288,7 +311,8 @@ fn a_timed_flush_is_woken_by_a_commit() {
             for dictionary in [with_manual_clock().0, Dictionary::new()] {
                 let buffer = dictionary.change_buffer();
                 thread::scope(|scope| {
-                    let flushing = scope.spawn(|| buffer.flush_timeout(timeout).map(|delivery| parts(&delivery).0));
+                    let flushing =
+                        spawn_waiting(scope, || buffer.flush_timeout(timeout).map(|delivery| parts(&delivery).0));
                     commit(&dictionary, [set("a", 1)]);
                     assert_eq!(flushing.join().unwrap(), Ok(vec![("a", 1)]));
                 });
@@ -360,7 +384,7 @@ fn a_subscription_makes_no_burst_after_a_pause() {
         subscription.next().unwrap();
         commit(&dictionary, [set("a", 2)]);
         thread::scope(|scope| {
-            let after_pause = scope.spawn(|| {
+            let after_pause = spawn_waiting(scope, || {
                 let delivery = subscription.next().unwrap();
                 (clock.elapsed(), parts(&delivery).0)
             });

@@ -403,7 +403,7 @@ fn a_request_tells_what_it_asks() {
 fn lock_operations_change_neither_content_nor_revision() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
-    buffer.flush().unwrap();
+    buffer.try_flush().unwrap();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     dictionary.update_locks(&"alice", release("a")).unwrap();
     dictionary.clear_locks();

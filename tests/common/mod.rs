@@ -4,6 +4,7 @@
 use state_dictionary::{Delivery, ManualClock, Snapshot, StateDictionary};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 use std::{process, thread};
 
@@ -39,6 +40,22 @@ pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut items: Vec<_> = items.into_iter().collect();
     items.sort();
     items
+}
+
+/// Spawns a body that waits for something, and returns when it has probably begun to. Nothing may depend on that; it makes
+/// it likely that a wake-up that never comes is missed.
+pub(crate) fn spawn_waiting<'scope, R: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> R + Send + 'scope,
+) -> ScopedJoinHandle<'scope, R> {
+    let (begin, beginning) = mpsc::channel();
+    let waiting = scope.spawn(move || {
+        let _ = begin.send(());
+        body()
+    });
+    let _ = beginning.recv();
+    (0..100).for_each(|_| thread::yield_now());
+    waiting
 }
 
 /// Runs a body that waits for other threads. If it is still waiting after a minute, nothing will wake it any more: the
