@@ -41,10 +41,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// # Values that are dropped
 ///
-/// A commit drops what nobody can see any more: values, keys and tokens of yours, in the thread that commits, after the
-/// commit is visible and everybody was notified, and with nothing locked. Their `Drop` may therefore use the dictionary;
-/// if it panics, the panic comes out of the call, and the commit stands. A value nested so deep that its `Drop` overflows
-/// the stack aborts the process, as everywhere in Rust: give such a type an iterative `Drop`.
+/// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
+/// commits, else one that flushes, that drops a snapshot, or that just reads. Nothing is locked then, and a commit is
+/// visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call,
+/// the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows the stack aborts the
+/// process, as everywhere in Rust: give such a type a `Drop` without recursion.
 ///
 /// # Panics
 ///
