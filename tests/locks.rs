@@ -129,6 +129,15 @@ fn releasing_a_lock_that_expired_is_no_error_and_the_receipt_says_so() {
 }
 
 #[test]
+fn a_writer_takes_away_the_expired_lock_it_meets() {
+    let (dictionary, clock) = with_manual_clock();
+    dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
+    clock.advance(SECOND);
+    dictionary.update_state(&"bob", Change::new().set("a", 1)).unwrap();
+    assert_eq!(dictionary.update_locks(&"alice", release("a")).unwrap().not_held, ["a"]);
+}
+
+#[test]
 fn a_lock_that_another_took_over_after_it_expired_is_not_held() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
