@@ -19,7 +19,7 @@ pub(crate) struct Itself(u64);
 
 impl Hasher for Itself {
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash << 8 | u64::from(*byte));
     }
 
     fn finish(&self) -> u64 {
@@ -87,11 +87,15 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
         let (shared, ops) = (Arc::clone(&shared), ops.clone());
         thread::spawn(move || {
             let mut thread = Thread { number, shared: &shared, guard: None, last_revision: 1 };
-            ops.into_iter().for_each(|op| thread.call(op));
+            for op in ops {
+                thread.call(op);
+            }
         })
     };
     let threads: Vec<_> = program.threads.iter().enumerate().map(spawn).collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 impl Thread<'_> {

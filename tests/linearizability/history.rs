@@ -103,12 +103,13 @@ impl Call {
     pub(crate) fn only_looks(&self) -> bool {
         match (&self.op, &self.observed) {
             (Op::Update { change, .. }, Observed::Revision(_)) => change.is_empty(),
-            (Op::Update { .. }, _) => true,
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
-            (Op::Lock { .. } | Op::AllLocks | Op::Snapshot | Op::Get { .. } | Op::Revision, _) => true,
-            (Op::IsFrozen | Op::IsEnded { .. } | Op::Read, _) => true,
-            (_, Observed::NothingPending | Observed::ZeroLease(_) | Observed::Is(false)) => true,
-            _ => false,
+            (Op::Flush { .. }, observed) => *observed == Observed::NothingPending,
+            (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
+            (Op::Freeze | Op::FreezeBuffer { .. }, observed) => *observed == Observed::Is(false),
+            (Op::Hold { .. }, observed) => !matches!(observed, Observed::Content(..)),
+            (Op::ReleaseAll { .. } | Op::ClearLocks | Op::LetGo | Op::Tick { .. }, _) => false,
+            _ => true,
         }
     }
 

@@ -57,6 +57,18 @@ enum Counts {
     Gone,
 }
 
+/// For which locks that run out during a call it may count either way for that call. What decides the answer must be so when
+/// it is given; where locks are looked at one after the other, or some time before the answer takes effect, the others
+/// need not be so any more, or yet.
+#[derive(Clone, Copy, PartialEq)]
+enum Slack {
+    None,
+    /// They may count as held when they have just run out.
+    Late,
+    /// Or as run out when they are about to.
+    Both,
+}
+
 /// The locks as one call may see them.
 type View = BTreeMap<Key, Counts>;
 
@@ -135,18 +147,25 @@ impl Model {
 
     // Locks.
 
-    /// How the locks on `keys` may count. One that runs out during a call counts either way for that call.
-    fn views(&self, keys: impl Iterator<Item = Key>, call: &Call, forgetting: bool) -> Vec<View> {
+    /// Whether a lock is held at this very moment.
+    fn held_now(&self, key: Key) -> bool {
+        self.locks.get(&key).is_some_and(|lock| lock.deadline.is_none_or(|deadline| self.clock < deadline))
+    }
+
+    /// How the locks on `keys` may count for a call.
+    fn views(&self, keys: impl Iterator<Item = Key>, call: &Call, slack: Slack) -> Vec<View> {
+        let latest_end = if slack == Slack::None { self.clock } else { call.earliest_clock };
+        let earliest_end = if slack == Slack::Both { call.latest_clock } else { self.clock };
         let mut views = vec![View::new()];
         for key in keys.collect::<BTreeSet<_>>() {
             let Some(lock) = self.locks.get(&key) else { continue };
             let mut choices = Vec::new();
-            if lock.deadline.is_none_or(|deadline| call.earliest_clock < deadline) {
+            if lock.deadline.is_none_or(|deadline| latest_end < deadline) {
                 choices.push(Counts::Held);
             }
-            if lock.deadline.is_some_and(|deadline| call.latest_clock >= deadline) {
+            if lock.deadline.is_some_and(|deadline| earliest_end >= deadline) {
                 choices.push(Counts::RunOut);
-                if forgetting && call.touched_by_others.contains(&key) {
+                if call.touched_by_others.contains(&key) {
                     choices.push(Counts::Gone);
                 }
             }
@@ -158,8 +177,10 @@ impl Model {
 
     /// What a step may lead to that only asks which locks are held.
     fn any_view(&self, call: &Call, step: impl Fn(&BTreeSet<Key>) -> Vec<Self>) -> Vec<Self> {
+        let refused = matches!(call.observed, Observed::LockedByOthers(_));
+        let slack = if refused { Slack::Both } else { Slack::None };
         let mut all = Vec::new();
-        for view in self.views(self.locks.keys().copied(), call, false) {
+        for view in self.views(self.locks.keys().copied(), call, slack) {
             let held = view.into_iter().filter(|(_, counts)| *counts == Counts::Held).map(|(key, _)| key).collect();
             add(&mut all, step(&held));
         }
@@ -172,8 +193,13 @@ impl Model {
         }
         let acquire: BTreeMap<_, _> = acquire.iter().copied().collect();
         let release: BTreeSet<_> = release.iter().copied().collect();
+        let slack = match &call.observed {
+            Observed::Locked(receipt) if !receipt.granted.is_empty() => Slack::Late,
+            Observed::LocksLocked(..) => Slack::Both,
+            _ => Slack::None,
+        };
         let mut all = Vec::new();
-        for view in self.views(acquire.keys().chain(&release).copied(), call, true) {
+        for view in self.views(acquire.keys().chain(&release).copied(), call, slack) {
             // A lease is counted from some moment between the grant and the return of the call.
             let moments = if acquire.values().any(Option::is_some) { self.clock..=call.latest_clock } else { 0..=0 };
             for start in moments {
@@ -216,7 +242,8 @@ impl Model {
         let in_the_way = acquire.keys().filter(|key| !mine(key) && counts(key) == Counts::Held);
         let conflicts: Vec<_> = in_the_way.map(|key| (*key, self.locks[key].owner)).collect();
         if !conflicts.is_empty() {
-            return next.only_if(*seen == Observed::LocksLocked(receipt, conflicts));
+            let decided = conflicts.iter().any(|(key, _)| self.held_now(*key));
+            return next.only_if(decided && *seen == Observed::LocksLocked(receipt, conflicts));
         }
 
         // The fencing token is the crate's to choose, as long as it is new.
@@ -273,7 +300,8 @@ impl Model {
         let owners = touched.iter().map(|key| (*key, self.locks[key].owner));
         let conflicts: Vec<_> = owners.filter(|(_, owner)| *owner != by).collect();
         if !conflicts.is_empty() {
-            return self.same_if(*seen == Observed::LockedByOthers(conflicts));
+            let decided = conflicts.iter().any(|(key, _)| self.held_now(*key));
+            return self.same_if(decided && *seen == Observed::LockedByOthers(conflicts));
         }
         let found = |key: &Key| self.content.get(key).map(|(_, revision)| *revision);
         let mut failed: Vec<_> = only_if

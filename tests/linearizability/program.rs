@@ -13,6 +13,8 @@ pub(crate) type Token = u8;
 pub(crate) type Lease = Option<u64>;
 
 pub(crate) const BUFFERS: usize = 2;
+/// A key that is never locked, and set only to set a waiting flush free.
+pub(crate) const LAST_KEY: Key = 3;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Program {
@@ -111,13 +113,21 @@ const KINDS: [(Kind, usize); 11] = [
     (Kind::Tick, 3),
 ];
 
+/// What the first thread does last, so that flushes can wait without waiting for ever. It never waits in one itself.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Freeze,
+    FreezeBuffers,
+    /// There is a single flush of the first buffer; it waits.
+    Commit,
+}
+
 struct Generator {
     rng: Rng,
     kinds: Vec<Kind>,
     keys: u8,
     tokens: u8,
-    /// Flushes may wait: the feed is sure to end.
-    waiting: bool,
+    end: Option<End>,
 }
 
 impl Generator {
@@ -131,8 +141,8 @@ impl Generator {
         kinds.extend([Kind::Update, Kind::Read]);
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
-        let waiting = rng.u8(..6) == 0;
-        Self { rng, kinds, keys, tokens, waiting }
+        let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
+        Self { rng, kinds, keys, tokens, end }
     }
 
     fn program(mut self) -> Program {
@@ -145,14 +155,16 @@ impl Generator {
         let count = [3, 3, 3, 3, 4, 4, 5, 6, 7, 8][self.rng.usize(..10)];
         let longest = [4, 4, 5, 6, 8, 12][self.rng.usize(..6)];
         let mut threads: Vec<_> = (0..count).map(|thread| self.thread(thread, longest)).collect();
-        if self.waiting {
-            // Whoever waits in a flush is set free by the end of the first thread, which itself never waits so.
-            let end = if self.rng.bool() {
-                vec![Op::Freeze]
-            } else {
-                (0..BUFFERS).map(|buffer| Op::FreezeBuffer { buffer }).collect()
-            };
-            threads[0].extend(end);
+        match self.end {
+            Some(End::Freeze) => threads[0].push(Op::Freeze),
+            Some(End::FreezeBuffers) => threads[0].extend((0..BUFFERS).map(|buffer| Op::FreezeBuffer { buffer })),
+            Some(End::Commit) => {
+                let change = vec![(LAST_KEY, Some(1))];
+                threads[0].push(Op::Update { by: 0, how: How::Wait, change, only_if: Vec::new() });
+                let at = if self.rng.bool() { 0 } else { threads[1].len() };
+                threads[1].insert(at, Op::Flush { buffer: 0, wait: true });
+            }
+            None => {}
         }
         Program { setup: Setup { trail_limit, initial }, threads }
     }
@@ -171,7 +183,7 @@ impl Generator {
                     _ => Op::LetGo,
                 }
             } else {
-                let may_wait = self.waiting && thread > 0 && !holding;
+                let may_wait = matches!(self.end, Some(End::Freeze | End::FreezeBuffers)) && thread > 0 && !holding;
                 self.op(by, may_wait)
             };
             match op {
@@ -188,7 +200,7 @@ impl Generator {
     }
 
     fn op(&mut self, by: Token, may_wait: bool) -> Op {
-        let buffer = self.rng.usize(..BUFFERS);
+        let buffer = if self.end == Some(End::Commit) { 1 } else { self.rng.usize(..BUFFERS) };
         match self.kinds[self.rng.usize(..self.kinds.len())] {
             Kind::Update => {
                 let how = if self.one_in(4) { How::Try } else { How::Wait };

@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, History, Scheduler};
 use crate::history::table;
-use crate::program::{Op, Program};
+use crate::program::{LAST_KEY, Op, Program};
 use std::fmt::Write as _;
 use std::panic;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ fn describe(text: &mut String, history: &History) {
 }
 
 /// Leaves out threads and operations for as long as some schedule of what is left still goes wrong in the same way, for a minute or
-/// as many seconds as LINEARIZABILITY_SHRINK says.
+/// as many seconds as `LINEARIZABILITY_SHRINK` says.
 fn shrink(wrong: &History) -> Option<History> {
     let seconds = crate::from_env("LINEARIZABILITY_SHRINK").unwrap_or(60);
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -68,6 +68,7 @@ fn smaller(program: &Program) -> Vec<Program> {
     // Whoever holds the content lets it go in the end.
     let must_stay = |op: &Op| match op {
         Op::Freeze | Op::FreezeBuffer { .. } => keep_ends,
+        Op::Update { change, .. } => keep_ends && change.iter().any(|(key, _)| *key == LAST_KEY),
         Op::LetGo => true,
         _ => false,
     };

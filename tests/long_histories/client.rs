@@ -39,7 +39,7 @@ impl Client<'_> {
     pub(crate) fn operate(&mut self) {
         match self.rng.u8(..100) {
             0..40 => {
-                self.record(|client| client.update(|dictionary, token, change| dictionary.update_state(token, change)))
+                self.record(|client| client.update(Dictionary::update_state));
             }
             40..50 => self.record(Self::modify),
             50..58 => self.record(|client| content(&client.dictionary.snapshot())),

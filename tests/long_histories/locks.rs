@@ -72,7 +72,9 @@ fn tenures(threads: &[Vec<Record>]) -> Vec<Vec<Tenure>> {
             }
         }
     }
-    all.iter_mut().for_each(|tenures| tenures.sort_by_key(|tenure| tenure.certain.0));
+    for tenures in &mut all {
+        tenures.sort_by_key(|tenure| tenure.certain.0);
+    }
     all
 }
 

@@ -11,6 +11,7 @@
 //!   because of a lock meets one.
 //!
 //! The run is cut into rounds that are checked one after the other, so that memory stays small however long it is.
+#![allow(clippy::unwrap_used)]
 
 mod client;
 mod locks;
@@ -168,6 +169,8 @@ fn a_long_history_replays() {
     }
     assert_eq!(dictionary.revision().get(), model.revision);
     println!("{done} operations, {} commits in {:.1} s", model.revision, began.elapsed().as_secs_f64());
-    happened.iter().for_each(|(what, times)| println!("{times:>10}  {what}"));
+    for (what, times) in &happened {
+        println!("{times:>10}  {what}");
+    }
     assert!(happened.len() == 14 && happened.values().all(|times| *times > operations / 5_000), "too little happened");
 }
