@@ -1,0 +1,112 @@
+//! What is kept in memory, counted byte by byte.
+//!
+//! `STATE_DICTIONARY_COMMITS` says how many commits a slow buffer sleeps through.
+
+mod common;
+
+use common::{parts, replay};
+use parking_lot::Mutex;
+use state_dictionary::{Change, FlushError, StateDictionary};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use std::alloc::System;
+use std::collections::BTreeMap;
+use std::env;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// One test at a time, or each would count the other's memory.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What the test harness and this crate's dependencies may keep on the side, whatever is measured.
+const SLACK: usize = 16 << 10;
+/// What the trail keeps of a commit of one small key: a record, counted, and in it a list of one.
+const RECORD: usize = 64;
+
+type Dictionary = StateDictionary<u32, u64, u8>;
+
+fn held() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn held_since(before: usize) -> usize {
+    held().saturating_sub(before)
+}
+
+#[test]
+fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice() {
+    const KEYS: u32 = 100;
+    const TRAIL_LIMIT: usize = 500;
+    let commits = env::var("STATE_DICTIONARY_COMMITS").map_or(200_000, |commits| commits.parse().unwrap());
+    let _alone = ALONE.lock();
+    let start = held();
+    let dictionary: Dictionary =
+        StateDictionary::builder().trail_limit(TRAIL_LIMIT).content((0..KEYS).map(|key| (key, 0))).build();
+    let content = held_since(start);
+    let bound = content + content + 2 * TRAIL_LIMIT * RECORD + SLACK;
+
+    let (never, once) = (dictionary.change_buffer(), dictionary.change_buffer());
+    let mut replica = BTreeMap::new();
+    let mut most = 0;
+    for commit in 0..commits {
+        let key = fastrand::u32(..KEYS);
+        let change = if fastrand::u8(..) == 0 { Change::new().remove(key) } else { Change::new().set(key, commit) };
+        dictionary.update_state(&0, change).unwrap();
+        if commit == commits / 2 {
+            // The trail is at its longest, and must not be kept with the content.
+            replay(&once.flush().unwrap(), &mut replica);
+        }
+        if commit % 101 == 0 {
+            most = most.max(held_since(start));
+        }
+    }
+    println!("{commits} commits over {KEYS} keys: at most {most} bytes, {content} at first, {bound} allowed");
+    assert!(most <= bound);
+
+    let everything = never.flush().unwrap();
+    replay(&once.flush().unwrap(), &mut replica);
+    assert_eq!(replica, common::content(&dictionary.snapshot()));
+    assert_eq!(replica.len(), everything.updates().len());
+    drop((dictionary, never, once, replica, everything));
+    let left = held_since(start);
+    println!("{left} bytes when everything is dropped");
+    assert!(left <= SLACK);
+}
+
+#[test]
+fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
+    const BUFFERS: usize = 10_000;
+    /// Of one buffer, whatever it has delivered.
+    const BOUND: usize = 256;
+    let _alone = ALONE.lock();
+    let dictionary: Dictionary = StateDictionary::builder().content((0..10).map(|key| (key, 0))).build();
+    let start = held();
+    let buffers: Vec<_> = (0..BUFFERS).map(|_| dictionary.change_buffer()).collect();
+    let made = held_since(start);
+
+    let flush_all = || {
+        let mut deliveries = buffers.iter().map(|buffer| {
+            let delivery = buffer.try_flush().unwrap();
+            (delivery.from(), delivery.to(), parts(&delivery))
+        });
+        let first = deliveries.next().unwrap();
+        assert!(deliveries.all(|delivery| delivery == first));
+        first.2
+    };
+    assert_eq!(flush_all(), ((0..10).map(|key| (key, 0)).collect(), vec![]));
+    let change = (0..9).map(|key| (key, 1)).collect::<Change<_, _>>().remove(9_u32);
+    assert_eq!(dictionary.update_state(&0, change).unwrap().get(), 2);
+    let behind = held_since(start);
+    assert_eq!(flush_all(), ((0..9).map(|key| (key, 1)).collect(), vec![9]));
+    assert!(buffers.iter().all(|buffer| buffer.try_flush().unwrap_err() == FlushError::NothingPending));
+    let idle = held_since(start);
+
+    let [made, behind, idle] = [made, behind, idle].map(|bytes| bytes / BUFFERS);
+    println!("{BUFFERS} buffers: {made} bytes each when made, {behind} when behind, {idle} when idle, {BOUND} allowed");
+    assert!(made <= BOUND && behind <= BOUND && idle <= BOUND);
+    drop(buffers);
+    let left = held_since(start);
+    println!("{left} bytes when they are dropped");
+    assert!(left <= SLACK);
+}
