@@ -25,7 +25,7 @@ pub struct Change<K, V> {
 }
 
 /// What a [`Change`] can ask of a key before it applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// The key has no value.
     Absent,
@@ -61,6 +61,9 @@ impl<K, V> Change<K, V> {
     }
 
     /// Sets a key. Setting the value it already has is a change too.
+    ///
+    /// Keys are converted, so that a `&str` will do for a `String` or an `Arc<str>`. A number has to be given its type:
+    /// `1_u64`.
     #[must_use]
     pub fn set(self, key: impl Into<K>, value: V) -> Self {
         self.set_shared(key, Arc::new(value))

@@ -10,18 +10,19 @@ use std::time::Duration;
 /// Why a change was not committed. Nothing of it was.
 ///
 /// When there are several reasons, the first of these is told: frozen, locked, condition.
+#[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError<K, V, T> {
     /// The dictionary is frozen.
     Frozen {
-        /// The change, as it was.
+        /// The change, as it was; an empty one if it was to be made by a closure, which was not run.
         change: Change<K, V>,
     },
     /// Keys of the change are locked by others.
     Locked {
         /// The change, as it was.
         change: Change<K, V>,
-        /// Which keys, who holds them and for how long still.
+        /// Which keys, who holds them and for how long still. A lock that runs out during the call may be left out.
         conflicts: Vec<Conflict<K, T>>,
     },
     /// Conditions of the change did not hold.
@@ -142,7 +143,7 @@ impl<K: Debug> Display for FailedCondition<K> {
 }
 
 /// Why locks were not granted. None of them was; the releases that were asked for were carried out, unless said otherwise.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockError<K, T> {
     /// The dictionary is frozen.

@@ -51,7 +51,7 @@
 //!
 //! # What it costs, and when to use something else
 //!
-//! A commit copies a path of the map, some hundreds of nanoseconds; a mutable concurrent map writes in place. If nobody
+//! A commit copies a path of the map, which takes a microsecond or a few; a mutable concurrent map writes in place. If nobody
 //! needs snapshots, multi-key changes or a feed, use such a map. If changes must survive the process, use a database. If
 //! every change must be seen singly and none merged, use a channel.
 //!

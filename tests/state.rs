@@ -389,7 +389,7 @@ fn debug_output_shows_no_values() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 4711)]).build();
     let change = Change::<&str, i32>::new().set("k", 4711).remove("r").if_absent("c");
     assert_eq!(format!("{change:?}"), r#"Change { set: ["k"], remove: ["r"], conditions: [("c", Absent)] }"#);
-    let shown = format!("{dictionary:?} {:?}", StateDictionary::builder().content([("a", 4711)]));
+    let shown = format!("{dictionary:?} {:?}", StateDictionary::<_, _, ()>::builder().content([("a", 4711)]));
     assert!(shown.contains("keys: 1") && !shown.contains("4711"), "{shown}");
 }
 

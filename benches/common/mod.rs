@@ -53,7 +53,7 @@ impl Keys {
     }
 
     /// The settings of that dictionary, to be changed.
-    pub(crate) fn builder(&self) -> Builder<Key, Value> {
+    pub(crate) fn builder(&self) -> Builder<Key, Value, Token> {
         StateDictionary::builder().content(self.keys.iter().map(|key| (Arc::clone(key), [0; 200])))
     }
 }

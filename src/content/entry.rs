@@ -80,6 +80,15 @@ impl<V> Clone for Entry<V> {
     }
 }
 
+/// The same value set by the same commit.
+impl<V: PartialEq> PartialEq for Entry<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.value == other.value
+    }
+}
+
+impl<V: Eq> Eq for Entry<V> {}
+
 impl<V> Deref for Entry<V> {
     type Target = V;
 

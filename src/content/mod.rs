@@ -13,6 +13,6 @@ mod trail;
 pub use entry::{Entry, Revision};
 pub use snapshot::{Iter, Snapshot};
 
-pub(crate) use published::{Published, Retired};
-pub(crate) use root::{Content, Hold, Root};
+pub(crate) use published::Published;
+pub(crate) use root::{Content, Hold, PutOff, Root, put_off_drops};
 pub(crate) use trail::Trail;

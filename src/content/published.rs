@@ -1,6 +1,6 @@
 //! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
 
-use super::Root;
+use super::{PutOff, Root, put_off_drops};
 use crate::clock::Clock;
 use crate::sync::{self, Backoff, Cell};
 use crate::wake::Wakeups;
@@ -14,10 +14,6 @@ pub(crate) struct Published<K, V, S> {
     pub(crate) wakeups: sync::Arc<Wakeups>,
     pub(crate) clock: Clock,
 }
-
-/// Roots that were replaced, or that lost, while shards were locked. Dropping one can run a value's `Drop`, which may
-/// panic or call back, so they wait here until nothing is locked.
-pub(crate) type Retired<K, V, S> = Vec<Arc<Root<K, V, S>>>;
 
 impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
@@ -42,49 +38,52 @@ impl<K, V, S> Published<K, V, S> {
     }
 
     /// The linearization point of every commit, grant, release, expiry, hold and freeze.
-    pub(crate) fn compare_and_swap(&self, current: &Arc<Root<K, V, S>>, next: &Arc<Root<K, V, S>>) -> bool {
-        self.cell.compare_and_swap(current, Arc::clone(next))
+    pub(crate) fn compare_and_swap(&self, current: &Arc<Root<K, V, S>>, next: &Arc<Root<K, V, S>>) -> (bool, PutOff) {
+        put_off_drops(|| self.cell.compare_and_swap(current, Arc::clone(next)))
     }
 
-    /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` says so.
+    /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` says so. Returns what it now is.
     ///
     /// Lock-free: an attempt is repeated only because another thread replaced the root. Runs no code of the user's but
-    /// the hasher's `Clone`. What is replaced goes to `retired`, for the caller to drop when it holds nothing.
-    pub(crate) fn replace<E>(
+    /// the hasher's `Clone`.
+    pub(crate) fn replace<R, E>(
         &self,
-        retired: &mut Retired<K, V, S>,
         mut edit: impl FnMut(&mut Root<K, V, S>) -> Result<(), E>,
-    ) -> Result<Arc<Root<K, V, S>>, E> {
+        replaced: impl FnOnce(&Arc<Root<K, V, S>>) -> R,
+    ) -> (Result<R, E>, PutOff) {
         let backoff = Backoff::new();
-        loop {
-            let current = self.load();
-            let mut next = (self.successor)(&current);
-            let edited = edit(&mut next);
-            let next = Arc::new(next);
-            retired.push(current);
-            let swapped = edited.is_ok() && self.compare_and_swap(&retired[retired.len() - 1], &next);
-            if swapped {
-                return Ok(next);
+        put_off_drops(|| {
+            loop {
+                let current = self.load();
+                let mut next = (self.successor)(&current);
+                edit(&mut next)?;
+                let next = Arc::new(next);
+                if self.cell.compare_and_swap(&current, Arc::clone(&next)) {
+                    return Ok(replaced(&next));
+                }
+                backoff.spin();
             }
-            retired.push(next);
-            edited?;
-            backoff.spin();
+        })
+    }
+
+    /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
+    pub(crate) fn settle(&self, put_off: PutOff) {
+        if put_off.happened() {
+            self.load().empty_graveyard();
         }
     }
 
     /// Ends all changes. Whether it was this call that did.
     pub(crate) fn freeze(&self) -> bool {
-        let mut retired = Retired::new();
-        let frozen = self.replace(&mut retired, |root| {
-            if root.frozen {
-                return Err(());
-            }
-            root.frozen = true;
-            Ok(())
-        });
+        let freeze = |root: &mut Root<K, V, S>| {
+            let thawed = !std::mem::replace(&mut root.frozen, true);
+            thawed.then_some(()).ok_or(())
+        };
+        let (frozen, put_off) = self.replace(freeze, |_| ());
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
         }
+        self.settle(put_off);
         frozen.is_ok()
     }
 }

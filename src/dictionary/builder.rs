@@ -7,6 +7,7 @@ use crate::locks::LockTable;
 use crate::sync::{Arc, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 
 /// The settings of a new [`StateDictionary`].
 ///
@@ -18,15 +19,16 @@ use std::hash::{BuildHasher, Hash};
 /// assert_eq!(u64::from(dictionary.revision()), 1);
 /// ```
 #[must_use]
-pub struct Builder<K, V, S = DefaultHashBuilder> {
+pub struct Builder<K, V, T, S = DefaultHashBuilder> {
     hasher: S,
     clock: Clock,
     trail_limit: usize,
     shards: usize,
     content: Vec<(K, V)>,
+    token: PhantomData<fn() -> T>,
 }
 
-impl<K, V> Builder<K, V> {
+impl<K, V, T> Builder<K, V, T> {
     pub(super) fn new() -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
@@ -34,16 +36,17 @@ impl<K, V> Builder<K, V> {
             trail_limit: DEFAULT_TRAIL_LIMIT,
             shards: default_shards(),
             content: Vec::new(),
+            token: PhantomData,
         }
     }
 }
 
-impl<K, V, S> Builder<K, V, S> {
+impl<K, V, T, S> Builder<K, V, T, S> {
     /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can make slow by a choice of keys; use a
     /// faster one only where keys can be trusted.
-    pub fn hasher<H: BuildHasher + Clone>(self, hasher: H) -> Builder<K, V, H> {
-        let Self { clock, trail_limit, shards, content, .. } = self;
-        Builder { hasher, clock, trail_limit, shards, content }
+    pub fn hasher<H: BuildHasher + Clone>(self, hasher: H) -> Builder<K, V, T, H> {
+        let Self { clock, trail_limit, shards, content, token, .. } = self;
+        Builder { hasher, clock, trail_limit, shards, content, token }
     }
 
     /// The clock that leases, timeouts and intervals go by, for tests. By default the system's.
@@ -78,9 +81,10 @@ impl<K, V, S> Builder<K, V, S> {
 
     /// The dictionary. O(n) in the initial content.
     #[must_use]
-    pub fn build<T: Clone + PartialEq>(self) -> StateDictionary<K, V, T, S>
+    pub fn build(self) -> StateDictionary<K, V, T, S>
     where
         K: Clone + Eq + Hash,
+        T: Clone + PartialEq,
         S: BuildHasher + Clone,
     {
         let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
@@ -90,7 +94,7 @@ impl<K, V, S> Builder<K, V, S> {
     }
 }
 
-impl<K, V, S> fmt::Debug for Builder<K, V, S> {
+impl<K, V, T, S> fmt::Debug for Builder<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("clock", &self.clock)

@@ -2,7 +2,7 @@
 
 use super::StateDictionary;
 use crate::change::Change;
-use crate::content::{Hold, Published, Retired, Revision, Snapshot};
+use crate::content::{Hold, Published, Revision, Root, Snapshot};
 use crate::error::{LockContentError, UpdateError};
 use crate::sync::{DefaultHashBuilder, current_thread};
 use crate::wake;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The content, held: until this is dropped, nothing is committed but through it.
@@ -29,7 +29,7 @@ pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
     hold: Hold,
     content: Snapshot<K, V, S>,
     /// The thread is known to the root, so that a write past the guard can be refused.
-    not_send: PhantomData<*const ()>,
+    not_send: PhantomData<MutexGuard<'static, ()>>,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
@@ -71,15 +71,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     /// [`LockContentError::Held`] if the content is held, or [`LockContentError::HeldByThisThread`].
     pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
         let thread = current_thread();
-        let mut retired = Retired::new();
-        let root = self.published.replace(&mut retired, |root| match root.held {
+        let take = |root: &mut Root<K, V, S>| match root.held {
             Some(hold) if hold.thread == thread => Err(LockContentError::HeldByThisThread),
             Some(_) => Err(LockContentError::Held),
             None => {
                 root.held = Some(Hold { version: root.version, thread });
                 Ok(())
             }
-        })?;
+        };
+        let (taken, put_off) = self.published.replace(take, Arc::clone);
+        self.published.settle(put_off);
+        let root = taken?;
         let hold = Hold { version: root.version, thread };
         Ok(ContentGuard { dictionary: self, hold, content: Snapshot::new(root), not_send: PhantomData })
     }
@@ -118,13 +120,13 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
 impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
     fn drop(&mut self) {
         let published = &self.dictionary.published;
-        let mut retired = Retired::new();
-        let let_go: Result<Arc<_>, Infallible> = published.replace(&mut retired, |root| {
+        let let_go = |root: &mut Root<K, V, S>| {
             root.held = None;
-            Ok(())
-        });
+            Ok::<_, Infallible>(())
+        };
+        let (_, put_off) = published.replace(let_go, |_| ());
         published.wakeups.gate.notify_all();
-        drop(let_go);
+        published.settle(put_off);
     }
 }
 

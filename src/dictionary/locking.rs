@@ -1,7 +1,7 @@
 //! Taking, giving back and inspecting locks.
 
 use super::StateDictionary;
-use crate::content::{Published, Retired};
+use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
 use std::borrow::Borrow;
@@ -17,7 +17,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     /// deadline; it is counted from the end of this call.
     ///
     /// O(k log k) for k keys. May wait for other threads that are updating locks; never for a lock to become free, nor for
-    /// held content. Renewals cost writers nothing; a grant or a release makes those that are just committing try again.
+    /// held content. A grant or a release makes writers that are just committing try again; a renewal does not.
     ///
     /// # Errors
     /// See [`LockError`]. The request is in the error, together with what became of the releases.
@@ -74,7 +74,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         self.locks.get(key, &self.published.clock)
     }
 
-    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks; meant
+    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
+    /// write while there are any; meant
     /// for inspection, not for use at a high rate.
     #[must_use]
     pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
@@ -82,30 +83,33 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, S> {
-        RootFence { published: &self.published, retired: Retired::new() }
+        RootFence { published: &self.published, put_off: PutOff::default() }
     }
 }
 
-/// Lets the lock table replace the root. Roots it meets stay until this is dropped, when no shard is locked any more.
+/// Lets the lock table replace the root. Is dropped when no shard is locked any more.
 pub(super) struct RootFence<'a, K, V, S> {
     published: &'a Published<K, V, S>,
-    retired: Retired<K, V, S>,
+    put_off: PutOff,
 }
 
 impl<K, V, S> Fence for RootFence<'_, K, V, S> {
     fn replace(&mut self, granting: bool) -> Option<u64> {
-        let replaced =
-            self.published.replace(&mut self.retired, |root| if granting && root.frozen { Err(()) } else { Ok(()) });
-        let root = replaced.ok()?;
-        let version = root.version;
-        self.retired.push(root);
-        Some(version)
+        let edit = |root: &mut Root<K, V, S>| if granting && root.frozen { Err(()) } else { Ok(()) };
+        let (version, put_off) = self.published.replace(edit, |root| root.version);
+        self.put_off = self.put_off.and(put_off);
+        version.ok()
     }
 
     fn is_frozen(&mut self) -> bool {
-        let root = self.published.load();
-        let frozen = root.frozen;
-        self.retired.push(root);
+        let (frozen, put_off) = put_off_drops(|| self.published.peek(|root| root.frozen));
+        self.put_off = self.put_off.and(put_off);
         frozen
+    }
+}
+
+impl<K, V, S> Drop for RootFence<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.published.settle(self.put_off);
     }
 }

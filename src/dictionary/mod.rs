@@ -37,7 +37,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`lock_content`](Self::lock_content) | waits for other guards |
 /// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions | wait for a commit, the interval, or the end |
 ///
-/// With the feature `rwlock-strategy` the root is behind a reader-writer lock, and nothing above is lock-free.
+/// A lock is outstanding from its grant until it is released or cleared, or until somebody comes across it after its lease
+/// has run out. With the feature `rwlock-strategy` the root is behind a reader-writer lock, so that everything above may
+/// wait for the few instructions of another thread.
 ///
 /// # Values that are dropped
 ///
@@ -50,7 +52,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// # Panics
 ///
 /// If a key's or token's `Hash`, `Eq` or `Clone`, a hasher or a closure of yours panics, the call unwinds, the dictionary
-/// is as it was before the call, and it goes on working.
+/// is as it was before the call, and it goes on working. (Only a hasher's `Clone` must not panic while a
+/// [`ContentGuard`] or the dictionary is dropped: the content would stay held, or the feeds open.)
+///
+/// `Hash`, `Eq` and `Clone` of keys and tokens may run with locks of the dictionary held. They must not use it: they could
+/// wait for themselves.
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
     published: Arc<Published<K, V, S>>,
@@ -62,13 +68,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
     /// An empty dictionary with the default settings.
     #[must_use]
     pub fn new() -> Self {
-        Builder::new().build()
+        Self::builder().build()
     }
 }
 
-impl<K, V> StateDictionary<K, V, ()> {
+impl<K, V, T> StateDictionary<K, V, T> {
     /// To choose hasher, clock, trail limit, shard count or initial content.
-    pub fn builder() -> Builder<K, V> {
+    pub fn builder() -> Builder<K, V, T> {
         Builder::new()
     }
 }
@@ -106,7 +112,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 
     /// A buffer that follows the dictionary. O(1); never waits.
     ///
-    /// Its first flush gives the content of that moment. Of a frozen dictionary, that is also its last.
+    /// Its first flush gives the whole content as it is then. Of a frozen dictionary, that is also its last.
     #[must_use]
     #[doc(alias = "get_change_buffer")]
     pub fn change_buffer(&self) -> ChangeBuffer<K, V, S> {
@@ -135,9 +141,12 @@ impl<K: Eq + Hash, V, T, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
 impl<K, V, T, S> UnwindSafe for StateDictionary<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for StateDictionary<K, V, T, S> {}
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> Default for StateDictionary<K, V, T> {
+/// An empty dictionary with the default settings.
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone + Default> Default
+    for StateDictionary<K, V, T, S>
+{
     fn default() -> Self {
-        Self::new()
+        StateDictionary::builder().hasher(S::default()).build()
     }
 }
 

@@ -121,7 +121,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         self.update_state_with_limit(token, usize::MAX, modify)
     }
 
-    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times.
+    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times. A run on content that is
+    /// then held and changed through the guard counts as well.
     ///
     /// # Errors
     /// [`UpdateError::RetriesExhausted`] with the last change if something was committed in between each time, or if
@@ -192,7 +193,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
                     return Err(UpdateError::HeldByThisThread { change });
                 }
                 Attempt::Held(_) if !wait => return Err(UpdateError::ContentHeld { change }),
-                Attempt::Held(hold) => self.wait_until_let_go(hold),
+                Attempt::Held(hold) => {
+                    drop(root);
+                    self.wait_until_let_go(hold);
+                }
             }
         }
     }
@@ -222,11 +226,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
             return if self.published.is_current(root) { answer } else { Attempt::Lost };
         }
         let next = Arc::new(root.after(change, self.trail_limit));
-        if !self.published.compare_and_swap(root, &next) {
-            return Attempt::Lost;
+        let (swapped, put_off) = self.published.compare_and_swap(root, &next);
+        if swapped {
+            self.published.wakeups.changed.notify_all();
         }
-        self.published.wakeups.changed.notify_all();
-        Attempt::Done(next)
+        self.published.settle(put_off);
+        if swapped { Attempt::Done(next) } else { Attempt::Lost }
     }
 
     /// The answer to a change whose keys are not locked, unless it is to be committed.

@@ -3,10 +3,11 @@
 use super::{Delivery, Subscription, merge};
 use crate::content::{Content, Published, Revision, Root};
 use crate::error::FlushError;
-use crate::sync::{self, DefaultHashBuilder, Mutex};
+use crate::sync::{self, DefaultHashBuilder, Mutex, MutexGuard};
 use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +21,9 @@ use std::time::{Duration, Instant};
 /// # Cost
 /// A flush takes the time of what was touched since the last one. A buffer that has fallen behind by more than the
 /// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
-/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive one old content and nothing else.
-/// Writers do nothing for a buffer, except to wake a thread that is asleep in `flush`.
+/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content it last delivered (and,
+/// when frozen, the one it ends with) besides the present one, and nothing else. Writers do nothing for a buffer, except to
+/// wake a thread that is asleep in `flush`.
 ///
 /// # Threads
 /// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for
@@ -113,17 +115,15 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
     ///
-    /// Returns whether it was this call that ended it. Wakes whoever is asleep in a flush or a subscription of it. May wait
+    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is asleep in a flush or a subscription of it. May wait
     /// for a flush of this buffer that is merging, not for one that is asleep.
     pub fn freeze(&self) -> bool {
-        let frozen = {
-            let mut state = self.state.lock();
-            let open = matches!(state.end, End::Open);
-            if open {
-                state.end = End::At(self.published.load());
-            }
-            open
-        };
+        let (root, mut state) = self.load_and_lock();
+        let frozen = matches!(state.end, End::Open) && !root.frozen;
+        if frozen {
+            state.end = End::At(root);
+        }
+        drop(state);
         if frozen {
             self.published.wakeups.changed.notify_all();
             self.published.wakeups.ended.notify_all();
@@ -136,6 +136,18 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         !matches!(self.state.lock().end, End::Open) || self.published.peek(|root| root.frozen)
+    }
+
+    /// The present root, and the state of the buffer, locked. The root is loaded first, since loading one can drop another
+    /// and so run a value's `Drop`; it is not older than what was delivered.
+    fn load_and_lock(&self) -> (Arc<Root<K, V, S>>, MutexGuard<'_, State<K, V, S>>) {
+        loop {
+            let root = self.published.load();
+            let state = self.state.lock();
+            if root.revision >= state.cursor {
+                return (root, state);
+            }
+        }
     }
 
     /// Sleeps until `deadline` or until the feed has ended, whatever is committed meanwhile.
@@ -203,17 +215,14 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     fn pending(&self) -> Option<Result<Delivery<K, V>, FlushError>> {
-        let mut state = self.state.lock();
-        // Once per flush: everything in a delivery is of this one instant.
+        // One root per flush: everything in a delivery is of one instant.
+        let (present, mut state) = self.load_and_lock();
         let (root, last) = match &state.end {
-            End::Open => {
-                let root = self.published.load();
-                let frozen = root.frozen;
-                (root, frozen)
-            }
+            End::Open => (Arc::clone(&present), present.frozen),
             End::At(root) => (Arc::clone(root), true),
             End::Past => return Some(Err(FlushError::Ended)),
         };
+        let to = root.revision;
         let (updates, removals) = match &state.seen {
             None => merge::everything(&root, state.cursor, self.options.tombstones),
             Some(_) if state.cursor == root.revision => (Vec::new(), Vec::new()),
@@ -223,23 +232,23 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
 
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         let mut outdated = (None, None);
-        let moved = !nothing || (state.seen.is_some() && state.cursor != root.revision);
+        let moved = !nothing || (state.seen.is_some() && state.cursor != to);
         if moved || last {
             let seen = (!last).then(|| root.content.clone());
-            outdated.0 = std::mem::replace(&mut state.seen, seen);
-            state.cursor = root.revision;
+            outdated.0 = mem::replace(&mut state.seen, seen);
+            state.cursor = to;
         }
         if last {
-            outdated.1 = Some(std::mem::replace(&mut state.end, End::Past));
+            outdated.1 = Some(mem::replace(&mut state.end, End::Past));
         }
         let from = state.delivered;
         if !nothing {
-            state.delivered = root.revision;
+            state.delivered = to;
         }
         drop(state);
         drop(outdated);
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, to: root.revision, updates, removals })),
+            (false, _) => Some(Ok(Delivery { from, to, updates, removals })),
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }

@@ -9,6 +9,7 @@ use std::fmt;
 ///
 /// Deliveries of one buffer join without a gap: each begins where the one before ended. Applying them in order to an
 /// empty map gives the content at [`to`](Self::to).
+#[derive(PartialEq, Eq)]
 pub struct Delivery<K, V> {
     pub(super) from: Revision,
     pub(super) to: Revision,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The deliveries of a [`ChangeBuffer`], at most one per interval. Made by [`ChangeBuffer::subscribe`].
 #[derive(Debug)]
+#[must_use = "a subscription is an iterator, and does nothing unless it is iterated"]
 pub struct Subscription<'a, K, V, S = DefaultHashBuilder> {
     buffer: &'a ChangeBuffer<K, V, S>,
     interval: Duration,

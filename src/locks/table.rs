@@ -39,7 +39,12 @@ pub(crate) struct LockTable<K, T, S> {
     /// How many locks there are, so that a writer need not look while there are none. Rises before the root is replaced
     /// and falls after the locks are gone, so it is never too low for whoever has seen the root.
     pub(super) outstanding: AtomicUsize,
+    /// With how many locks expired ones are next swept out.
+    sweep_at: AtomicUsize,
 }
+
+/// Fewer locks than this are not worth a sweep.
+const FIRST_SWEEP: usize = 64;
 
 /// What a writer finds when it looks at the locks of its keys.
 pub(crate) enum Verdict<K, T> {
@@ -51,7 +56,8 @@ pub(crate) enum Verdict<K, T> {
 
 impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T, S> {
     pub(crate) fn new(shards: usize, hasher: S) -> Self {
-        Self { shards: Shards::new(shards), hasher, outstanding: AtomicUsize::new(0) }
+        let (outstanding, sweep_at) = (AtomicUsize::new(0), AtomicUsize::new(FIRST_SWEEP));
+        Self { shards: Shards::new(shards), hasher, outstanding, sweep_at }
     }
 
     pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
@@ -123,15 +129,30 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
 
     /// Removes the locks that `unwanted` points out, of all shards at once, and returns the keys of those that had not
     /// run out. Waits for every thread that is updating locks.
-    pub(crate) fn remove_all(
+    pub(crate) fn remove_all(&self, unwanted: impl Fn(&T) -> bool, clock: &Clock, fence: &mut impl Fence) -> Vec<K> {
+        self.remove_where(|lock, _| unwanted(&lock.owner), clock, fence)
+    }
+
+    /// Takes away all expired locks, when there are twice as many locks as the last time: locks of clients that have
+    /// vanished, on keys that nobody else touches, must not pile up. So a grant pays for it in O(1), amortised.
+    pub(super) fn sweep_if_due(&self, clock: &Clock, fence: &mut impl Fence) {
+        // ORDERING: Relaxed, these only say when it is worth the while.
+        if self.outstanding.load(Ordering::Relaxed) >= self.sweep_at.load(Ordering::Relaxed) {
+            self.remove_where(Lock::expired, clock, fence);
+            let left = self.outstanding.load(Ordering::Relaxed);
+            self.sweep_at.store(left.saturating_mul(2).max(FIRST_SWEEP), Ordering::Relaxed);
+        }
+    }
+
+    fn remove_where(
         &self,
-        mut unwanted: impl FnMut(&T) -> bool,
+        unwanted: impl Fn(&Lock<T>, Instant) -> bool,
         clock: &Clock,
         fence: &mut impl Fence,
     ) -> Vec<K> {
         let mut all = AllShards::lock(self);
         let now = clock.now();
-        let unwanted: Vec<bool> = all.locks.iter().map(|(_, lock)| unwanted(&lock.owner)).collect();
+        let unwanted: Vec<bool> = all.locks.iter().map(|(_, lock)| unwanted(lock, now)).collect();
         if !unwanted.contains(&true) {
             return Vec::new();
         }
@@ -158,10 +179,14 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
 
     /// All locks at one instant. Waits for every thread that is updating locks.
     pub(crate) fn all(&self, clock: &Clock) -> Vec<(K, LockInfo<T>)> {
+        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        let mut found = Vec::new();
         let all = AllShards::lock(self);
         let now = clock.now();
         let live = all.locks.iter().filter(|(_, lock)| !lock.expired(now));
-        live.map(|(key, lock)| (key.key.clone(), lock.info(now))).collect()
+        found.extend(live.map(|(key, lock)| (key.key.clone(), lock.info(now))));
+        drop(all);
+        found
     }
 
     /// Counts locks that are about to be granted.

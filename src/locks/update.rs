@@ -9,6 +9,7 @@ use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest};
 use crate::clock::Clock;
 use crate::sync::{Hashed, Shard, WriteShard};
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// Why locks were not granted, and what became of the releases.
@@ -50,43 +51,47 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
         fence: &mut impl Fence,
     ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
         let items = self.items(request);
+        // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
+        let (mut wanted, mut releases) = (Plan::new(), Plan::new());
         let mut shards = self.lock(&items);
 
         let acquiring = !request.acquire.is_empty();
         let mut refused = acquiring && fence.is_frozen();
-        let mut plan = self.look(&items, acquiring && !refused, token, clock, &shards);
-        let mut discarded = None;
-        if !plan.conflicts.is_empty() {
-            refused = true;
-            discarded = Some(plan);
-            plan = self.look(&items, false, token, clock, &shards);
+        if !refused {
+            self.look(&items, true, token, clock, &shards, &mut wanted);
+            refused = !wanted.conflicts.is_empty();
         }
 
         // Counted before the root is replaced; when this is dropped, the last step, what has gone is counted off.
-        let mut owed = Owed { table: self, locks: plan.grants.len() };
-        self.coming(owed.locks);
+        let mut owed = Owed { table: self, locks: 0 };
         let mut version = 0;
-        if !plan.grants.is_empty() {
-            if let Some(replaced) = fence.replace(true) {
-                version = replaced;
-            } else {
-                refused = true;
-                discarded = Some(plan);
-                plan = self.look(&items, false, token, clock, &shards);
-                self.gone(std::mem::take(&mut owed.locks));
+        if !refused && !wanted.grants.is_empty() {
+            self.coming(wanted.grants.len());
+            owed.locks = wanted.grants.len();
+            match fence.replace(true) {
+                Some(replaced) => version = replaced,
+                None => refused = true,
             }
         }
+        if refused {
+            self.look(&items, false, token, clock, &shards, &mut releases);
+        }
+        let plan = if refused { &mut releases } else { &mut wanted };
         if plan.grants.is_empty() && !plan.removals.is_empty() {
             fence.replace(false);
         }
-        owed.locks = plan.removals.len();
+        owed.locks = owed.locks + plan.removals.len() - plan.grants.len();
+        let granted = !plan.grants.is_empty();
 
-        let (receipt, removed) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        let removed = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
         drop(owed);
         drop(removed);
-        let conflicts = discarded.map_or_else(Vec::new, |plan| plan.conflicts);
-        if refused { Err(LockFailure { receipt, conflicts }) } else { Ok(receipt) }
+        if granted {
+            self.sweep_if_due(clock, fence);
+        }
+        if refused { Err(LockFailure { receipt, conflicts: wanted.conflicts }) } else { Ok(receipt) }
     }
 
     /// The keys of a request, each once, in the order of their hashes.
@@ -117,12 +122,6 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
         Locked(indices.into_iter().map(|index| (index, self.shards.write(index))).collect())
     }
 
-    fn shard<'s, 'a>(&self, shards: &'s mut Locked<'a, K, T>, hash: u64) -> &'s mut WriteShard<'a, K, Lock<T>> {
-        let index = self.shards.index_of(hash);
-        let at = shards.0.partition_point(|(locked, _)| *locked < index);
-        &mut shards.0[at].1
-    }
-
     fn look(
         &self,
         items: &[Item<'_, K>],
@@ -130,13 +129,12 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
         token: &T,
         clock: &Clock,
         shards: &Locked<'_, K, T>,
-    ) -> Plan<K, T> {
+        plan: &mut Plan<K, T>,
+    ) {
         let now = clock.now();
-        let mut plan = Plan::new();
         for &Item { hash, key, acquire, release } in items {
-            let index = self.shards.index_of(hash);
-            let at = shards.0.partition_point(|(locked, _)| *locked < index);
-            let found = shards.0[at].1.look_up(hash, |k| k == key).map(|(_, lock)| lock);
+            let shard = shards.get(self.shards.index_of(hash));
+            let found = shard.look_up(hash, |k| k == key).map(|(_, lock)| lock);
             let (mine, live) = found.map_or((false, false), |lock| (lock.owner == *token, !lock.expired(now)));
 
             if release && !mine {
@@ -169,34 +167,51 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
                 plan.grants.push((Hashed { hash, key: key.clone() }, token.clone(), lease));
             }
         }
-        plan
     }
 
     /// Changes the table. Runs none of the user's code; what it takes out is returned, to be dropped later.
     fn carry_out(
         &self,
-        mut plan: Plan<K, T>,
+        plan: &mut Plan<K, T>,
         granted: FencingToken,
         now: Instant,
         shards: &mut Locked<'_, K, T>,
-    ) -> (LockReceipt<K>, Vec<(K, Lock<T>)>) {
+    ) -> Vec<(K, Lock<T>)> {
         let deadline = |lease: Lease| lease.and_then(|lease| now.checked_add(lease));
-        let removals = plan.removals.into_iter();
-        let removed =
-            removals.filter_map(|(hash, id)| self.shard(shards, hash).take(hash, |lock| lock.id == id)).collect();
-        for (index, (key, owner, lease)) in plan.grants.into_iter().enumerate() {
-            let lock = Lock { owner, deadline: deadline(lease), id: LockId { granted, index } };
-            self.shard(shards, key.hash).put(key, lock);
+        let index_of = |hash| self.shards.index_of(hash);
+        let mut removed = Vec::with_capacity(plan.removals.len());
+        for (hash, id) in plan.removals.drain(..) {
+            removed.extend(shards.get_mut(index_of(hash)).take(hash, |lock| lock.id == id));
         }
-        for (hash, id, lease) in plan.renewals {
-            if let Some(lock) = self.shard(shards, hash).look_up_mut(hash, |lock| lock.id == id) {
+        for (index, (key, owner, lease)) in plan.grants.drain(..).enumerate() {
+            let lock = Lock { owner, deadline: deadline(lease), id: LockId { granted, index } };
+            shards.get_mut(index_of(key.hash)).put(key, lock);
+        }
+        for (hash, id, lease) in plan.renewals.drain(..) {
+            if let Some(lock) = shards.get_mut(index_of(hash)).look_up_mut(hash, |lock| lock.id == id) {
                 lock.deadline = deadline(lease);
             }
         }
         for (_, token) in &mut plan.receipt.granted {
             *token = granted;
         }
-        (plan.receipt, removed)
+        removed
+    }
+}
+
+/// The shard with this index, which is among them.
+impl<'a, K, T> Locked<'a, K, T> {
+    fn get(&self, index: usize) -> &WriteShard<'a, K, Lock<T>> {
+        &self.0[self.position(index)].1
+    }
+
+    fn get_mut(&mut self, index: usize) -> &mut WriteShard<'a, K, Lock<T>> {
+        let position = self.position(index);
+        &mut self.0[position].1
+    }
+
+    fn position(&self, index: usize) -> usize {
+        self.0.partition_point(|(locked, _)| *locked < index)
     }
 }
 

@@ -73,7 +73,7 @@ struct Thread<'a> {
 
 pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
     let clock = ManualClock::new();
-    let dictionary = StateDictionary::<Key, Value, ()>::builder()
+    let dictionary = StateDictionary::<Key, Value, _>::builder()
         .hasher(S::default())
         .shards(2)
         .manual_clock(&clock)

@@ -124,7 +124,7 @@ fn a_long_history_replays() {
     let began = Instant::now();
     let clock = ManualClock::new();
     let dictionary: Dictionary =
-        StateDictionary::<u8, u64, ()>::builder().manual_clock(&clock).trail_limit(TRAIL_LIMIT).build();
+        StateDictionary::<u8, u64, _>::builder().manual_clock(&clock).trail_limit(TRAIL_LIMIT).build();
     let buffers: Vec<_> = (0..=THREADS).map(|_| dictionary.change_buffer()).collect();
     let mut model = Model::new(buffers.len());
     let time = AtomicU64::new(1);
