@@ -257,3 +257,11 @@ fn dropping_the_dictionary_wakes_a_flush() {
         assert_eq!(flushing.join().unwrap(), Err(FlushError::Ended));
     });
 }
+
+#[test]
+fn freezing_a_buffer_that_the_dictionary_has_ended_already_says_so() {
+    let dictionary = Dictionary::new();
+    let buffer = dictionary.change_buffer();
+    assert!(dictionary.freeze());
+    assert!(buffer.is_ended() && !buffer.freeze());
+}

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, sorted, with_manual_clock};
-use state_dictionary::{Change, LockError, LockReceipt, LockRequest, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockError, LockReceipt, LockRequest, ManualClock, StateDictionary, UpdateError};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
@@ -432,4 +433,17 @@ fn after_the_last_lock_has_gone_everybody_may_write_and_locks_still_work() {
         dictionary.update_locks(&"alice", release("a").release("b")).unwrap();
         assert!(may_write(&dictionary, "bob", "b"));
     }
+}
+
+#[test]
+fn expired_locks_on_keys_that_nobody_touches_do_not_pile_up() {
+    let clock = ManualClock::new();
+    let dictionary: StateDictionary<Arc<u32>, (), u32> = StateDictionary::builder().manual_clock(&clock).build();
+    let keys: Vec<_> = (0..10_000).map(Arc::new).collect();
+    for key in &keys {
+        dictionary.update_locks(&**key, LockRequest::new().acquire(Arc::clone(key), SECOND)).unwrap();
+        clock.advance(SECOND);
+    }
+    let kept = keys.iter().filter(|key| Arc::strong_count(key) > 1).count();
+    assert!(kept <= 100, "{kept} keys are kept");
 }

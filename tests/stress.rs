@@ -4,17 +4,21 @@
 //! * the keys of one change are seen together or not at all;
 //! * no increment is lost;
 //! * while a lock is held nobody else's write to its key is committed, and fencing tokens rise;
-//! * revisions have no gap and no duplicate.
+//! * revisions have no gap and no duplicate;
+//! * nothing of the user's is dropped while a lock of the dictionary's own is held.
 //!
 //! The threads are real and few, so these find only what is easy to find; the model checkers are for the rest.
 
 mod common;
 
 use common::{content, replay, sorted, within};
-use state_dictionary::{Change, LockRequest, ManualClock, Revision, Snapshot, StateDictionary, UpdateError};
+use state_dictionary::{
+    Change, ChangeBuffer, LockRequest, ManualClock, Revision, Snapshot, StateDictionary, UpdateError,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -294,4 +298,59 @@ fn revisions_have_no_gap_and_no_duplicate() {
 #[ignore = "takes a minute: for before a release"]
 fn revisions_of_many_have_no_gap_and_no_duplicate() {
     revisions_have_no_gap(8, 800_000);
+}
+
+/// A value that uses locks and feed when it is dropped, and so waits for ever if its own thread has one of them locked.
+struct Inquisitive(Weak<Inquired>);
+
+struct Inquired {
+    dictionary: StateDictionary<u32, Inquisitive, u32>,
+    buffer: ChangeBuffer<u32, Inquisitive>,
+}
+
+impl Drop for Inquisitive {
+    fn drop(&mut self) {
+        if let Some(inquired) = self.0.upgrade() {
+            for key in 0..4 {
+                drop(inquired.dictionary.lock(&key));
+            }
+            let _ended = inquired.buffer.is_ended();
+        }
+    }
+}
+
+fn nothing_is_dropped_with_anything_locked(threads: u32, rounds: u32) {
+    let dictionary: StateDictionary<u32, Inquisitive, u32> = StateDictionary::builder().shards(2).build();
+    let inquired = Arc::new(Inquired { buffer: dictionary.change_buffer(), dictionary });
+    let Inquired { dictionary, buffer } = &*inquired;
+    within(LIMIT, || {
+        thread::scope(|scope| {
+            for thread in 0..threads {
+                let value = || Inquisitive(Arc::downgrade(&inquired));
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        dictionary.update_locks(&thread, LockRequest::new().acquire(thread, None)).unwrap();
+                        dictionary.update_locks(&thread, LockRequest::new().release(thread)).unwrap();
+                        drop(buffer.try_flush());
+                    }
+                });
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        assert!(dictionary.update_state(&thread, Change::new().set(100 + thread, value())).is_ok());
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn nothing_is_dropped_with_a_lock_held() {
+    nothing_is_dropped_with_anything_locked(4, 30_000);
+}
+
+#[test]
+#[ignore = "takes a minute: for before a release"]
+fn nothing_of_many_is_dropped_with_a_lock_held() {
+    nothing_is_dropped_with_anything_locked(4, 500_000);
 }
