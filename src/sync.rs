@@ -14,8 +14,8 @@
 //! * [`Event`]: a listener sees every notification after the call that made it.
 
 pub(crate) use imp::{
-    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard, Shards,
-    ThreadId, WriteShard, current_thread, default_shards, thread_local,
+    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, Shards, ThreadId,
+    WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;
@@ -65,7 +65,7 @@ mod imp {
     use std::hash::BuildHasherDefault;
 
     pub(crate) use crossbeam_utils::Backoff;
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use parking_lot::Mutex;
     pub(crate) use std::hash::RandomState as DefaultHashBuilder;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -176,12 +176,12 @@ mod imp {
     #[cfg(not(all(loom, feature = "loom")))]
     use shuttle as checker;
 
-    use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+    use checker::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     use std::hash::{BuildHasherDefault, DefaultHasher};
     use std::sync::PoisonError;
 
+    pub(crate) use checker::sync::Arc;
     pub(crate) use checker::sync::atomic::AtomicU64;
-    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
 

@@ -1,9 +1,9 @@
 //! A buffer: a cursor, and the content it last delivered.
 
 use super::{Delivery, Subscription, merge};
-use crate::content::{Content, Published, Revision, Root};
+use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
-use crate::sync::{self, DefaultHashBuilder, Mutex, MutexGuard};
+use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -118,16 +118,17 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is asleep in a flush or a subscription of it. May wait
     /// for a flush of this buffer that is merging, not for one that is asleep.
     pub fn freeze(&self) -> bool {
-        let (root, mut state) = self.load_and_lock();
+        let mut state = self.state.lock();
+        let (root, put_off) = put_off_drops(|| self.published.load());
         let frozen = matches!(state.end, End::Open) && !root.frozen;
-        if frozen {
-            state.end = End::At(root);
-        }
+        let unused = if frozen { mem::replace(&mut state.end, End::At(root)) } else { End::At(root) };
         drop(state);
+        drop(unused);
         if frozen {
             self.published.wakeups.changed.notify_all();
             self.published.wakeups.ended.notify_all();
         }
+        self.published.settle(put_off);
         frozen
     }
 
@@ -136,18 +137,6 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         !matches!(self.state.lock().end, End::Open) || self.published.peek(|root| root.frozen)
-    }
-
-    /// The present root, and the state of the buffer, locked. The root is loaded first, since loading one can drop another
-    /// and so run a value's `Drop`; it is not older than what was delivered.
-    fn load_and_lock(&self) -> (Arc<Root<K, V, S>>, MutexGuard<'_, State<K, V, S>>) {
-        loop {
-            let root = self.published.load();
-            let state = self.state.lock();
-            if root.revision >= state.cursor {
-                return (root, state);
-            }
-        }
     }
 
     /// Sleeps until `deadline` or until the feed has ended, whatever is committed meanwhile.
@@ -215,11 +204,20 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     fn pending(&self) -> Option<Result<Delivery<K, V>, FlushError>> {
-        // One root per flush: everything in a delivery is of one instant.
-        let (present, mut state) = self.load_and_lock();
-        let (root, last) = match &state.end {
-            End::Open => (Arc::clone(&present), present.frozen),
-            End::At(root) => (Arc::clone(root), true),
+        // Declared before the lock is taken, so that also when a key's `Clone` panics the root is let go of after the lock.
+        let (root, put_off);
+        let mut state = self.state.lock();
+        // One root per flush, so that everything in a delivery is of one instant; and loaded with the lock held, so that
+        // of two flushes the later does not have the older root.
+        let last = match &state.end {
+            End::Open => {
+                (root, put_off) = put_off_drops(|| self.published.load());
+                root.frozen
+            }
+            End::At(end) => {
+                (root, put_off) = (Arc::clone(end), PutOff::default());
+                true
+            }
             End::Past => return Some(Err(FlushError::Ended)),
         };
         let to = root.revision;
@@ -247,6 +245,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
         }
         drop(state);
         drop(outdated);
+        self.published.settle(put_off);
         match (nothing, last) {
             (false, _) => Some(Ok(Delivery { from, to, updates, removals })),
             (true, true) => Some(Err(FlushError::Ended)),
