@@ -37,8 +37,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | [`lock_content`](Self::lock_content) | waits for other guards |
 /// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions | wait for a commit, the interval, or the end |
 ///
-/// A lock is outstanding from its grant until it is released or cleared, or until somebody comes across it after its lease
-/// has run out. With the feature `rwlock-strategy` the root is behind a reader-writer lock, so that everything above may
+/// A lock is outstanding from its grant until it is released or cleared, or is taken away after its lease has run out: by
+/// whoever comes across it, or by a sweep when there are many. With the feature `rwlock-strategy` the root is behind a reader-writer lock, so that everything above may
 /// wait for the few instructions of another thread.
 ///
 /// # Values that are dropped

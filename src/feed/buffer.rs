@@ -157,7 +157,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
     /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
-    /// If a key's `Clone`, `Hash` or `Eq` does. The buffer is then as it was before the call.
+    /// If a key's `Clone`, `Hash` or `Eq` does; the buffer is then as it was before the call. If a value's `Drop` does, when
+    /// the content delivered before is let go of; what this call would have delivered is then lost.
     #[doc(alias = "flush_changed_blocking")]
     pub fn flush(&self) -> Result<Delivery<K, V>, FlushError> {
         self.flush_until(None)
