@@ -329,8 +329,8 @@ fn nothing_is_dropped_with_anything_locked(threads: u32, rounds: u32) {
                 let value = || Inquisitive(Arc::downgrade(&inquired));
                 scope.spawn(move || {
                     for _ in 0..rounds {
-                        dictionary.update_locks(&thread, LockRequest::new().acquire(thread, None)).unwrap();
-                        dictionary.update_locks(&thread, LockRequest::new().release(thread)).unwrap();
+                        let requests = [LockRequest::new().acquire(thread, None), LockRequest::new().release(thread)];
+                        assert!(requests.map(|request| dictionary.update_locks(&thread, request).is_ok()) == [true; 2]);
                         drop(buffer.try_flush());
                     }
                 });
