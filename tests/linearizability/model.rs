@@ -378,13 +378,12 @@ impl Model {
     }
 
     fn freeze_buffer(&self, buffer: usize, seen: &Observed) -> Vec<Self> {
-        let mut next = self.clone();
-        if self.buffers[buffer].end == End::Open {
-            next.buffers[buffer].end = End::At(self.revision, self.content.clone());
-            // Of a frozen dictionary the buffer has ended already, so to say: either answer will do.
-            return next.only_if(*seen == Observed::Is(true) || (self.frozen && *seen == Observed::Is(false)));
+        if self.frozen || self.buffers[buffer].end != End::Open {
+            return self.same_if(*seen == Observed::Is(false));
         }
-        next.only_if(*seen == Observed::Is(false))
+        let mut next = self.clone();
+        next.buffers[buffer].end = End::At(self.revision, self.content.clone());
+        next.only_if(*seen == Observed::Is(true))
     }
 }
 
