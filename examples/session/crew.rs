@@ -48,6 +48,7 @@ pub(crate) fn run(
     // Nothing is ever sent: it tells when the last sender is gone.
     let (awaited, done) = mpsc::channel::<Infallible>();
     thread::scope(|scope| {
+        let begin = Instant::now();
         let mut threads = Vec::new();
         for Job { name, awaited: is_awaited, run } in jobs {
             let awaited = is_awaited.then(|| awaited.clone());
@@ -65,7 +66,6 @@ pub(crate) fn run(
         }
         drop(awaited);
 
-        let begin = Instant::now();
         loop {
             let elapsed = begin.elapsed();
             let left = time.map_or(TICK, |time| time.saturating_sub(elapsed).min(TICK));

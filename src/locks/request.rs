@@ -79,7 +79,9 @@ pub struct LockReceipt<K> {
     /// Keys to release whose lock the caller did not hold.
     pub not_held: Vec<K>,
     /// Keys, to release or to acquire, whose lock the caller had held until its lease ran out: somebody else may have
-    /// written to them since. Of a key to acquire, the lock is granted anew.
+    /// written to them since. Of a key to acquire, the lock is granted anew. Once another client has come across the
+    /// expired lock it is forgotten, and the key is only among the granted or those not held: to know that a lock was
+    /// never lost, look for it among the renewed.
     pub expired: Vec<K>,
 }
 
