@@ -65,6 +65,8 @@
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit are not possible then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
+//!
+//! How to check a program of your own, and how this crate is checked, is told in [`docs::proofs`].
 #![forbid(unsafe_code)]
 
 mod change;
@@ -84,6 +86,12 @@ pub use dictionary::{Builder, ContentGuard, StateDictionary};
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError};
 pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+
+/// Longer texts.
+pub mod docs {
+    #[doc = include_str!("../docs/proofs.md")]
+    pub mod proofs {}
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
