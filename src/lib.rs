@@ -63,7 +63,7 @@
 //!
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
-//!   checked; waits with a time limit are not possible then. Either of the two alone changes nothing.
+//!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
 //!
 //! How to check a program of your own, and how this crate is checked, is told in [`docs::proofs`].
