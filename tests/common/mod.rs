@@ -3,9 +3,10 @@
 
 use state_dictionary::{Delivery, ManualClock, Snapshot, StateDictionary};
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{process, thread};
 
 pub(crate) type Dictionary = StateDictionary<&'static str, i32, &'static str>;
@@ -48,12 +49,17 @@ pub(crate) fn spawn_waiting<'scope, R: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> R + Send + 'scope,
 ) -> ScopedJoinHandle<'scope, R> {
-    let (begin, beginning) = mpsc::channel();
-    let waiting = scope.spawn(move || {
-        let _ = begin.send(());
-        body()
+    let begun = Arc::new(AtomicBool::new(false));
+    let waiting = scope.spawn({
+        let begun = Arc::clone(&begun);
+        move || {
+            begun.store(true, Ordering::Release);
+            body()
+        }
     });
-    let _ = beginning.recv();
+    while !begun.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
     (0..100).for_each(|_| thread::yield_now());
     waiting
 }
@@ -64,16 +70,34 @@ pub(crate) fn within_a_minute<R>(body: impl FnOnce() -> R) -> R {
     within(Duration::from_mins(1), body)
 }
 
+/// The watchdog is told by an atomic and joined by hand. What std would do instead (a channel, the end of a scope) the thread
+/// sanitizer does not see, and it then reports races.
 pub(crate) fn within<R>(limit: Duration, body: impl FnOnce() -> R) -> R {
+    struct Finish<'scope, 'a>(&'a AtomicBool, Option<ScopedJoinHandle<'scope, ()>>);
+    impl Drop for Finish<'_, '_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+            if let Some(watchdog) = self.1.take() {
+                watchdog.thread().unpark();
+                let _ = watchdog.join();
+            }
+        }
+    }
+
     let test = thread::current().name().unwrap_or("a test").to_owned();
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let (_done, watched) = mpsc::channel::<()>();
-        scope.spawn(move || {
-            if watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{test} still waits after {limit:?}");
-                process::abort();
+        let watchdog = scope.spawn(|| {
+            let start = Instant::now();
+            while !done.load(Ordering::Acquire) {
+                let Some(left) = limit.checked_sub(start.elapsed()) else {
+                    eprintln!("{test} still waits after {limit:?}");
+                    process::abort();
+                };
+                thread::park_timeout(left);
             }
         });
+        let _finish = Finish(&done, Some(watchdog));
         body()
     })
 }
