@@ -133,7 +133,7 @@ impl<K, V> Change<K, V> {
 
     /// The operations in the order in which they apply: a value to set, or `None` to remove the key.
     #[must_use]
-    pub fn operations(&self) -> impl ExactSizeIterator<Item = (&K, Option<&Arc<V>>)> {
+    pub fn operations(&self) -> impl DoubleEndedIterator<Item = (&K, Option<&Arc<V>>)> + ExactSizeIterator {
         self.operations.iter().map(|(key, value)| (key, value.as_ref()))
     }
 

@@ -75,6 +75,7 @@ mod content;
 mod dictionary;
 mod error;
 mod feed;
+mod key;
 mod locks;
 mod sync;
 mod wake;

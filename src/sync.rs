@@ -14,34 +14,13 @@
 //! * [`Event`]: a listener sees every notification after the call that made it.
 
 pub(crate) use imp::{
-    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, Shards, ThreadId,
-    WriteShard, current_thread, default_shards, thread_local,
+    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard, Shards,
+    ThreadId, WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;
 
-use std::hash::{Hash, Hasher};
-
-/// A key with its hash, so that a table that grows runs no user code.
-#[derive(Debug)]
-pub(crate) struct Hashed<K> {
-    pub(crate) hash: u64,
-    pub(crate) key: K,
-}
-
-impl<K: PartialEq> PartialEq for Hashed<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl<K: Eq> Eq for Hashed<K> {}
-
-impl<K> Hash for Hashed<K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
+use crate::key::Hashed;
 
 /// What the lock table asks of one locked shard.
 ///
@@ -65,7 +44,7 @@ mod imp {
     use std::hash::BuildHasherDefault;
 
     pub(crate) use crossbeam_utils::Backoff;
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::hash::RandomState as DefaultHashBuilder;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -176,11 +155,11 @@ mod imp {
     #[cfg(not(all(loom, feature = "loom")))]
     use shuttle as checker;
 
-    use checker::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     use std::hash::{BuildHasherDefault, DefaultHasher};
-    use std::sync::PoisonError;
+    use std::sync::{PoisonError, TryLockError};
 
-    pub(crate) use checker::sync::Arc;
+    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::sync::atomic::AtomicU64;
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
@@ -207,6 +186,15 @@ mod imp {
 
         #[allow(clippy::unused_self)]
         pub(crate) fn spin(&self) {}
+
+        #[allow(clippy::unused_self)]
+        pub(crate) fn snooze(&self) {}
+
+        /// Whoever waits for a bounded time has waited long enough.
+        #[allow(clippy::unused_self)]
+        pub(crate) fn is_completed(&self) -> bool {
+            true
+        }
     }
 
     /// Loads by a read-modify-write: loom leaves out interleavings of plain loads (loom #392).
@@ -244,6 +232,14 @@ mod imp {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
     }
 

@@ -5,14 +5,18 @@
 //! Nothing here knows of locks.
 
 mod entry;
+mod graveyard;
 mod published;
 mod root;
 mod snapshot;
+mod spare;
 mod trail;
 
 pub use entry::{Entry, Revision};
 pub use snapshot::{Iter, Snapshot};
 
+pub(crate) use graveyard::{PutOff, put_off_drops};
 pub(crate) use published::Published;
-pub(crate) use root::{Content, Hold, PutOff, Root, put_off_drops};
+pub(crate) use root::{Content, Hold, Root, Shared};
+pub(crate) use spare::Turn;
 pub(crate) use trail::Trail;

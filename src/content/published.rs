@@ -1,29 +1,44 @@
 //! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
 
-use super::{PutOff, Root, put_off_drops};
+use super::spare::{Spare, Turn};
+use super::{PutOff, Root, Shared, put_off_drops};
 use crate::clock::Clock;
 use crate::sync::{self, Backoff, Cell};
 use crate::wake::Wakeups;
-use std::hash::{BuildHasher, Hash};
+use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 
 pub(crate) struct Published<K, V, S> {
-    cell: Cell<Root<K, V, S>>,
+    cell: CachePadded<Cell<Root<K, V, S>>>,
+    spare: CachePadded<Spare<K, V, S>>,
+    shared: Arc<Shared<K, V, S>>,
     /// `Root::successor`, kept so that a `Drop`, which cannot ask for `K: Clone`, can replace the root.
     successor: fn(&Root<K, V, S>) -> Root<K, V, S>,
     pub(crate) wakeups: sync::Arc<Wakeups>,
     pub(crate) clock: Clock,
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> Published<K, V, S> {
+impl<K: Clone + Eq, V, S> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
         let wakeups = sync::Arc::new(Wakeups::default());
         clock.wake(&wakeups);
-        Self { cell: Cell::new(Arc::new(root)), successor: Root::successor, wakeups, clock }
+        let shared = Arc::clone(&root.shared);
+        let cell = CachePadded::new(Cell::new(Arc::new(root)));
+        let spare = CachePadded::new(Spare::none());
+        Self { cell, spare, shared, successor: Root::successor, wakeups, clock }
     }
 }
 
 impl<K, V, S> Published<K, V, S> {
+    pub(crate) fn shared(&self) -> &Shared<K, V, S> {
+        &self.shared
+    }
+
+    /// The turn to commit. Waits a few microseconds at most, and holds up nobody for longer.
+    pub(crate) fn turn(&self) -> Turn<'_, K, V, S> {
+        self.spare.turn()
+    }
+
     pub(crate) fn load(&self) -> Arc<Root<K, V, S>> {
         self.cell.load_full()
     }
@@ -44,8 +59,8 @@ impl<K, V, S> Published<K, V, S> {
 
     /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` says so. Returns what it now is.
     ///
-    /// Lock-free: an attempt is repeated only because another thread replaced the root. Runs no code of the user's but
-    /// the hasher's `Clone`.
+    /// Lock-free: an attempt is repeated only because another thread replaced the root. Runs no code of the
+    /// user's.
     pub(crate) fn replace<R, E>(
         &self,
         mut edit: impl FnMut(&mut Root<K, V, S>) -> Result<(), E>,
@@ -69,7 +84,7 @@ impl<K, V, S> Published<K, V, S> {
     /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
     pub(crate) fn settle(&self, put_off: PutOff) {
         if put_off.happened() {
-            self.load().empty_graveyard();
+            self.shared.graveyard.empty();
         }
     }
 
@@ -82,6 +97,7 @@ impl<K, V, S> Published<K, V, S> {
         let (frozen, put_off) = self.replace(freeze, |_| ());
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
+            self.spare.turn().give_up();
         }
         self.settle(put_off);
         frozen.is_ok()

@@ -1,6 +1,7 @@
 //! A snapshot: one root, kept.
 
 use super::{Entry, Revision, Root};
+use crate::key::Hashed;
 use crate::sync::DefaultHashBuilder;
 use std::borrow::Borrow;
 use std::fmt;
@@ -59,7 +60,7 @@ impl<K, V, S> Snapshot<K, V, S> {
     /// Every key with its entry, in no particular order, the same each time. O(n) for all of it.
     #[must_use]
     pub fn entries(&self) -> impl ExactSizeIterator<Item = (&K, &Entry<V>)> {
-        self.root.content.iter()
+        self.root.content.iter().map(|(key, entry)| (&key.key, entry))
     }
 
     /// Every key with its value, in the order of [`entries`](Self::entries).
@@ -81,7 +82,7 @@ impl<K, V, S> Snapshot<K, V, S> {
     }
 }
 
-impl<K: Eq + Hash, V, S: BuildHasher + Clone> Snapshot<K, V, S> {
+impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
     /// The value of a key. O(log n).
     #[must_use]
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
@@ -97,7 +98,7 @@ impl<K: Eq + Hash, V, S: BuildHasher + Clone> Snapshot<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        self.root.content.get(key)
+        self.root.content.get(&self.root.shared.lookup(key))
     }
 
     /// Whether the key has a value. O(log n).
@@ -106,7 +107,7 @@ impl<K: Eq + Hash, V, S: BuildHasher + Clone> Snapshot<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        self.root.content.contains_key(key)
+        self.entry(key).is_some()
     }
 }
 
@@ -126,7 +127,7 @@ impl<K, Q, V, S> Index<&Q> for Snapshot<K, V, S>
 where
     K: Eq + Hash + Borrow<Q>,
     Q: Hash + Eq + ?Sized,
-    S: BuildHasher + Clone,
+    S: BuildHasher,
 {
     type Output = V;
 
@@ -150,13 +151,13 @@ impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
 }
 
 /// The pairs of a [`Snapshot`].
-pub struct Iter<'a, K, V>(im::hashmap::Iter<'a, K, Entry<V>, im::shared_ptr::DefaultSharedPtr>);
+pub struct Iter<'a, K, V>(im::hashmap::Iter<'a, Hashed<K>, Entry<V>, im::shared_ptr::DefaultSharedPtr>);
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|(key, entry)| (key, &**entry))
+        self.0.next().map(|(key, entry)| (&key.key, &**entry))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -5,21 +5,25 @@
 //! it becomes the older one, and what was the older one is forgotten.
 
 use super::Revision;
+use crate::key::Hashed;
+use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// What one commit touched: each key once, in no particular order. Most commits of one key need no second allocation.
+pub(crate) type Keys<K> = SmallVec<[Touched<K>; 1]>;
 
 /// What one commit touched.
 #[derive(Debug)]
 pub(crate) struct Record<K> {
     pub(crate) revision: Revision,
-    /// In the order in which the commit applied them; a key can be there twice.
-    pub(crate) touched: Vec<Touched<K>>,
+    pub(crate) touched: Keys<K>,
     older: Option<Arc<Record<K>>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Touched<K> {
-    pub(crate) key: K,
-    /// Whether the key had a value before this operation.
+    pub(crate) key: Hashed<K>,
+    /// Whether the key had a value before this commit.
     pub(crate) existed: bool,
 }
 
@@ -79,7 +83,7 @@ impl<K> Trail<K> {
 
     /// The trail after one more commit. Keeps at least the commits whose keys sum up to `limit`, and at most twice that.
     /// A commit larger than the limit is not kept, and nothing before it then is.
-    pub(crate) fn with(&self, revision: Revision, touched: Vec<Touched<K>>, limit: usize) -> Self {
+    pub(crate) fn with(&self, revision: Revision, touched: Keys<K>, limit: usize) -> Self {
         if touched.len() > limit {
             return Self::starting_after(revision);
         }
@@ -110,7 +114,7 @@ mod tests {
     fn commits(limit: usize, sizes: &[usize]) -> Trail<u64> {
         let mut trail = Trail::starting_after(Revision::ZERO);
         for (&size, revision) in sizes.iter().zip(1..) {
-            let touched = (0..size).map(|_| Touched { key: revision, existed: false }).collect();
+            let touched = (0..size).map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false }).collect();
             trail = trail.with(Revision(revision), touched, limit);
         }
         trail

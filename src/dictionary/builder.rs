@@ -44,7 +44,7 @@ impl<K, V, T> Builder<K, V, T> {
 impl<K, V, T, S> Builder<K, V, T, S> {
     /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can make slow by a choice of keys; use a
     /// faster one only where keys can be trusted.
-    pub fn hasher<H: BuildHasher + Clone>(self, hasher: H) -> Builder<K, V, T, H> {
+    pub fn hasher<H: BuildHasher>(self, hasher: H) -> Builder<K, V, T, H> {
         let Self { clock, trail_limit, shards, content, token, .. } = self;
         Builder { hasher, clock, trail_limit, shards, content, token }
     }
@@ -85,10 +85,10 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     where
         K: Clone + Eq + Hash,
         T: Clone + PartialEq,
-        S: BuildHasher + Clone,
+        S: BuildHasher,
     {
         let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
-        let locks = LockTable::new(shards, self.hasher.clone());
+        let locks = LockTable::new(shards);
         let published = Published::new(Root::new(self.hasher, self.content), self.clock);
         StateDictionary { published: Arc::new(published), locks, trail_limit: self.trail_limit }
     }

@@ -32,7 +32,7 @@ pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
     not_send: PhantomData<MutexGuard<'static, ()>>,
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// Holds the content still: until the guard is dropped, every commit not made through it waits, and so does every other
     /// `lock_content`. Works on a frozen dictionary too.
     ///
@@ -96,7 +96,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> ContentGuard<'_, K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard<'_, K, V, T, S> {
     /// [`StateDictionary::update_state`] through the guard: waits for no guard, and honours locks and conditions.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// Takes and gives back exclusive write access to keys, in one step. All locks asked for are granted or none; releases
     /// happen regardless.
     ///
@@ -40,7 +40,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         if let Some(key) = zero_lease {
             return Err(LockError::ZeroLease { request, key });
         }
-        self.locks.update(token, &request, &self.published.clock, &mut self.fence()).map_err(|failure| {
+        let Published { clock, .. } = &*self.published;
+        let hash = |key: &K| self.published.shared().hasher.hash_one(key);
+        self.locks.update(token, &request, hash, clock, &mut self.fence()).map_err(|failure| {
             let LockFailure { receipt, conflicts } = failure;
             if conflicts.is_empty() {
                 LockError::Frozen { request, receipt }
@@ -71,7 +73,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     where
         K: Borrow<Q>,
     {
-        self.locks.get(key, &self.published.clock)
+        self.locks.get(self.published.shared().lookup(key), &self.published.clock)
     }
 
     /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor

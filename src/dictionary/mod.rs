@@ -60,7 +60,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
     published: Arc<Published<K, V, S>>,
-    locks: LockTable<K, T, S>,
+    locks: LockTable<K, T>,
     trail_limit: usize,
 }
 
@@ -126,14 +126,15 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     }
 }
 
-impl<K: Eq + Hash, V, T, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// The value of one key, with the revision of the commit that set it. O(log n); never waits.
     #[must_use]
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Entry<V>>
     where
         K: Borrow<Q>,
     {
-        self.published.peek(|root| root.content.get(key).cloned())
+        let key = self.published.shared().lookup(key);
+        self.published.peek(|root| root.content.get(&key).cloned())
     }
 }
 
@@ -142,7 +143,7 @@ impl<K, V, T, S> UnwindSafe for StateDictionary<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for StateDictionary<K, V, T, S> {}
 
 /// An empty dictionary with the default settings.
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone + Default> Default
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Default
     for StateDictionary<K, V, T, S>
 {
     fn default() -> Self {

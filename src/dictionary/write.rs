@@ -1,16 +1,19 @@
 //! Committing changes.
 //!
-//! Every attempt has the same steps, in this order: load the root once; refuse if it is frozen; look at the locks; look at
-//! the conditions; if the content is held, wait, holding nothing, and start again; build the next root; compare-and-swap.
-//! The swap that wins is the linearization point. An attempt that loses starts again from the new root.
+//! Every attempt has the same steps, in this order: take the turn, or go without; load the root once; refuse if it is
+//! frozen; look at the locks; look at the conditions; if the content is held, wait, holding nothing, and start again; build
+//! the next root; compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again from
+//! the new root.
 
 use super::StateDictionary;
 use crate::change::Change;
-use crate::content::{Hold, Published, Revision, Root, Snapshot};
+use crate::content::{Hold, Published, Revision, Root, Snapshot, Turn};
 use crate::error::{FailedCondition, UpdateError};
+use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
 use crate::sync::{Backoff, current_thread, thread_local};
 use crate::wake;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -42,13 +45,16 @@ impl<K, T> Refusal<K, T> {
     }
 }
 
+/// Makes the change anew before an attempt, if it is based on another revision; or says after how many times it gave up.
+type Revise<'a, K, V, S> = dyn FnMut(&Arc<Root<K, V, S>>, &mut Change<K, V>) -> Result<(), usize> + 'a;
+
 thread_local! {
     /// The dictionaries of which this thread is inside an `update_state_with` closure.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
     static INSIDE: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> StateDictionary<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// Applies a change atomically, on behalf of `token`, and returns its revision.
     ///
     /// Every key that the change touches must be unlocked or locked by `token`. An empty change commits nothing and
@@ -138,7 +144,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
     ) -> Result<Revision, UpdateError<K, V, T>> {
         let mut based_on = None;
         let mut runs = 0;
-        let revise = |root: &Arc<Root<K, V, S>>, change: &mut Change<K, V>| {
+        let mut revise = |root: &Arc<Root<K, V, S>>, change: &mut Change<K, V>| {
             if based_on == Some(root.revision) || root.frozen {
                 return Ok(());
             }
@@ -153,7 +159,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
             *change = modified;
             Ok(())
         };
-        self.commit_with(token, Change::new(), None, true, revise).map(|root| root.revision)
+        self.commit_with(token, Change::new(), None, true, Some(&mut revise)).map(|root| root.revision)
     }
 
     /// Commits a change; through a guard if `pass` is its hold. Returns the root that has it.
@@ -164,7 +170,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         pass: Option<Hold>,
         wait: bool,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
-        self.commit_with(token, change, pass, wait, |_, _| Ok(()))
+        self.commit_with(token, change, pass, wait, None)
     }
 
     /// Commits a change that `revise` may replace before each attempt, or give up on after so many attempts.
@@ -174,18 +180,25 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         mut change: Change<K, V>,
         pass: Option<Hold>,
         wait: bool,
-        mut revise: impl FnMut(&Arc<Root<K, V, S>>, &mut Change<K, V>) -> Result<(), usize>,
+        mut revise: Option<&mut Revise<'_, K, V, S>>,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change });
         }
         let backoff = Backoff::new();
         loop {
-            let root = self.published.load();
-            if let Err(attempts) = revise(&root, &mut change) {
-                return Err(UpdateError::RetriesExhausted { change, attempts });
+            let mut revised = None;
+            if let Some(revise) = &mut revise {
+                let root = self.published.load();
+                if let Err(attempts) = revise(&root, &mut change) {
+                    return Err(UpdateError::RetriesExhausted { change, attempts });
+                }
+                revised = Some(root);
             }
-            match self.attempt(&root, token, &change, pass) {
+            // After the closure, which may take its time; before the root is loaded, or its owner could not have it back.
+            let turn = self.published.turn();
+            let root = revised.unwrap_or_else(|| self.published.load());
+            match self.attempt(root, turn, token, &change, pass) {
                 Attempt::Done(root) => return Ok(root),
                 Attempt::Lost => backoff.spin(),
                 Attempt::Refused(refusal) => return Err(refusal.of(change)),
@@ -193,17 +206,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
                     return Err(UpdateError::HeldByThisThread { change });
                 }
                 Attempt::Held(_) if !wait => return Err(UpdateError::ContentHeld { change }),
-                Attempt::Held(hold) => {
-                    drop(root);
-                    self.wait_until_let_go(hold);
-                }
+                Attempt::Held(hold) => self.wait_until_let_go(hold),
             }
         }
     }
 
     fn attempt(
         &self,
-        root: &Arc<Root<K, V, S>>,
+        root: Arc<Root<K, V, S>>,
+        mut turn: Turn<'_, K, V, S>,
         token: &T,
         change: &Change<K, V>,
         pass: Option<Hold>,
@@ -214,24 +225,35 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Clone> Stat
         // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
         // swap below is lost.
         let mut fence = self.fence();
-        let keys = change.operations().map(|(key, _)| key);
+        let hasher = &self.published.shared().hasher;
+        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| hasher.hash_one(key)).collect();
+        let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
         let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
             Verdict::Expired => return Attempt::Lost,
             Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
-            Verdict::Free => Self::answer_of_content(root, change, pass),
+            Verdict::Free => Self::answer_of_content(&root, change, pass),
         };
         if let Some(answer) = answer {
             // The root and the locks were looked at one after the other. If nothing has happened since, they were so at
             // one instant; otherwise the answer may tell of a state that never was.
-            return if self.published.is_current(root) { answer } else { Attempt::Lost };
+            return if self.published.is_current(&root) { answer } else { Attempt::Lost };
         }
-        let next = Arc::new(root.after(change, self.trail_limit));
-        let (swapped, put_off) = self.published.compare_and_swap(root, &next);
-        if swapped {
+        let next = turn.next(&root, change, &hashes, self.trail_limit);
+        let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
+        let outcome = if swapped {
             self.published.wakeups.changed.notify_all();
-        }
+            // A guard has the root that it replaces, and lets go of it last.
+            if pass.is_none() {
+                turn.keep(root, &next);
+            }
+            Attempt::Done(next)
+        } else {
+            turn.take_back(next, &root);
+            Attempt::Lost
+        };
+        drop(turn);
         self.published.settle(put_off);
-        if swapped { Attempt::Done(next) } else { Attempt::Lost }
+        outcome
     }
 
     /// The answer to a change whose keys are not locked, unless it is to be committed.

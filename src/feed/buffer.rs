@@ -58,7 +58,7 @@ struct State<K, V, S> {
     /// The revision up to which everything was looked at; before the first delivery, the one the buffer was made at.
     cursor: Revision,
     /// The content at the cursor, or `None` if nothing was delivered yet.
-    seen: Option<Content<K, V, S>>,
+    seen: Option<Content<K, V>>,
     /// Where the last delivery ended.
     delivered: Revision,
     end: End<K, V, S>,
@@ -150,7 +150,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> ChangeBuffer<K, V, S> {
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Waits until something is pending and delivers it.
     ///
     /// # Errors

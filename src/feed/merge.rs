@@ -2,8 +2,8 @@
 
 use super::Tombstones;
 use crate::content::{Content, Entry, Revision, Root};
+use crate::key::{BuildPassThrough, Hashed};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
 
 type Merged<K, V> = (Vec<(K, Entry<V>)>, Vec<K>);
 
@@ -11,10 +11,9 @@ type Merged<K, V> = (Vec<(K, Entry<V>)>, Vec<K>);
 /// after `made`, the revision at which the buffer was made.
 pub(super) fn everything<K, V, S>(root: &Root<K, V, S>, made: Revision, tombstones: Tombstones) -> Merged<K, V>
 where
-    K: Clone + Eq + Hash,
-    S: BuildHasher + Clone,
+    K: Clone + Eq,
 {
-    let updates = root.content.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
+    let updates = root.content.iter().map(owned).collect();
     let removals = match tombstones {
         Tombstones::Always => from_trail(root, made, tombstones).map_or_else(Vec::new, |(_, removals)| removals),
         Tombstones::Delivered => Vec::new(),
@@ -27,47 +26,52 @@ where
 pub(super) fn since<K, V, S>(
     root: &Root<K, V, S>,
     cursor: Revision,
-    seen: &Content<K, V, S>,
+    seen: &Content<K, V>,
     tombstones: Tombstones,
 ) -> Merged<K, V>
 where
-    K: Clone + Eq + Hash,
-    S: BuildHasher + Clone,
+    K: Clone + Eq,
 {
     from_trail(root, cursor, tombstones).unwrap_or_else(|| by_comparing(root, seen))
 }
 
 fn from_trail<K, V, S>(root: &Root<K, V, S>, cursor: Revision, tombstones: Tombstones) -> Option<Merged<K, V>>
 where
-    K: Clone + Eq + Hash,
-    S: BuildHasher + Clone,
+    K: Clone + Eq,
 {
     let records = root.trail.after(cursor)?;
-    let mut existed_at_cursor = HashMap::with_hasher(root.content.hasher().clone());
+    let mut updates = Vec::new();
+    let mut absent = HashMap::with_hasher(BuildPassThrough::default());
     for record in records {
-        for touched in record.touched.iter().rev() {
-            // Newest first, so that the oldest operation after the cursor has the last word.
-            existed_at_cursor.insert(&touched.key, touched.existed);
+        for touched in &record.touched {
+            match root.content.get(&touched.key) {
+                // Of the commits that touched it, the one that set its value mentions the key.
+                Some(entry) if entry.revision() == record.revision => {
+                    updates.push((touched.key.key.clone(), entry.clone()));
+                }
+                Some(_) => {}
+                // Newest first, so that the oldest commit after the cursor has the last word.
+                None => drop(absent.insert(&touched.key, touched.existed)),
+            }
         }
     }
-    let (mut updates, mut removals) = (Vec::new(), Vec::new());
-    for (key, existed) in existed_at_cursor {
-        match root.content.get(key) {
-            Some(entry) => updates.push((key.clone(), entry.clone())),
-            None if existed || tombstones == Tombstones::Always => removals.push(key.clone()),
-            None => {}
-        }
-    }
-    Some((updates, removals))
+    let mentioned = |existed: &bool| *existed || tombstones == Tombstones::Always;
+    let removals = absent.into_iter().filter(|(_, existed)| mentioned(existed)).map(|(key, _)| key.key.clone());
+    Some((updates, removals.collect()))
 }
 
-fn by_comparing<K, V, S>(root: &Root<K, V, S>, seen: &Content<K, V, S>) -> Merged<K, V>
+fn by_comparing<K, V, S>(root: &Root<K, V, S>, seen: &Content<K, V>) -> Merged<K, V>
 where
-    K: Clone + Eq + Hash,
-    S: BuildHasher + Clone,
+    K: Clone + Eq,
 {
-    let changed = |(key, entry): &(&K, &Entry<V>)| seen.get(*key).map(Entry::revision) != Some(entry.revision());
-    let updates = root.content.iter().filter(changed).map(|(key, entry)| (key.clone(), entry.clone())).collect();
-    let removals = seen.keys().filter(|key| !root.content.contains_key(*key)).cloned().collect();
+    let changed = |(key, entry): &(&Hashed<K>, &Entry<V>)| {
+        seen.get(*key).map(Entry::revision) != Some(entry.revision())
+    };
+    let updates = root.content.iter().filter(changed).map(owned).collect();
+    let removals = seen.keys().filter(|key| !root.content.contains_key(*key)).map(|key| key.key.clone()).collect();
     (updates, removals)
+}
+
+fn owned<K: Clone, V>((key, entry): (&Hashed<K>, &Entry<V>)) -> (K, Entry<V>) {
+    (key.key.clone(), entry.clone())
 }

@@ -23,7 +23,7 @@ impl<'a, K, V, S> Subscription<'a, K, V, S> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> Iterator for Subscription<'_, K, V, S> {
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> Iterator for Subscription<'_, K, V, S> {
     type Item = Delivery<K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -37,4 +37,4 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> Iterator for Subscription<
     }
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher + Clone> FusedIterator for Subscription<'_, K, V, S> {}
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> FusedIterator for Subscription<'_, K, V, S> {}

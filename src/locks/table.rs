@@ -2,10 +2,10 @@
 
 use super::{Conflict, Fence, FencingToken, LockInfo};
 use crate::clock::Clock;
-use crate::sync::{AtomicUsize, Hashed, Ordering, Shard, Shards, WriteShard};
+use crate::key::{Hashed, Lookup};
+use crate::sync::{AtomicUsize, Ordering, Shard, Shards, WriteShard};
 use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -33,9 +33,8 @@ impl<T> Lock<T> {
     }
 }
 
-pub(crate) struct LockTable<K, T, S> {
+pub(crate) struct LockTable<K, T> {
     pub(super) shards: Shards<K, Lock<T>>,
-    hasher: S,
     /// How many locks there are, so that a writer need not look while there are none. Rises before the root is replaced
     /// and falls after the locks are gone, so it is never too low for whoever has seen the root.
     pub(super) outstanding: AtomicUsize,
@@ -54,14 +53,10 @@ pub(crate) enum Verdict<K, T> {
     Expired,
 }
 
-impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T, S> {
-    pub(crate) fn new(shards: usize, hasher: S) -> Self {
+impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
+    pub(crate) fn new(shards: usize) -> Self {
         let (outstanding, sweep_at) = (AtomicUsize::new(0), AtomicUsize::new(FIRST_SWEEP));
-        Self { shards: Shards::new(shards), hasher, outstanding, sweep_at }
-    }
-
-    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key)
+        Self { shards: Shards::new(shards), outstanding, sweep_at }
     }
 
     /// Looks, on behalf of a writer that has loaded its root already, whether `token` may write to `keys`.
@@ -70,7 +65,7 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
     /// own, so that expiry is an event in the order of versions.
     pub(crate) fn check<'a>(
         &self,
-        keys: impl Iterator<Item = &'a K>,
+        keys: impl Iterator<Item = Lookup<'a, K>>,
         token: &T,
         clock: &Clock,
         fence: &mut impl Fence,
@@ -86,8 +81,7 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
         let mut conflicts = Vec::new();
         let mut reported = HashSet::new();
         let mut expired = Vec::new();
-        for key in keys {
-            let hash = self.hash(key);
+        for Lookup { hash, key } in keys {
             let shard = self.shards.read(self.shards.index_of(hash));
             let Some((key, lock)) = shard.look_up(hash, |k| k == key) else { continue };
             if lock.owner == *token {
@@ -166,11 +160,10 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
     }
 
     /// The lock on a key. Waits for a thread that is updating locks in the same shard.
-    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q, clock: &Clock) -> Option<LockInfo<T>>
+    pub(crate) fn get<Q: Eq + ?Sized>(&self, Lookup { hash, key }: Lookup<'_, Q>, clock: &Clock) -> Option<LockInfo<T>>
     where
         K: Borrow<Q>,
     {
-        let hash = self.hash(key);
         let shard = self.shards.read(self.shards.index_of(hash));
         let (_, lock) = shard.look_up(hash, |k| k.borrow() == key)?;
         let now = clock.now();
@@ -217,7 +210,7 @@ struct AllShards<'a, K: Eq, T> {
 }
 
 impl<'a, K: Eq, T> AllShards<'a, K, T> {
-    fn lock<S>(table: &'a LockTable<K, T, S>) -> Self {
+    fn lock(table: &'a LockTable<K, T>) -> Self {
         let table = &table.shards;
         let mut shards: Vec<_> = (0..table.count()).map(|index| table.write(index)).collect();
         let locks = shards.iter_mut().flat_map(|shard| shard.take_all()).collect();

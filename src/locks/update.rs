@@ -7,8 +7,8 @@
 use super::table::{Lock, LockId, LockTable};
 use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest};
 use crate::clock::Clock;
-use crate::sync::{Hashed, Shard, WriteShard};
-use std::hash::{BuildHasher, Hash};
+use crate::key::Hashed;
+use crate::sync::{Shard, WriteShard};
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -41,16 +41,17 @@ struct Plan<K, T> {
     grants: Vec<(Hashed<K>, T, Lease)>,
 }
 
-impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T, S> {
-    /// Carries out a request whose leases are not zero. May wait for another thread that is updating locks.
+impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
+    /// Carries out a request whose leases are not zero; `hash` is that of keys. May wait for another thread that is updating locks.
     pub(crate) fn update(
         &self,
         token: &T,
         request: &LockRequest<K>,
+        hash: impl Fn(&K) -> u64,
         clock: &Clock,
         fence: &mut impl Fence,
     ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
-        let items = self.items(request);
+        let items = items(request, hash);
         // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
         let (mut wanted, mut releases) = (Plan::new(), Plan::new());
         let mut shards = self.lock(&items);
@@ -92,27 +93,6 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
             self.sweep_if_due(clock, fence);
         }
         if refused { Err(LockFailure { receipt, conflicts: wanted.conflicts }) } else { Ok(receipt) }
-    }
-
-    /// The keys of a request, each once, in the order of their hashes.
-    fn items<'a>(&self, request: &'a LockRequest<K>) -> Vec<Item<'a, K>> {
-        let item = |key, acquire, release| Item { hash: self.hash(key), key, acquire, release };
-        let acquires = request.acquire.iter().map(|(key, lease)| item(key, Some(*lease), false));
-        let releases = request.release.iter().map(|key| item(key, None, true));
-        let mut all: Vec<_> = acquires.chain(releases).collect();
-        all.sort_by_key(|item| item.hash);
-
-        let mut items: Vec<Item<'_, K>> = Vec::with_capacity(all.len());
-        for item in all {
-            let mut same_hash = items.iter_mut().rev().take_while(|earlier| earlier.hash == item.hash);
-            if let Some(earlier) = same_hash.find(|earlier| earlier.key == item.key) {
-                earlier.acquire = item.acquire.or(earlier.acquire);
-                earlier.release |= item.release;
-            } else {
-                items.push(item);
-            }
-        }
-        items
     }
 
     fn lock(&self, items: &[Item<'_, K>]) -> Locked<'_, K, T> {
@@ -199,6 +179,27 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> LockTable<K, T,
     }
 }
 
+/// The keys of a request, each once, in the order of their hashes.
+fn items<K: Eq>(request: &LockRequest<K>, hash: impl Fn(&K) -> u64) -> Vec<Item<'_, K>> {
+    let item = |key, acquire, release| Item { hash: hash(key), key, acquire, release };
+    let acquires = request.acquire.iter().map(|(key, lease)| item(key, Some(*lease), false));
+    let releases = request.release.iter().map(|key| item(key, None, true));
+    let mut all: Vec<_> = acquires.chain(releases).collect();
+    all.sort_by_key(|item| item.hash);
+
+    let mut items: Vec<Item<'_, K>> = Vec::with_capacity(all.len());
+    for item in all {
+        let mut same_hash = items.iter_mut().rev().take_while(|earlier| earlier.hash == item.hash);
+        if let Some(earlier) = same_hash.find(|earlier| earlier.key == item.key) {
+            earlier.acquire = item.acquire.or(earlier.acquire);
+            earlier.release |= item.release;
+        } else {
+            items.push(item);
+        }
+    }
+    items
+}
+
 /// The shard with this index, which is among them.
 impl<'a, K, T> Locked<'a, K, T> {
     fn get(&self, index: usize) -> &WriteShard<'a, K, Lock<T>> {
@@ -228,12 +229,12 @@ impl<K, T> Plan<K, T> {
 }
 
 /// Locks still to be counted off, also when unwinding.
-struct Owed<'a, K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> {
-    table: &'a LockTable<K, T, S>,
+struct Owed<'a, K: Clone + Eq, T: Clone + PartialEq> {
+    table: &'a LockTable<K, T>,
     locks: usize,
 }
 
-impl<K: Clone + Eq + Hash, T: Clone + PartialEq, S: BuildHasher> Drop for Owed<'_, K, T, S> {
+impl<K: Clone + Eq, T: Clone + PartialEq> Drop for Owed<'_, K, T> {
     fn drop(&mut self) {
         if self.locks > 0 {
             self.table.gone(self.locks);

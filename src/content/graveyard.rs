@@ -1,0 +1,74 @@
+//! Where roots go when they are dropped at a bad moment.
+
+use super::{Content, Root, Trail};
+use crate::sync::{Mutex, thread_local};
+use std::cell::Cell;
+use std::mem;
+
+/// What was left of roots whose last owner let go of them at a bad moment: with a shard locked, or before those who wait
+/// for a change were notified of it.
+///
+/// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. Yet whoever replaces
+/// the root cannot know what it will be the last to own: arc-swap lets go of other threads' roots inside its `load` and its
+/// `compare_and_swap`. So a root that is dropped inside [`put_off_drops`] leaves its content here.
+pub(super) struct Graveyard<K, V>(Mutex<Vec<(Content<K, V>, Trail<K>)>>);
+
+/// That roots may be in their graveyard, to be [settled](super::Published::settle) when nothing is locked.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub(crate) struct PutOff(bool);
+
+impl PutOff {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 || other.0)
+    }
+
+    pub(super) const fn happened(self) -> bool {
+        self.0
+    }
+}
+
+thread_local! {
+    /// Inside `put_off_drops`: whether it has happened yet that a drop was put off.
+    #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
+    static PUTTING_OFF: Cell<Option<PutOff>> = Cell::new(None);
+}
+
+/// Runs `act` so that roots dropped meanwhile by this thread go to their graveyard.
+pub(crate) fn put_off_drops<R>(act: impl FnOnce() -> R) -> (R, PutOff) {
+    struct Restore(Option<PutOff>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PUTTING_OFF.with(|putting_off| putting_off.set(self.0));
+        }
+    }
+    let restore = Restore(PUTTING_OFF.with(|putting_off| putting_off.replace(Some(PutOff(false)))));
+    let result = act();
+    let put_off = PUTTING_OFF.with(Cell::get).unwrap_or_default();
+    drop(restore);
+    (result, put_off)
+}
+
+impl<K, V> Graveyard<K, V> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Drops what was put off. Nothing may be locked.
+    pub(super) fn empty(&self) {
+        let remains = mem::take(&mut *self.0.lock());
+        drop(remains);
+    }
+}
+
+impl<K, V, S> Drop for Root<K, V, S> {
+    fn drop(&mut self) {
+        // Where there is no thread-local any more, because the thread is ending, nothing is put off.
+        if PUTTING_OFF.try_with(Cell::get).is_ok_and(|putting_off| putting_off.is_some()) {
+            PUTTING_OFF.with(|putting_off| putting_off.set(Some(PutOff(true))));
+            let content = mem::take(&mut self.content);
+            let trail = mem::replace(&mut self.trail, Trail::starting_after(self.revision));
+            self.shared.graveyard.0.lock().push((content, trail));
+        }
+    }
+}

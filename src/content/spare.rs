@@ -1,0 +1,187 @@
+//! The spare root: how a commit gets by without copying a path of the map.
+//!
+//! A root that has just been replaced is, as a rule, nobody's any more, and differs from its successor by one change. So
+//! whoever replaced it carries that change out on it as well, in place, and leaves it here. The next commit finds a root
+//! with the present content that it alone owns, changes it in place, and publishes it; the root that it replaces becomes
+//! the spare. Two trees take turns, as in left-right, and each change is carried out twice instead of copying the nodes
+//! on its path (and counting every reference in them up, and later down). The price is memory: up to a second set of the
+//! map's nodes, though not of keys and values.
+//!
+//! What makes this safe is `Arc::get_mut`, nothing else: a root that a snapshot, a reader or another writer still has is
+//! not changed; then a path is copied as if there were no spare. The compare-and-swap that publishes the root is the same
+//! in both cases, and the only one.
+//!
+//! The spare comes with the *turn* to commit. Other writers wait for it, which is worth the while: they would lose their
+//! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended, or dies, with the
+//! turn holds up nobody.
+
+use super::trail::Touched;
+use super::{Entry, Revision, Root, Trail};
+use crate::change::Change;
+use crate::key::Hashed;
+use crate::sync::{Backoff, Mutex, MutexGuard};
+use smallvec::SmallVec;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A spare root is worth keeping up as long as fewer keys were touched than there are, or than this.
+const SMALL: usize = 16;
+
+/// For how many rounds of spinning a commit waits for readers of the root that it has replaced: less than a microsecond.
+const READER_PATIENCE: usize = 5;
+
+/// Never waited for by blocking.
+pub(super) struct Spare<K, V, S>(Mutex<Option<Arc<Root<K, V, S>>>>);
+
+/// The right to use the spare root, or only to commit without.
+pub(crate) struct Turn<'a, K, V, S> {
+    spare: Option<MutexGuard<'a, Option<Arc<Root<K, V, S>>>>>,
+    /// Dropped after the turn is over, and its owner has notified everybody.
+    remains: Remains<K, V, S>,
+}
+
+/// What may be the last of the user's keys and values.
+struct Remains<K, V, S> {
+    entries: SmallVec<[Entry<V>; 2]>,
+    pairs: Vec<(Hashed<K>, Entry<V>)>,
+    trails: SmallVec<[Trail<K>; 1]>,
+    roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
+}
+
+impl<K, V, S> Remains<K, V, S> {
+    fn none() -> Self {
+        Self { entries: SmallVec::new(), pairs: Vec::new(), trails: SmallVec::new(), roots: SmallVec::new() }
+    }
+}
+
+impl<K, V, S> Spare<K, V, S> {
+    pub(super) fn none() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Waits for the turn, for a few microseconds at most.
+    pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
+        let backoff = Backoff::new();
+        let spare = loop {
+            let spare = self.0.try_lock();
+            if spare.is_some() || backoff.is_completed() {
+                break spare;
+            }
+            backoff.snooze();
+        };
+        Turn { spare, remains: Remains::none() }
+    }
+}
+
+impl<K, V, S> Turn<'_, K, V, S> {
+    /// Drops the spare root: nothing will be committed any more.
+    pub(super) fn give_up(mut self) {
+        let spare = self.spare.as_mut().and_then(|spare| spare.take());
+        self.remains.roots.extend(spare);
+    }
+}
+
+impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
+    /// The root that follows `base` by `change`: the spare one, or else one with a copied path.
+    pub(crate) fn next(
+        &mut self,
+        base: &Root<K, V, S>,
+        change: &Change<K, V>,
+        hashes: &[u64],
+        trail_limit: usize,
+    ) -> Arc<Root<K, V, S>> {
+        let mut next = self.take(base).unwrap_or_else(|| Arc::new(base.bare()));
+        match Arc::get_mut(&mut next) {
+            Some(root) => root.commit(base, change, hashes, trail_limit),
+            None => unreachable!("a root that is nobody else's"),
+        }
+        next
+    }
+
+    /// The spare root with the content of `base`, if nobody else has it.
+    fn take(&mut self, base: &Root<K, V, S>) -> Option<Arc<Root<K, V, S>>> {
+        // One that is ahead means that `base` has been replaced.
+        let mut spare = self.spare.as_mut()?.take_if(|spare| spare.revision <= base.revision)?;
+        let remains = &mut self.remains;
+        if Arc::get_mut(&mut spare).is_some_and(|spare| spare.catch_up(base, remains)) {
+            return Some(spare);
+        }
+        remains.roots.push(spare);
+        None
+    }
+
+    /// Makes `replaced`, the root before `present`, the spare, unless somebody else goes on having it.
+    ///
+    /// Never panics: the commit stands. (A key's `Eq` or `Clone` that panics costs the spare root and nothing else.)
+    pub(crate) fn keep(&mut self, mut replaced: Arc<Root<K, V, S>>, present: &Root<K, V, S>) {
+        let Self { spare: Some(spare), remains } = self else {
+            self.remains.roots.push(replaced);
+            return;
+        };
+        // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
+        let backoff = Backoff::new();
+        for _ in 0..READER_PATIENCE {
+            if Arc::get_mut(&mut replaced).is_some() {
+                break;
+            }
+            backoff.spin();
+        }
+        let kept = Arc::get_mut(&mut replaced).is_some_and(|root| {
+            catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
+        });
+        if kept {
+            remains.roots.extend(spare.replace(replaced));
+        } else {
+            remains.roots.push(replaced);
+        }
+    }
+
+    /// Makes `lost`, the root that was to follow `base` and was not published, the spare.
+    pub(crate) fn take_back(&mut self, mut lost: Arc<Root<K, V, S>>, base: &Root<K, V, S>) {
+        let Self { spare: Some(spare), remains } = self else { return };
+        if spare.is_some() {
+            return;
+        }
+        if let Some(root) = Arc::get_mut(&mut lost) {
+            let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision));
+            if root.copy(base, &trail, base.revision, remains) {
+                **spare = Some(lost);
+            } else {
+                remains.roots.push(lost);
+            }
+            remains.trails.push(trail);
+        }
+    }
+}
+
+impl<K: Clone + Eq, V, S> Root<K, V, S> {
+    /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
+    /// unwinds, this root is good for nothing.
+    fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
+        self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
+    }
+
+    /// Gives this root the content of `other`, from which it differs by the keys that `trail` says were touched after
+    /// `since`.
+    fn copy(&mut self, other: &Self, trail: &Trail<K>, since: Revision, remains: &mut Remains<K, V, S>) -> bool {
+        let Some(records) = trail.after(since) else { return false };
+        let mut worth_it = other.content.len().max(SMALL);
+        for Touched { key, .. } in records.flat_map(|record| &record.touched) {
+            if worth_it == 0 {
+                return false;
+            }
+            worth_it -= 1;
+            match other.content.get(key) {
+                Some(entry) => match self.content.get_mut(key) {
+                    Some(mine) => remains.entries.push(mem::replace(mine, entry.clone())),
+                    None => drop(self.content.insert(key.clone(), entry.clone())),
+                },
+                None => remains.pairs.extend(self.content.remove_with_key(key)),
+            }
+        }
+        self.revision = other.revision;
+        remains.trails.push(mem::replace(&mut self.trail, Trail::starting_after(other.revision)));
+        true
+    }
+}
