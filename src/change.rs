@@ -1,6 +1,7 @@
 //! What a writer asks for: keys to set, keys to remove, and conditions on the content as it was before.
 
 use crate::content::Revision;
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use std::sync::Arc;
 /// ```
 #[derive(PartialEq, Eq)]
 pub struct Change<K, V> {
-    operations: Vec<(K, Option<Arc<V>>)>,
+    /// Inline if it is only one.
+    operations: SmallVec<[(K, Option<Arc<V>>); 1]>,
     conditions: Vec<(K, Condition)>,
 }
 
@@ -49,7 +51,7 @@ impl<K, V> Change<K, V> {
     /// A change that does nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { operations: Vec::new(), conditions: Vec::new() }
+        Self { operations: SmallVec::new_const(), conditions: Vec::new() }
     }
 
     /// Sets every pair of `updates`, then removes every key of `removals`: a key in both ends up removed.

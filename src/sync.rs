@@ -42,9 +42,11 @@ mod imp {
     use dashmap::{DashMap, SharedValue};
     use hashbrown::raw::RawTable;
     use std::hash::BuildHasherDefault;
+    use std::thread;
+    use std::time::Duration;
 
     pub(crate) use crossbeam_utils::Backoff;
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use parking_lot::MutexGuard;
     pub(crate) use std::hash::RandomState as DefaultHashBuilder;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -59,6 +61,37 @@ mod imp {
 
     pub(crate) fn default_shards() -> usize {
         std::thread::available_parallelism().map_or(4, usize::from) * 4
+    }
+
+    pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(parking_lot::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock()
+        }
+
+        /// The lock, unless others have it for some 3 milliseconds on end.
+        ///
+        /// Whoever waits sleeps almost at once. To spin beside the owner would take the cache lines away that the next
+        /// commit needs; while the others sleep, one thread makes many commits in a row. And an owner that was
+        /// interrupted may need this very core to go on.
+        pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
+            for sleep in [50, 100, 200, 400, 800, 1600].map(Duration::from_micros) {
+                let backoff = Backoff::new();
+                for _ in 0..3 {
+                    if let Some(guard) = self.0.try_lock() {
+                        return Some(guard);
+                    }
+                    backoff.spin();
+                }
+                thread::sleep(sleep);
+            }
+            self.0.try_lock()
+        }
     }
 
     #[cfg(not(feature = "rwlock-strategy"))]
@@ -186,15 +219,6 @@ mod imp {
 
         #[allow(clippy::unused_self)]
         pub(crate) fn spin(&self) {}
-
-        #[allow(clippy::unused_self)]
-        pub(crate) fn snooze(&self) {}
-
-        /// Whoever waits for a bounded time has waited long enough.
-        #[allow(clippy::unused_self)]
-        pub(crate) fn is_completed(&self) -> bool {
-            true
-        }
     }
 
     /// Loads by a read-modify-write: loom leaves out interleavings of plain loads (loom #392).
@@ -234,7 +258,8 @@ mod imp {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        /// Waiting a while and not at all are the same to a checker, which has no time.
+        pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
             match self.0.try_lock() {
                 Ok(guard) => Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

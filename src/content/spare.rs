@@ -60,17 +60,9 @@ impl<K, V, S> Spare<K, V, S> {
         Self(Mutex::new(None))
     }
 
-    /// Waits for the turn, for a few microseconds at most.
+    /// Waits for the turn, for a tenth of a millisecond at most.
     pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
-        let backoff = Backoff::new();
-        let spare = loop {
-            let spare = self.0.try_lock();
-            if spare.is_some() || backoff.is_completed() {
-                break spare;
-            }
-            backoff.snooze();
-        };
-        Turn { spare, remains: Remains::none() }
+        Turn { spare: self.0.lock_for_a_while(), remains: Remains::none() }
     }
 }
 
