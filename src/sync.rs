@@ -352,32 +352,59 @@ mod imp {
 /// Waiting by event-listener, which loom can explore as it is.
 #[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"))))]
 mod wait {
+    use super::{AtomicUsize, Ordering};
     use event_listener::Listener as _;
     use std::time::Instant;
 
-    #[derive(Debug, Default)]
-    pub(crate) struct Event(event_listener::Event);
+    /// Counts its listeners itself, so that to notify nobody, which every commit does, costs next to nothing.
+    pub(crate) struct Event {
+        event: event_listener::Event,
+        listeners: AtomicUsize,
+    }
 
-    pub(crate) struct Listener(event_listener::EventListener);
+    pub(crate) struct Listener<'a> {
+        listener: event_listener::EventListener,
+        _counted: Counted<'a>,
+    }
+
+    struct Counted<'a>(&'a AtomicUsize);
 
     impl Event {
-        pub(crate) fn listen(&self) -> Listener {
-            Listener(self.0.listen())
+        pub(crate) fn new() -> Self {
+            Self { event: event_listener::Event::new(), listeners: AtomicUsize::new(0) }
+        }
+
+        pub(crate) fn listen(&self) -> Listener<'_> {
+            // ORDERING: AcqRel, like the one in `notify_all`: of two read-modify-writes one comes first. If it is that one,
+            // whoever listens sees what was announced when it looks again; if it is this one, the notifier sees it.
+            self.listeners.fetch_add(1, Ordering::AcqRel);
+            let counted = Counted(&self.listeners);
+            Listener { listener: self.event.listen(), _counted: counted }
         }
 
         pub(crate) fn notify_all(&self) {
-            self.0.notify(usize::MAX);
+            // ORDERING: AcqRel, see `listen`; a plain load could be done before what is announced is visible.
+            if self.listeners.fetch_add(0, Ordering::AcqRel) > 0 {
+                self.event.notify(usize::MAX);
+            }
         }
     }
 
-    impl Listener {
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            // ORDERING: Relaxed, for whoever has stopped listening needs nothing more.
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Listener<'_> {
         pub(crate) fn wait(self) {
-            self.0.wait();
+            self.listener.wait();
         }
 
         /// Panics under loom, which has no time.
         pub(crate) fn wait_deadline(self, deadline: Instant) {
-            self.0.wait_deadline(deadline);
+            self.listener.wait_deadline(deadline);
         }
     }
 }
@@ -394,7 +421,6 @@ mod wait {
     use std::sync::PoisonError;
     use std::time::Instant;
 
-    #[derive(Debug, Default)]
     pub(crate) struct Event {
         notifications: Mutex<u64>,
         raised: Condvar,
@@ -406,6 +432,10 @@ mod wait {
     }
 
     impl Event {
+        pub(crate) fn new() -> Self {
+            Self { notifications: Mutex::new(0), raised: Condvar::new() }
+        }
+
         pub(crate) fn listen(&self) -> Listener<'_> {
             let seen = *self.notifications.lock().unwrap_or_else(PoisonError::into_inner);
             Listener { event: self, seen }

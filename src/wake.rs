@@ -8,7 +8,6 @@ use crate::sync::Event;
 use std::time::Instant;
 
 /// The three reasons to look again. Three, because a blocking wait cannot listen to two events at once.
-#[derive(Debug, Default)]
 pub(crate) struct Wakeups {
     /// A commit, a freeze (of the dictionary or of one buffer), the end of the dictionary: for those asleep in a flush.
     pub(crate) changed: Event,
@@ -19,6 +18,10 @@ pub(crate) struct Wakeups {
 }
 
 impl Wakeups {
+    pub(crate) fn new() -> Self {
+        Self { changed: Event::new(), ended: Event::new(), gate: Event::new() }
+    }
+
     pub(crate) fn notify_everyone(&self) {
         self.changed.notify_all();
         self.ended.notify_all();

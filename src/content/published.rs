@@ -20,7 +20,7 @@ pub(crate) struct Published<K, V, S> {
 
 impl<K: Clone + Eq, V, S> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
-        let wakeups = sync::Arc::new(Wakeups::default());
+        let wakeups = sync::Arc::new(Wakeups::new());
         clock.wake(&wakeups);
         let shared = Arc::clone(&root.shared);
         let cell = CachePadded::new(Cell::new(Arc::new(root)));

@@ -83,24 +83,20 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         hashes: &[u64],
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
-        let mut next = self.take(base).unwrap_or_else(|| Arc::new(base.bare()));
-        match Arc::get_mut(&mut next) {
-            Some(root) => root.commit(base, change, hashes, trail_limit),
-            None => unreachable!("a root that is nobody else's"),
-        }
-        next
-    }
-
-    /// The spare root with the content of `base`, if nobody else has it.
-    fn take(&mut self, base: &Root<K, V, S>) -> Option<Arc<Root<K, V, S>>> {
         // One that is ahead means that `base` has been replaced.
-        let mut spare = self.spare.as_mut()?.take_if(|spare| spare.revision <= base.revision)?;
-        let remains = &mut self.remains;
-        if Arc::get_mut(&mut spare).is_some_and(|spare| spare.catch_up(base, remains)) {
-            return Some(spare);
+        let spare = self.spare.as_mut().and_then(|spare| spare.take_if(|spare| spare.revision <= base.revision));
+        if let Some(mut spare) = spare {
+            if let Some(root) = Arc::get_mut(&mut spare) {
+                if root.catch_up(base, &mut self.remains) {
+                    root.commit(base, change, hashes, trail_limit);
+                    return spare;
+                }
+            }
+            self.remains.roots.push(spare);
         }
-        remains.roots.push(spare);
-        None
+        let mut root = base.bare();
+        root.commit(base, change, hashes, trail_limit);
+        Arc::new(root)
     }
 
     /// Makes `replaced`, the root before `present`, the spare, unless somebody else goes on having it.
@@ -114,7 +110,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
         let backoff = Backoff::new();
         for _ in 0..READER_PATIENCE {
-            if Arc::get_mut(&mut replaced).is_some() {
+            if Arc::strong_count(&replaced) == 1 {
                 break;
             }
             backoff.spin();
