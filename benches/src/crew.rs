@@ -60,3 +60,9 @@ where
 
 /// For [`share`] when nobody is beside.
 pub const NOBODY: Vec<fn()> = Vec::new();
+
+/// Lets time pass.
+#[allow(clippy::disallowed_methods)] // real time is what is measured here
+pub fn pause(duration: Duration) {
+    thread::sleep(duration);
+}
