@@ -1,0 +1,116 @@
+//! Many threads on one store: the time per operation of all measured threads together, so that half the time is twice the
+//! throughput. Making changes is measured here, being a part of each thread's work.
+//!
+//! With more threads than cores this measures the scheduler as well. A lock-based store may then profit: while a thread
+//! that has the lock is not held up, nobody gets into its way.
+
+use benches::crew::{NOBODY, share};
+use benches::peers;
+use benches::{Group, Keys, Small, Snapshots, Store, Value};
+use benches::{all_stores, stores_with_snapshots};
+use criterion::{Criterion, SamplingMode, Throughput};
+use std::time::Duration;
+
+/// How many keys there are.
+const SIZE: usize = 1_000;
+
+fn main() {
+    peers::check();
+    let mut criterion = benches::settings();
+    let keys = Keys::new(SIZE);
+    for threads in [1, 2, 4, 8, 16] {
+        let mut group = group(&mut criterion, "all_write", threads);
+        all_stores!(all_write::<Small>(&mut group, &keys, threads));
+        drop(group);
+        let mut group = self::group(&mut criterion, "one_in_ten_writes", threads);
+        all_stores!(one_in_ten_writes::<Small>(&mut group, &keys, threads));
+    }
+    for writers in [1, 2, 4] {
+        let mut group = group(&mut criterion, "write_beside_reader", writers);
+        stores_with_snapshots!(write_beside_reader::<Small>(&mut group, &keys, writers));
+    }
+    for readers in [1, 3, 7, 15] {
+        let mut group = group(&mut criterion, "get_beside_writer", readers);
+        all_stores!(get_beside_writer::<Small>(&mut group, &keys, readers));
+        drop(group);
+        let mut group = self::group(&mut criterion, "snapshot_beside_writer", readers);
+        stores_with_snapshots!(snapshot_beside_writer::<Small>(&mut group, &keys, readers));
+    }
+    criterion.final_summary();
+}
+
+/// The number is that of the threads that are measured.
+fn group<'c>(criterion: &'c mut Criterion, job: &str, threads: usize) -> Group<'c> {
+    let mut group = benches::group::<Small>(criterion, job, threads);
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
+    group
+}
+
+fn measure(group: &mut Group<'_>, name: &str, mut run: impl FnMut(u64) -> Duration) {
+    group.bench_function(name, |b| b.iter_custom(&mut run));
+}
+
+fn all_write<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    measure(group, S::NAME, |iterations| share(iterations, writers(&store, keys, threads), NOBODY));
+}
+
+fn one_in_ten_writes<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let worker = |thread| {
+        let (store, mut keys, mut turn) = (store.clone(), keys.of_thread(thread), thread);
+        move || {
+            turn += 1;
+            if turn.is_multiple_of(10) {
+                store.commit(S::one_key(keys.next_pair()));
+            } else {
+                drop(store.get(keys.next_key()));
+            }
+        }
+    };
+    measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
+}
+
+/// Beside the writers, one thread takes snapshots and looks up ten keys in each.
+fn write_beside_reader<V: Value, S: Snapshots<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let reader = || {
+        let (store, mut keys) = (store.clone(), keys.of_thread(threads));
+        move || {
+            let snapshot = store.snapshot();
+            assert!(keys.next_keys(10).iter().all(|key| S::look_up(&snapshot, key).is_some()));
+        }
+    };
+    measure(group, S::NAME, |iterations| share(iterations, writers(&store, keys, threads), vec![reader()]));
+}
+
+fn get_beside_writer<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let reader = |thread| {
+        let (store, mut keys) = (store.clone(), keys.of_thread(thread + 1));
+        move || drop(store.get(keys.next_key()))
+    };
+    measure(group, S::NAME, |iterations| {
+        share(iterations, (0..threads).map(reader).collect(), writers(&store, keys, 1))
+    });
+}
+
+fn snapshot_beside_writer<V: Value, S: Snapshots<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let reader = |_| {
+        let store = store.clone();
+        move || drop(store.snapshot())
+    };
+    measure(group, S::NAME, |iterations| {
+        share(iterations, (0..threads).map(reader).collect(), writers(&store, keys, 1))
+    });
+}
+
+/// Each commits one key after the other.
+fn writers<V: Value, S: Store<V>>(store: &S, keys: &Keys, threads: usize) -> Vec<impl FnMut() + Send + use<V, S>> {
+    let writer = |thread| {
+        let (store, mut keys) = (store.clone(), keys.of_thread(thread));
+        move || store.commit(S::one_key(keys.next_pair()))
+    };
+    (0..threads).map(writer).collect()
+}
