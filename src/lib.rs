@@ -25,7 +25,7 @@
 //!
 //! // Whoever follows gets the latest value of every key, once.
 //! let delivery = buffer.flush()?;
-//! assert_eq!(delivery.updates().len(), 2);
+//! assert_eq!(delivery.updates().count(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -85,7 +85,7 @@ pub use clock::ManualClock;
 pub use content::{Entry, Iter, Revision, Snapshot};
 pub use dictionary::{Builder, ContentGuard, StateDictionary};
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError};
-pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones};
+pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones, Updates};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
 
 /// Longer texts.

@@ -37,7 +37,7 @@ fn the_guards_writes_are_seen_at_once_by_everybody() {
     elsewhere(|| {
         assert_eq!(dictionary.snapshot()["a"], 1);
         assert_eq!(*dictionary.get("a").unwrap(), 1);
-        assert_eq!(buffer.try_flush().unwrap().updates().len(), 1);
+        assert_eq!(buffer.try_flush().unwrap().updates().count(), 1);
     });
 }
 
@@ -106,7 +106,7 @@ fn while_held_refusals_locks_snapshots_feeds_and_empty_changes_are_not_delayed()
             let failing = dictionary.update_state(&"alice", set("a", 2).if_absent("a"));
             assert!(matches!(failing, Err(UpdateError::ConditionFailed { .. })));
             assert_eq!(dictionary.update_state(&"bob", Change::new()).unwrap().get(), 1);
-            assert_eq!(dictionary.change_buffer().flush().unwrap().updates().len(), 1);
+            assert_eq!(dictionary.change_buffer().flush().unwrap().updates().count(), 1);
             assert_eq!(dictionary.snapshot()["a"], 1);
             assert_eq!(dictionary.update_locks(&"alice", LockRequest::new().release("a")).unwrap().released, ["a"]);
             dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();

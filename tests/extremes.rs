@@ -183,8 +183,8 @@ fn a_change_of_a_million_keys_is_one_commit_and_one_delivery() {
         let buffer = dictionary.change_buffer();
         assert_eq!(dictionary.update_state(&0, (0..keys).map(|key| (key, key)).collect()).unwrap().get(), 1);
         let delivery = buffer.flush().unwrap();
-        assert_eq!((delivery.updates().len(), delivery.to().get()), (keys as usize, 1));
-        assert!(delivery.updates().iter().all(|(key, entry)| *key == **entry && entry.revision() == delivery.to()));
+        assert_eq!((delivery.updates().count(), delivery.to().get()), (keys as usize, 1));
+        assert!(delivery.updates().all(|(key, entry)| *key == **entry && entry.revision() == delivery.to()));
         dictionary.update_state(&0, Change::from_parts([], 0..keys)).unwrap();
         assert!(dictionary.snapshot().is_empty());
         let (updates, removals) = buffer.flush().unwrap().into_parts();

@@ -166,7 +166,7 @@ fn setting_the_same_value_again_is_delivered() {
         for revision in 1..=3 {
             commit(&dictionary, [set("a", 1)]);
             let delivery = buffer.try_flush().unwrap();
-            assert_eq!(delivery.updates()[0].1.revision().get(), revision);
+            assert_eq!(delivery.updates().next().unwrap().1.revision().get(), revision);
         }
     }
 }
@@ -254,7 +254,7 @@ fn of_several_threads_that_flush_one_buffer_each_change_goes_to_one() {
         deliveries.sort_by_key(state_dictionary::Delivery::from);
         let mut reached = Revision::ZERO;
         for delivery in &deliveries {
-            assert_eq!((delivery.from(), delivery.updates()[0].1.revision()), (reached, delivery.to()));
+            assert_eq!((delivery.from(), delivery.updates().next().unwrap().1.revision()), (reached, delivery.to()));
             reached = delivery.to();
         }
         assert_eq!(reached.get(), 300);

@@ -68,7 +68,7 @@ fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice()
     let everything = never.flush().unwrap();
     replay(&once.flush().unwrap(), &mut replica);
     assert_eq!(replica, common::content(&dictionary.snapshot()));
-    assert_eq!(replica.len(), everything.updates().len());
+    assert_eq!(replica.len(), everything.updates().count());
     drop((dictionary, never, once, replica, everything));
     let left = held_since(start);
     println!("{left} bytes when everything is dropped");

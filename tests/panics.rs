@@ -164,7 +164,7 @@ fn a_flush_that_panics_can_be_repeated() {
         for calls in 0.. {
             let dictionary = dictionary(trail_limit);
             let buffer = dictionary.change_buffer();
-            let flush = || buffer.try_flush().map(|delivery| (delivery.updates().len(), delivery.removals().len()));
+            let flush = || buffer.try_flush().map(|delivery| (delivery.updates().count(), delivery.removals().len()));
             let panicking = || {
                 FUSE.set(Some(calls));
                 let finished = panic::catch_unwind(AssertUnwindSafe(flush));

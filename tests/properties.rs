@@ -134,8 +134,8 @@ impl Follower {
             return Ok(());
         };
         prop_assert_eq!((delivery.from(), delivery.to()), (self.reached, now));
-        prop_assert_eq!(sorted(delivery.updates().iter().map(|(key, _)| *key)), updates);
-        prop_assert_eq!(sorted(delivery.removals().iter().copied()), removals);
+        prop_assert_eq!(sorted(delivery.updates().map(|(key, _)| *key)), updates);
+        prop_assert_eq!(sorted(delivery.removals().copied()), removals);
         for (_, entry) in delivery.updates() {
             prop_assert!(self.reached < entry.revision() && entry.revision() <= now);
         }

@@ -347,7 +347,7 @@ fn keys_that_all_have_the_same_hash_are_told_apart() {
         assert_eq!(dictionary.update_state(&0, Change::new().set(key, key + 1)).is_ok(), key % 2 == 1);
         assert_eq!(dictionary.lock(&key).is_some(), key % 2 == 0);
     }
-    assert_eq!(buffer.try_flush().unwrap().updates().len(), 40);
+    assert_eq!(buffer.try_flush().unwrap().updates().count(), 40);
     assert_eq!(dictionary.release_all(&1).len(), 20);
 }
 

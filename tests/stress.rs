@@ -75,8 +75,8 @@ fn followers_end_up_with_the_content(writers: Range<u64>, followers: u64, commit
                         for delivery in buffer.subscribe(interval) {
                             assert_eq!(delivery.from(), reached);
                             reached = delivery.to();
-                            assert!(delivery.updates().iter().all(|(_, entry)| entry.revision() <= reached));
-                            assert!(delivery.removals().iter().all(|key| replica.contains_key(key)));
+                            assert!(delivery.updates().all(|(_, entry)| entry.revision() <= reached));
+                            assert!(delivery.removals().all(|key| replica.contains_key(key)));
                             replay(&delivery, &mut replica);
                             assert!(is_paired(&replica), "half a change was delivered");
                         }

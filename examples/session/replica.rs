@@ -119,7 +119,7 @@ impl Flushes {
             self.interval.saturating_record(micros(last, now));
         }
         self.keys.saturating_record(delivery.len() as u64);
-        let newest = delivery.updates().iter().max_by_key(|(_, entry)| entry.revision());
+        let newest = delivery.updates().max_by_key(|(_, entry)| entry.revision());
         let made = newest.map(|(_, entry)| entry.made);
         replica.apply(delivery);
         if let Some(made) = made {

@@ -17,6 +17,6 @@ pub use snapshot::{Iter, Snapshot};
 
 pub(crate) use graveyard::{PutOff, put_off_drops};
 pub(crate) use published::Published;
-pub(crate) use root::{Content, Hold, Root, Shared};
+pub(crate) use root::{Content, Entries, Hold, Root, Shared};
 pub(crate) use spare::Turn;
-pub(crate) use trail::Trail;
+pub(crate) use trail::{Records, Touched, Trail};

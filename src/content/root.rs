@@ -15,6 +15,9 @@ use std::sync::Arc;
 pub(crate) type Content<K, V> =
     im::GenericHashMap<Hashed<K>, Entry<V>, BuildPassThrough, im::shared_ptr::DefaultSharedPtr>;
 
+/// Of a content, in no particular order.
+pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Entry<V>, im::shared_ptr::DefaultSharedPtr>;
+
 /// Everything that is true at one instant. Never changes once it is published; is replaced.
 pub(crate) struct Root<K, V, S> {
     /// +1 for every root. What a lock was granted at, and so its fencing token.
@@ -117,32 +120,38 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         for ((key, value), &hash) in change.operations().zip(hashes).rev() {
             let lookup = Lookup { hash, key };
             let removed = || removing && (base.content.contains_key(&lookup) || vain.contains(&Hashed { hash, key }));
-            let existed = match value {
-                Some(value) => match self.content.get_mut(&lookup) {
-                    Some(present) if present.revision() == revision => continue,
+            let (key, existed) = match value {
+                Some(value) => match self.content.get_key_value_mut(&lookup) {
+                    Some((_, present)) if present.revision() == revision => continue,
                     None if removed() => continue,
-                    Some(present) => {
+                    // The key that is there already, so that all of the store shares one clone of it.
+                    Some((key, present)) => {
                         *present = Entry::new(Arc::clone(value), revision);
-                        true
+                        (key.clone(), true)
                     }
                     None => {
                         let key = Hashed { hash, key: key.clone() };
-                        self.content.insert(key, Entry::new(Arc::clone(value), revision)).is_some()
+                        self.content.insert(key.clone(), Entry::new(Arc::clone(value), revision));
+                        (key, false)
                     }
                 },
-                None => match self.content.get(&lookup).map(Entry::revision) {
-                    Some(found) if found == revision => continue,
+                None => match self.content.get_key_value(&lookup) {
+                    Some((_, found)) if found.revision() == revision => continue,
                     None if removed() => continue,
                     // Looked up first: removing a key that is not there would copy the path to it all the same.
-                    Some(_) => self.content.remove(&lookup).is_some(),
+                    Some((key, _)) => {
+                        let key = key.clone();
+                        self.content.remove(&lookup);
+                        (key, true)
+                    }
                     None => {
                         vain.insert(Hashed { hash, key });
-                        false
+                        (Hashed { hash, key: key.clone() }, false)
                     }
                 },
             };
             removing |= value.is_none();
-            touched.push(Touched { key: Hashed { hash, key: key.clone() }, existed });
+            touched.push(Touched { key, existed, removed: value.is_none() });
         }
         touched
     }

@@ -1,7 +1,7 @@
 //! A snapshot: one root, kept.
 
+use super::root::Entries;
 use super::{Entry, Revision, Root};
-use crate::key::Hashed;
 use crate::sync::DefaultHashBuilder;
 use std::borrow::Borrow;
 use std::fmt;
@@ -151,7 +151,7 @@ impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
 }
 
 /// The pairs of a [`Snapshot`].
-pub struct Iter<'a, K, V>(im::hashmap::Iter<'a, Hashed<K>, Entry<V>, im::shared_ptr::DefaultSharedPtr>);
+pub struct Iter<'a, K, V>(Entries<'a, K, V>);
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);

@@ -25,6 +25,8 @@ pub(crate) struct Touched<K> {
     pub(crate) key: Hashed<K>,
     /// Whether the key had a value before this commit.
     pub(crate) existed: bool,
+    /// Whether this commit removed it.
+    pub(crate) removed: bool,
 }
 
 impl<K> Drop for Record<K> {
@@ -55,11 +57,6 @@ impl<K> Clone for Generation<K> {
 impl<K> Generation<K> {
     const fn empty(floor: Revision) -> Self {
         Self { newest: None, keys: 0, floor }
-    }
-
-    fn after(&self, cursor: Revision) -> impl Iterator<Item = &Record<K>> {
-        std::iter::successors(self.newest.as_deref(), |record| record.older.as_deref())
-            .take_while(move |record| record.revision > cursor)
     }
 }
 
@@ -98,8 +95,33 @@ impl<K> Trail<K> {
     }
 
     /// The commits after `cursor`, newest first, or `None` if the trail does not reach back that far.
-    pub(crate) fn after(&self, cursor: Revision) -> Option<impl Iterator<Item = &Record<K>>> {
-        (cursor >= self.older.floor).then(|| self.newer.after(cursor).chain(self.older.after(cursor)))
+    pub(crate) fn after(&self, cursor: Revision) -> Option<Records<'_, K>> {
+        let (next, older) = (self.newer.newest.as_deref(), self.older.newest.as_deref());
+        (cursor >= self.older.floor).then_some(Records { next, older, cursor })
+    }
+}
+
+/// Commits after a revision, newest first.
+pub(crate) struct Records<'a, K> {
+    next: Option<&'a Record<K>>,
+    /// Where to go on when `next` has come to its end.
+    older: Option<&'a Record<K>>,
+    cursor: Revision,
+}
+
+impl<'a, K> Iterator for Records<'a, K> {
+    type Item = &'a Record<K>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = self.next.or_else(|| self.older.take()).filter(|record| record.revision > self.cursor)?;
+        self.next = record.older.as_deref();
+        Some(record)
+    }
+}
+
+impl<K> Clone for Records<'_, K> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
     }
 }
 
@@ -114,7 +136,7 @@ mod tests {
     fn commits(limit: usize, sizes: &[usize]) -> Trail<u64> {
         let mut trail = Trail::starting_after(Revision::ZERO);
         for (&size, revision) in sizes.iter().zip(1..) {
-            let touched = (0..size).map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false }).collect();
+            let touched = (0..size).map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false, removed: false }).collect();
             trail = trail.with(Revision(revision), touched, limit);
         }
         trail

@@ -1,6 +1,7 @@
 //! A buffer: a cursor, and the content it last delivered.
 
-use super::{Delivery, Subscription, merge};
+use super::difference::Difference;
+use super::{Delivery, Subscription};
 use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
 use crate::sync::{self, DefaultHashBuilder, Mutex};
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 /// what is still pending is delivered once and then every flush says [`FlushError::Ended`].
 ///
 /// # Cost
-/// A flush takes the time of what was touched since the last one. A buffer that has fallen behind by more than the
+/// A flush finds out whether there is anything to deliver; what there is, a [`Delivery`] looks up while it is iterated, in
+/// the time of what was touched since the last flush. A buffer that has fallen behind by more than the
 /// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
 /// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content it last delivered (and,
 /// when frozen, the one it ends with) besides the present one, and nothing else. Writers do nothing for a buffer, except to
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Threads
 /// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for
-/// another that is merging. It owns what it needs and may outlive the dictionary. A buffer that is leaked keeps its memory
+/// another that is looking. It owns what it needs and may outlive the dictionary. A buffer that is leaked keeps its memory
 /// and affects nobody.
 ///
 /// ```
@@ -40,9 +42,9 @@ use std::time::{Duration, Instant};
 /// dictionary.update_state(&0, Change::new().set("a", 1).set("b", 1))?;
 /// dictionary.update_state(&0, Change::new().set("a", 2).remove("b"))?;
 /// let delivery = buffer.flush()?;
-/// assert_eq!(delivery.updates().len(), 1);
-/// assert_eq!(*delivery.updates()[0].1, 2);
-/// assert!(delivery.removals().is_empty(), "b was never delivered");
+/// let updates: Vec<_> = delivery.updates().map(|(key, entry)| (key.as_str(), **entry)).collect();
+/// assert_eq!(updates, [("a", 2)]);
+/// assert_eq!(delivery.removals().len(), 0, "b was never delivered");
 ///
 /// dictionary.freeze();
 /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
@@ -116,7 +118,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
     ///
     /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is asleep in a flush or a subscription of it. May wait
-    /// for a flush of this buffer that is merging, not for one that is asleep.
+    /// for a flush of this buffer that is looking, not for one that is asleep.
     pub fn freeze(&self) -> bool {
         let mut state = self.state.lock();
         let (root, put_off) = put_off_drops(|| self.published.load());
@@ -160,7 +162,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// If a key's `Clone`, `Hash` or `Eq` does; the buffer is then as it was before the call. If a value's `Drop` does, when
     /// the content delivered before is let go of; what this call would have delivered is then lost.
     #[doc(alias = "flush_changed_blocking")]
-    pub fn flush(&self) -> Result<Delivery<K, V>, FlushError> {
+    pub fn flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
         self.flush_until(None)
     }
 
@@ -171,7 +173,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
-    pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V>, FlushError> {
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushError> {
         self.flush_until(self.now().checked_add(timeout))
     }
 
@@ -182,7 +184,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
-    pub fn try_flush(&self) -> Result<Delivery<K, V>, FlushError> {
+    pub fn try_flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }
 
@@ -197,16 +199,17 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         Subscription::new(self, interval)
     }
 
-    fn flush_until(&self, deadline: Option<Instant>) -> Result<Delivery<K, V>, FlushError> {
+    fn flush_until(&self, deadline: Option<Instant>) -> Result<Delivery<K, V, S>, FlushError> {
         let Published { wakeups, clock, .. } = &*self.published;
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
         flushed.unwrap_or(Err(FlushError::NothingPending))
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
-    fn pending(&self) -> Option<Result<Delivery<K, V>, FlushError>> {
-        // Declared before the lock is taken, so that also when a key's `Clone` panics the root is let go of after the lock.
-        let (root, put_off);
+    fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
+        // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
+        let (root, difference, put_off);
+        let mut outdated = (None, None);
         let mut state = self.state.lock();
         // One root per flush, so that everything in a delivery is of one instant; and loaded with the lock held, so that
         // of two flushes the later does not have the older root.
@@ -221,18 +224,17 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             }
             End::Past => return Some(Err(FlushError::Ended)),
         };
-        let to = root.revision;
-        let (updates, removals) = match &state.seen {
-            None => merge::everything(&root, state.cursor, self.options.tombstones),
-            Some(_) if state.cursor == root.revision => (Vec::new(), Vec::new()),
-            Some(seen) => merge::since(&root, state.cursor, seen, self.options.tombstones),
+        let BufferOptions { tombstones } = self.options;
+        difference = match &state.seen {
+            None => Difference::everything(Arc::clone(&root), state.cursor, tombstones),
+            Some(seen) => Difference::since(Arc::clone(&root), state.cursor, seen, tombstones),
         };
-        let nothing = updates.is_empty() && removals.is_empty();
+        let to = root.revision;
+        let nothing = difference.is_empty();
+        let advanced = state.seen.is_some() && state.cursor != to;
 
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
-        let mut outdated = (None, None);
-        let moved = !nothing || (state.seen.is_some() && state.cursor != to);
-        if moved || last {
+        if last || !nothing || advanced {
             let seen = (!last).then(|| root.content.clone());
             outdated.0 = mem::replace(&mut state.seen, seen);
             state.cursor = to;
@@ -248,7 +250,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         drop(outdated);
         self.published.settle(put_off);
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, to, updates, removals })),
+            (false, _) => Some(Ok(Delivery { from, difference })),
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }

@@ -6,9 +6,10 @@
 
 mod buffer;
 mod delivery;
-mod merge;
+mod difference;
 mod subscription;
 
 pub use buffer::{BufferOptions, ChangeBuffer, Tombstones};
 pub use delivery::Delivery;
+pub use difference::Updates;
 pub use subscription::Subscription;

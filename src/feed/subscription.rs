@@ -24,7 +24,7 @@ impl<'a, K, V, S> Subscription<'a, K, V, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, S: BuildHasher> Iterator for Subscription<'_, K, V, S> {
-    type Item = Delivery<K, V>;
+    type Item = Delivery<K, V, S>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.delivered {

@@ -25,7 +25,7 @@ pub(crate) fn content<K: Clone + Ord, V: Clone, S>(snapshot: &Snapshot<K, V, S>)
 }
 
 pub(crate) fn replay<K: Clone + Ord, V: Clone>(delivery: &Delivery<K, V>, replica: &mut BTreeMap<K, V>) {
-    replica.extend(delivery.updates().iter().map(|(key, entry)| (key.clone(), V::clone(entry))));
+    replica.extend(delivery.updates().map(|(key, entry)| (key.clone(), V::clone(entry))));
     for key in delivery.removals() {
         replica.remove(key);
     }
@@ -33,8 +33,8 @@ pub(crate) fn replay<K: Clone + Ord, V: Clone>(delivery: &Delivery<K, V>, replic
 
 /// The updates with their values, and the removals, both sorted.
 pub(crate) fn parts<K: Clone + Ord, V: Clone + Ord>(delivery: &Delivery<K, V>) -> (Vec<(K, V)>, Vec<K>) {
-    let updates = delivery.updates().iter().map(|(key, entry)| (key.clone(), V::clone(entry)));
-    (sorted(updates), sorted(delivery.removals().iter().cloned()))
+    let updates = delivery.updates().map(|(key, entry)| (key.clone(), V::clone(entry)));
+    (sorted(updates), sorted(delivery.removals().cloned()))
 }
 
 pub(crate) fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {

@@ -267,8 +267,8 @@ fn flushed(answer: Result<state_dictionary::Delivery<Key, Value>, FlushError>) -
         Ok(delivery) => Observed::Delivered(Delivery {
             from: delivery.from().get(),
             to: delivery.to().get(),
-            updates: entries(delivery.updates().iter().map(|(key, entry)| (key, entry))),
-            removals: sorted(delivery.removals().iter().copied()),
+            updates: entries(delivery.updates().map(|(key, entry)| (key, entry))),
+            removals: sorted(delivery.removals().copied()),
         }),
         Err(FlushError::NothingPending) => Observed::NothingPending,
         Err(FlushError::Ended) => Observed::Ended,

@@ -81,7 +81,7 @@ impl<V: Value> Feed<V> for Ours<V> {
 
     fn flush(buffer: &Self::Buffer, mut deliver: impl FnMut(&Arc<V>)) {
         if let Ok(delivery) = buffer.try_flush() {
-            delivery.updates().iter().for_each(|(_, entry)| deliver(entry.value()));
+            delivery.updates().for_each(|(_, entry)| deliver(entry.value()));
         }
     }
 

@@ -1,0 +1,166 @@
+//! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself takes
+//! no time and nothing is cloned for it.
+
+use super::Tombstones;
+use crate::content::{Content, Entries, Entry, Records, Revision, Root, Touched};
+use crate::key::{BuildPassThrough, Hashed};
+use std::collections::HashMap;
+use std::iter::FusedIterator;
+use std::slice;
+use std::sync::Arc;
+
+pub(super) struct Difference<K, V, S> {
+    since: Since<K, V>,
+    root: Arc<Root<K, V, S>>,
+    tombstones: Tombstones,
+}
+
+/// What a root is compared with.
+enum Since<K, V> {
+    /// Nothing, so that all of it is new. The buffer was made at this revision.
+    Nothing(Revision),
+    /// A revision that the root's trail reaches back to.
+    Trail(Revision),
+    /// The content of a revision that it does not reach.
+    Content(Content<K, V>),
+}
+
+impl<K, V, S> Difference<K, V, S> {
+    /// Everything, for a buffer that has delivered nothing yet and was made at this revision.
+    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, tombstones: Tombstones) -> Self {
+        Self { since: Since::Nothing(made), root, tombstones }
+    }
+
+    /// What changed after `cursor`, when `seen` was the content.
+    pub(super) fn since(
+        root: Arc<Root<K, V, S>>,
+        cursor: Revision,
+        seen: &Content<K, V>,
+        tombstones: Tombstones,
+    ) -> Self
+    where
+        K: Clone,
+    {
+        let on_the_trail = root.trail.after(cursor).is_some();
+        let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen.clone()) };
+        Self { since, root, tombstones }
+    }
+
+    pub(super) fn to(&self) -> Revision {
+        self.root.revision
+    }
+}
+
+impl<K: Eq, V, S> Difference<K, V, S> {
+    pub(super) fn updates(&self) -> Updates<'_, K, V> {
+        let content = &self.root.content;
+        Updates(match &self.since {
+            Since::Nothing(_) => Source::Everything(content.iter()),
+            Since::Trail(cursor) => match self.root.trail.after(*cursor) {
+                Some(records) => Source::Trail { content, records, touched: [].iter(), revision: *cursor },
+                None => unreachable!("the trail of a root does not get shorter"),
+            },
+            Since::Content(seen) => Source::Compared { entries: content.iter(), seen },
+        })
+    }
+
+    pub(super) fn removals(&self) -> Vec<&K> {
+        let content = &self.root.content;
+        let removed = match &self.since {
+            Since::Content(seen) => seen.keys().filter(|key| !content.contains_key(*key)).collect(),
+            Since::Nothing(_) if self.tombstones == Tombstones::Delivered => Vec::new(),
+            Since::Nothing(cursor) | Since::Trail(cursor) => self.removals_after(*cursor),
+        };
+        removed.into_iter().map(|key| &key.key).collect()
+    }
+
+    /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
+    fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
+        let touched = || self.root.trail.after(cursor).into_iter().flatten().flat_map(|record| &record.touched);
+        let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
+        let absent = removed.filter(|key| !self.root.content.contains_key(*key)).map(|key| (key, false));
+        let mut absent: HashMap<_, _, BuildPassThrough> = absent.collect();
+        if absent.is_empty() {
+            return Vec::new();
+        }
+        // Newest first, so that the oldest has the last word.
+        for touched in touched() {
+            if let Some(existed) = absent.get_mut(&touched.key) {
+                *existed = touched.existed;
+            }
+        }
+        let always = self.tombstones == Tombstones::Always;
+        absent.into_iter().filter(|(_, existed)| *existed || always).map(|(key, _)| key).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.updates().next().is_none() && self.removals().is_empty()
+    }
+}
+
+impl<K: Clone, V, S> Clone for Difference<K, V, S> {
+    fn clone(&self) -> Self {
+        let since = match &self.since {
+            Since::Nothing(made) => Since::Nothing(*made),
+            Since::Trail(cursor) => Since::Trail(*cursor),
+            Since::Content(seen) => Since::Content(seen.clone()),
+        };
+        Self { since, root: Arc::clone(&self.root), tombstones: self.tombstones }
+    }
+}
+
+/// The updates of a [`Delivery`](super::Delivery): keys with their latest entries. Each step is O(log n) in the content;
+/// of a delivery that was off the trail, all together are O(n).
+pub struct Updates<'a, K, V>(Source<'a, K, V>);
+
+enum Source<'a, K, V> {
+    Everything(Entries<'a, K, V>),
+    Trail { content: &'a Content<K, V>, records: Records<'a, K>, touched: slice::Iter<'a, Touched<K>>, revision: Revision },
+    Compared { entries: Entries<'a, K, V>, seen: &'a Content<K, V> },
+}
+
+impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {
+    type Item = (&'a K, &'a Entry<V>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, entry) = match &mut self.0 {
+            Source::Everything(entries) => entries.next(),
+            Source::Trail { content, records, touched, revision } => loop {
+                let Some(next) = touched.next() else {
+                    let record = records.next()?;
+                    (*touched, *revision) = (record.touched.iter(), record.revision);
+                    continue;
+                };
+                // Of the commits that touched a key, the one that set its value mentions it.
+                let entry = content.get(&next.key).filter(|entry| entry.revision() == *revision);
+                if let Some(entry) = entry {
+                    break Some((&next.key, entry));
+                }
+            },
+            Source::Compared { entries, seen } => {
+                entries.find(|(key, entry)| seen.get(*key).map(Entry::revision) != Some(entry.revision()))
+            }
+        }?;
+        Some((&key.key, entry))
+    }
+}
+
+impl<K: Eq, V> FusedIterator for Updates<'_, K, V> {}
+
+impl<K, V> Clone for Updates<'_, K, V> {
+    fn clone(&self) -> Self {
+        Self(match &self.0 {
+            Source::Everything(entries) => Source::Everything(entries.clone()),
+            Source::Trail { content, records, touched, revision } => {
+                Source::Trail { content, records: records.clone(), touched: touched.clone(), revision: *revision }
+            }
+            Source::Compared { entries, seen } => Source::Compared { entries: entries.clone(), seen },
+        })
+    }
+}
+
+impl<K: Eq + std::fmt::Debug, V: std::fmt::Debug> std::fmt::Debug for Updates<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
