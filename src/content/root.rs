@@ -10,6 +10,7 @@ use crate::sync::ThreadId;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The content: a persistent hash map, so that a root shares all but a path with the root before it.
 pub(crate) type Content<K, V> =
@@ -30,6 +31,8 @@ pub(crate) struct Root<K, V, S> {
     pub(crate) held: Option<Hold>,
     /// No more commits, ever.
     pub(crate) frozen: bool,
+    /// Whether a buffer keeps the content, for [`keep`](super::Turn::keep), which would only copy it then.
+    followed: AtomicBool,
     pub(super) shared: Arc<Shared<K, V, S>>,
 }
 
@@ -73,6 +76,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             trail: Trail::starting_after(revision),
             held: None,
             frozen: false,
+            followed: AtomicBool::new(false),
             shared: Arc::new(Shared { hasher, graveyard: Graveyard::new() }),
         }
     }
@@ -94,6 +98,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             trail: Trail::starting_after(self.revision),
             held: self.held,
             frozen: self.frozen,
+            followed: AtomicBool::new(false),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -109,6 +114,18 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.trail = base.trail.with(revision, touched, trail_limit);
         self.held = base.held;
         self.frozen = base.frozen;
+        *self.followed.get_mut() = false;
+    }
+
+    /// The content, for a buffer to keep.
+    pub(crate) fn follow(&self) -> Content<K, V> {
+        // ORDERING: Relaxed, for it matters only to whoever is the last to have this root, and nothing goes by it.
+        self.followed.store(true, Ordering::Relaxed);
+        self.content.clone()
+    }
+
+    pub(super) fn is_followed(&mut self) -> bool {
+        *self.followed.get_mut()
     }
 
     /// Carries out the operations, last one first: whichever touches a key first is the one that counts.

@@ -116,7 +116,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             backoff.spin();
         }
         let kept = Arc::get_mut(&mut replaced).is_some_and(|root| {
-            catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
+            !root.is_followed() && catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
         });
         if kept {
             remains.roots.extend(spare.replace(replaced));

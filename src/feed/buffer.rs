@@ -235,7 +235,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
 
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         if last || !nothing || advanced {
-            let seen = (!last).then(|| root.content.clone());
+            let seen = (!last).then(|| root.follow());
             outdated.0 = mem::replace(&mut state.seen, seen);
             state.cursor = to;
         }
