@@ -34,7 +34,7 @@ impl<K, V, S> Published<K, V, S> {
         &self.shared
     }
 
-    /// The turn to commit. Waits a few microseconds at most, and holds up nobody for longer.
+    /// The turn to commit. Waits for some milliseconds at most, if others go on having it.
     pub(crate) fn turn(&self) -> Turn<'_, K, V, S> {
         self.spare.turn()
     }

@@ -60,7 +60,7 @@ impl<K, V, S> Spare<K, V, S> {
         Self(Mutex::new(None))
     }
 
-    /// Waits for the turn, for a tenth of a millisecond at most.
+    /// Waits for the turn, for some milliseconds at most.
     pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
         Turn { spare: self.0.lock_for_a_while(), remains: Remains::none() }
     }
@@ -75,7 +75,8 @@ impl<K, V, S> Turn<'_, K, V, S> {
 }
 
 impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
-    /// The root that follows `base` by `change`: the spare one, or else one with a copied path.
+    /// The root that follows `base` by `change`: the spare one, or else one with a copied path. `base` was loaded after the
+    /// turn was taken, so the spare root is no newer.
     pub(crate) fn next(
         &mut self,
         base: &Root<K, V, S>,
@@ -83,9 +84,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         hashes: &[u64],
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
-        // One that is ahead means that `base` has been replaced.
-        let spare = self.spare.as_mut().and_then(|spare| spare.take_if(|spare| spare.revision <= base.revision));
-        if let Some(mut spare) = spare {
+        if let Some(mut spare) = self.spare.as_mut().and_then(|spare| spare.take()) {
             if let Some(root) = Arc::get_mut(&mut spare) {
                 if root.catch_up(base, &mut self.remains) {
                     root.commit(base, change, hashes, trail_limit);

@@ -1,9 +1,9 @@
 //! Committing changes.
 //!
-//! Every attempt has the same steps, in this order: take the turn, or go without; load the root once; refuse if it is
-//! frozen; look at the locks; look at the conditions; if the content is held, wait, holding nothing, and start again; build
-//! the next root; compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again from
-//! the new root.
+//! Every attempt has the same steps, in this order: wait for the turn, but not for long; load the root once; refuse if it
+//! is frozen; look at the locks; look at the conditions; if the content is held, wait, holding nothing, and start again;
+//! build the next root; compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again
+//! from the new root. The turn only makes it likely to win: what is right does not depend on it.
 
 use super::StateDictionary;
 use crate::change::Change;
@@ -186,6 +186,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
             return Err(UpdateError::InsideUpdate { change });
         }
         let backoff = Backoff::new();
+        let mut kept_turn = None;
         loop {
             let mut revised = None;
             if let Some(revise) = &mut revise {
@@ -193,11 +194,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
                 if let Err(attempts) = revise(&root, &mut change) {
                     return Err(UpdateError::RetriesExhausted { change, attempts });
                 }
-                revised = Some(root);
+                revised = Some(root.revision);
             }
-            // After the closure, which may take its time; before the root is loaded, or its owner could not have it back.
-            let turn = self.published.turn();
-            let root = revised.unwrap_or_else(|| self.published.load());
+            // With no root in hand, or whoever has the turn could not make it the spare one.
+            let turn = kept_turn.take().unwrap_or_else(|| self.published.turn());
+            let root = self.published.load();
+            if revised.is_some_and(|revision| revision != root.revision) {
+                // The closure was run without the turn, for it may take its time. Now with it, or it might never be in time.
+                kept_turn = Some(turn);
+                continue;
+            }
             match self.attempt(root, turn, token, &change, pass) {
                 Attempt::Done(root) => return Ok(root),
                 Attempt::Lost => backoff.spin(),
