@@ -262,7 +262,7 @@ fn holders(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
     sorted(conflicts.iter().map(|conflict| (conflict.key, conflict.holder)))
 }
 
-fn flushed(answer: Result<state_dictionary::Delivery<Key, Value>, FlushError>) -> Observed {
+fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>) -> Observed {
     match answer {
         Ok(delivery) => Observed::Delivered(Delivery {
             from: delivery.from().get(),
