@@ -192,8 +192,8 @@ mod imp {
     use std::hash::{BuildHasherDefault, DefaultHasher};
     use std::sync::{PoisonError, TryLockError};
 
-    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::sync::atomic::AtomicU64;
+    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
 

@@ -171,9 +171,8 @@ fn a_flush_that_panics_can_be_repeated_and_so_can_looking_at_a_delivery() {
             let buffer = dictionary.change_buffer();
             let panicking = || {
                 FUSE.set(Some(calls));
-                let flushed = in_spite_of_a_panic(|| buffer.try_flush()).map(|delivery| {
-                    in_spite_of_a_panic(|| (delivery.updates().count(), delivery.removals().len()))
-                });
+                let flushed = in_spite_of_a_panic(|| buffer.try_flush())
+                    .map(|delivery| in_spite_of_a_panic(|| (delivery.updates().count(), delivery.removals().len())));
                 FUSE.set(None);
                 flushed
             };

@@ -143,9 +143,7 @@ impl<K, V, T, S> UnwindSafe for StateDictionary<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for StateDictionary<K, V, T, S> {}
 
 /// An empty dictionary with the default settings.
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Default
-    for StateDictionary<K, V, T, S>
-{
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Default for StateDictionary<K, V, T, S> {
     fn default() -> Self {
         StateDictionary::builder().hasher(S::default()).build()
     }
