@@ -100,6 +100,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
     /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
     /// [`lock_content`](Self::lock_content) go on working.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
         self.published.freeze()
     }

@@ -231,8 +231,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
         // swap below is lost.
         let mut fence = self.fence();
-        let hasher = &self.published.shared().hasher;
-        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| hasher.hash_one(key)).collect();
+        let shared = self.published.shared();
+        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
         let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
             Verdict::Expired => return Attempt::Lost,
