@@ -124,8 +124,9 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.content.clone()
     }
 
-    pub(super) fn is_followed(&mut self) -> bool {
-        *self.followed.get_mut()
+    pub(super) fn is_followed(&self) -> bool {
+        // ORDERING: Relaxed, see `follow`.
+        self.followed.load(Ordering::Relaxed)
     }
 
     /// Carries out the operations, last one first: whichever touches a key first is the one that counts.

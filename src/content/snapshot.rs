@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// nobody. Forgetting one (`mem::forget`) leaks that memory and has no other effect.
 ///
 /// Dropping the last snapshot of an instant frees what only it still had, in the thread that drops it: O(k log n) for k keys
-/// set since it or the snapshot before it was taken, at most O(n). See
+/// set since it was taken, at worst O(n), see [`StateDictionary`](crate::StateDictionary#what-it-costs). And see
 /// [`StateDictionary`](crate::StateDictionary#values-that-are-dropped) for what a value's `Drop` may do.
 ///
 /// ```

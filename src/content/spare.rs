@@ -4,8 +4,9 @@
 //! whoever replaced it carries that change out on it as well, in place, and leaves it here. The next commit finds a root
 //! with the present content that it alone owns, changes it in place, and publishes it; the root that it replaces becomes
 //! the spare. Two trees take turns, as in left-right, and each change is carried out twice instead of copying the nodes
-//! on its path (and counting every reference in them up, and later down). The price is memory: up to a second set of the
-//! map's nodes, though not of keys and values.
+//! on its path (and counting every reference in them up, and later down). The price is memory, up to a second set of the
+//! map's nodes, though not of keys and values; and that a tree which a snapshot has taken away is freed as a whole. So
+//! where there are many keys and snapshots are taken often, paths are copied.
 //!
 //! What makes this safe is `Arc::get_mut`, nothing else: a root that a snapshot, a reader or another writer still has is
 //! not changed; then a path is copied as if there were no spare. The compare-and-swap that publishes the root is the same
@@ -28,6 +29,12 @@ use std::sync::Arc;
 /// A spare root is worth keeping up as long as fewer keys were touched than there are, or than this.
 const SMALL: usize = 16;
 
+/// Where a snapshot takes a tree away, whoever drops the snapshot frees it: some 130 ns for every key. With so few keys
+/// that does not matter.
+const FEW: usize = 1 << 12;
+/// With more keys than this it would, however seldom it happens.
+const MOST: usize = 1 << 17;
+
 /// For how many rounds of spinning a commit waits for readers of the root that it has replaced: about a microsecond.
 const PATIENCE: usize = 5;
 
@@ -37,6 +44,8 @@ struct State<K, V, S> {
     root: Option<Arc<Root<K, V, S>>>,
     /// Whether the last root that was replaced was soon nobody's: then waiting for that is worth the while.
     patient: bool,
+    /// How many commits ago somebody went on having a root that was replaced.
+    alone: usize,
 }
 
 /// The right to use the spare root, or only to commit without.
@@ -62,7 +71,7 @@ impl<K, V, S> Remains<K, V, S> {
 
 impl<K, V, S> Spare<K, V, S> {
     pub(super) fn none() -> Self {
-        Self(Mutex::new(State { root: None, patient: true }))
+        Self(Mutex::new(State { root: None, patient: true, alone: 0 }))
     }
 
     /// Waits for the turn, for some milliseconds at most.
@@ -120,10 +129,16 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             }
             backoff.spin();
         }
-        let free = Arc::get_mut(&mut replaced);
-        spare.patient = free.is_some();
-        let kept = free.is_some_and(|root| {
-            !root.is_followed() && catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
+        let root = Arc::get_mut(&mut replaced);
+        spare.patient = root.is_some();
+        let root = root.filter(|root| !root.is_followed());
+        spare.alone = if root.is_some() { spare.alone + 1 } else { 0 };
+        // Two trees that take turns have less in common with every commit. So with many keys they begin only when about as
+        // many commits have gone by, and what it may cost to free one of them is shared out among those.
+        let keys = present.content.len();
+        let worth_it = keys <= MOST && spare.alone >= keys.saturating_sub(FEW);
+        let kept = root.filter(|_| worth_it).is_some_and(|root| {
+            catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
         });
         if kept {
             remains.roots.extend(spare.root.replace(replaced));
