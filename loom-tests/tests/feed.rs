@@ -28,7 +28,7 @@ impl Replica {
         }
     }
 
-    fn follow<S: std::hash::BuildHasher + Clone>(&mut self, buffer: &ChangeBuffer<u8, u32, S>) -> FlushError {
+    fn follow(&mut self, buffer: &ChangeBuffer<u8, u32>) -> FlushError {
         loop {
             match buffer.try_flush() {
                 Ok(delivery) => self.apply(&delivery),
