@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
-use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, shared};
+use loom_tests::{Dictionary, acquire, actor, explore, join, shared};
 use state_dictionary::{Change, Snapshot, UpdateError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ fn two_writers_with_two_commits_each() {
 /// Invariant: as above, with somebody else who can have the turn.
 #[test]
 fn three_writers_with_two_commits_each() {
-    explore_bounded("three_writers_with_two_commits_each", 2, 3000, || {
+    explore("three_writers_with_two_commits_each", 54_000, || {
         let first: Operations = &[(0, Some(0))];
         let dictionary = with_a_spare_root(first);
         let of_each: [[Operations; 2]; 3] =
