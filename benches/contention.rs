@@ -18,29 +18,31 @@ fn main() {
     peers::check();
     let mut criterion = benches::settings();
     let keys = Keys::new(SIZE);
+    // Ever more of them: arc-swap's swap looks at every thread that there has been at the same time, gone ones too.
     for threads in [1, 2, 4, 8, 16] {
-        let mut group = group(&mut criterion, "all_write", threads);
+        let mut group = group_of(&mut criterion, "all_write", threads);
         all_stores!(all_write::<Small>(&mut group, &keys, threads));
         drop(group);
-        let mut group = self::group(&mut criterion, "one_in_ten_writes", threads);
+        let mut group = group_of(&mut criterion, "one_in_ten_writes", threads);
         all_stores!(one_in_ten_writes::<Small>(&mut group, &keys, threads));
-    }
-    for writers in [1, 2, 4] {
-        let mut group = group(&mut criterion, "write_beside_reader", writers);
-        stores_with_snapshots!(write_beside_reader::<Small>(&mut group, &keys, writers));
-    }
-    for readers in [1, 3, 7, 15] {
-        let mut group = group(&mut criterion, "get_beside_writer", readers);
-        all_stores!(get_beside_writer::<Small>(&mut group, &keys, readers));
         drop(group);
-        let mut group = self::group(&mut criterion, "snapshot_beside_writer", readers);
-        stores_with_snapshots!(snapshot_beside_writer::<Small>(&mut group, &keys, readers));
+        let mut group = group_of(&mut criterion, "write_with_snapshot", threads);
+        stores_with_snapshots!(write_with_snapshot::<Small>(&mut group, &keys, threads));
+        drop(group);
+        let readers = threads - 1;
+        if readers > 0 {
+            let mut group = group_of(&mut criterion, "get_beside_writer", readers);
+            all_stores!(get_beside_writer::<Small>(&mut group, &keys, readers));
+            drop(group);
+            let mut group = group_of(&mut criterion, "snapshot_beside_writer", readers);
+            stores_with_snapshots!(snapshot_beside_writer::<Small>(&mut group, &keys, readers));
+        }
     }
     criterion.final_summary();
 }
 
 /// The number is that of the threads that are measured.
-fn group<'c>(criterion: &'c mut Criterion, job: &str, threads: usize) -> Group<'c> {
+fn group_of<'c>(criterion: &'c mut Criterion, job: &str, threads: usize) -> Group<'c> {
     let mut group = benches::group::<Small>(criterion, job, threads);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
     group
@@ -71,17 +73,19 @@ fn one_in_ten_writes<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, 
     measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
 }
 
-/// Beside the writers, one thread takes snapshots and looks up ten keys in each.
-fn write_beside_reader<V: Value, S: Snapshots<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+/// Each takes a snapshot, looks up ten keys in it and commits one key while it still has the snapshot. So everybody gets as
+/// many snapshots as commits; and a tree that is written in place while nobody shares it has to be copied as well.
+fn write_with_snapshot<V: Value, S: Snapshots<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
     let store = S::with(keys.content());
-    let reader = || {
-        let (store, mut keys) = (store.clone(), keys.of_thread(threads));
+    let worker = |thread| {
+        let (store, mut keys) = (store.clone(), keys.of_thread(thread));
         move || {
             let snapshot = store.snapshot();
             assert!(keys.next_keys(10).iter().all(|key| S::look_up(&snapshot, key).is_some()));
+            store.commit(S::one_key(keys.next_pair()));
         }
     };
-    measure(group, S::NAME, |iterations| share(iterations, writers(&store, keys, threads), vec![reader()]));
+    measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
 }
 
 fn get_beside_writer<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {

@@ -46,14 +46,14 @@ fn store<V: Value, S: Store<V>>(keys: &Keys) {
     }
     let Stats { allocations, reallocations, bytes_allocated, .. } = ALLOCATOR.stats() - before;
     let allocations = per(allocations + reallocations, COMMITS);
-    println!("| {} | {per_key:.0} | {allocations:.1} | {:.0} |", S::NAME, per(bytes_allocated, COMMITS));
+    println!("| `{}` | {per_key:.0} | {allocations:.1} | {:.0} |", S::NAME, per(bytes_allocated, COMMITS));
 }
 
 fn subscribers<S: Feed<Small>>(commits: u64) {
     let [none, never, once, hundred] =
         [(0, false), (1, false), (1, true), (100, true)].map(|(count, flush)| kept::<S>(count, flush, commits));
     let [never, once, hundred] = [never, once, hundred].map(|kept| kept.saturating_sub(none));
-    println!("| {} | {never} | {once} | {hundred} |", S::NAME);
+    println!("| `{}` | {never} | {once} | {hundred} |", S::NAME);
 }
 
 /// The bytes held when so many commits are done, and so many subscribers are still there.

@@ -32,14 +32,14 @@ fn main() {
     for users in [8, 16, 32, 64, 128, 256] {
         let frames = if options.brief { 3 } else { (2_000_000 / (users * users)).clamp(60, 3_000) };
         let [ours, origin] = [cost::<Ours<Bytes>>(users, frames), cost::<Origin<Bytes>>(users, frames)];
-        println!("| {users} | {} | {ours} | {:.2} |", Ours::<Bytes>::NAME, ours.per_second / origin.per_second);
-        println!("| | {} | {origin} | |", Origin::<Bytes>::NAME);
+        println!("| {users} | `{}` | {ours} | {:.2} |", Ours::<Bytes>::NAME, ours.per_second / origin.per_second);
+        println!("| | `{}` | {origin} | |", Origin::<Bytes>::NAME);
     }
     let time = options.time(Duration::from_secs(2));
     println!("\nUsers whom one thread can serve at 30 Hz:\n");
     println!("| | users |\n|---|---|");
-    println!("| {} | {} |", Ours::<Bytes>::NAME, capacity::<Ours<Bytes>>(time));
-    println!("| {} | {} |", Origin::<Bytes>::NAME, capacity::<Origin<Bytes>>(time));
+    println!("| `{}` | {} |", Ours::<Bytes>::NAME, capacity::<Ours<Bytes>>(time));
+    println!("| `{}` | {} |", Origin::<Bytes>::NAME, capacity::<Origin<Bytes>>(time));
 }
 
 /// What is written under a key: so many bytes.

@@ -4,9 +4,9 @@ mod common;
 
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, with_manual_clock, within_a_minute};
 use common::{parts, replay, sorted, spawn_waiting};
-use state_dictionary::{Change, ChangeBuffer, FlushError, LockRequest, StateDictionary, UpdateError};
+use state_dictionary::{Change, ChangeBuffer, FlushError, LockRequest, ManualClock, StateDictionary, UpdateError};
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{mem, thread};
 
@@ -225,6 +225,21 @@ fn a_hundred_thousand_locks_are_taken_met_and_given_back_in_one_step() {
     let release = (0..LOCKS / 2).fold(LockRequest::new(), LockRequest::release);
     assert_eq!(dictionary.update_locks(&1, release).unwrap().released.len(), LOCKS as usize / 2);
     assert_eq!(dictionary.release_all(&1).len(), LOCKS as usize / 2);
+}
+
+#[test]
+fn expired_locks_do_not_pile_up_beside_a_hundred_that_have_no_end() {
+    let clock = ManualClock::new();
+    let dictionary: StateDictionary<Arc<u32>, (), u8> = StateDictionary::builder().manual_clock(&clock).build();
+    let endless = (0..100_u32).fold(LockRequest::new(), |request, key| request.acquire(key, None));
+    dictionary.update_locks(&1, endless).unwrap();
+    let keys: Vec<_> = (100..10_000_u32).map(Arc::new).collect();
+    for key in &keys {
+        dictionary.update_locks(&2, LockRequest::new().acquire(Arc::clone(key), SECOND)).unwrap();
+        clock.advance(SECOND);
+    }
+    let kept = keys.iter().filter(|key| Arc::strong_count(key) > 1).count();
+    assert!(kept <= 200, "{kept} keys are kept");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, sorted, with_manual_clock};
-use state_dictionary::{Change, LockError, LockReceipt, LockRequest, ManualClock, StateDictionary, UpdateError};
+use state_dictionary::{
+    Change, FencingToken, LockError, LockReceipt, LockRequest, ManualClock, StateDictionary, UpdateError,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -379,6 +381,14 @@ fn the_locks_of_one_request_share_a_fencing_token_and_renewals_keep_it() {
     assert!(receipt.granted[0].1 > token);
     assert_eq!(dictionary.lock("a").unwrap().fencing_token, token);
     assert_eq!(token.to_string(), token.get().to_string());
+}
+
+#[test]
+fn fencing_tokens_turned_into_numbers_keep_their_order() {
+    let dictionary = Dictionary::new();
+    let tokens = ["a", "b"].map(|key| dictionary.update_locks(&"alice", acquire(key, None)).unwrap().granted[0].1);
+    assert_eq!(tokens.map(u64::from), tokens.map(FencingToken::get));
+    assert!(tokens[0].get() < tokens[1].get());
 }
 
 #[test]

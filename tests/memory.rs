@@ -6,7 +6,7 @@ mod common;
 
 use common::{parts, replay};
 use parking_lot::Mutex;
-use state_dictionary::{Change, FlushError, StateDictionary};
+use state_dictionary::{Change, FlushError, ManualClock, StateDictionary};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
 use std::collections::BTreeMap;
@@ -109,5 +109,19 @@ fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
     drop(buffers);
     let left = held_since(start);
     println!("{left} bytes when they are dropped");
+    assert!(left <= SLACK);
+}
+
+#[test]
+fn a_manual_clock_keeps_nothing_of_dictionaries_that_are_gone() {
+    let _alone = ALONE.lock();
+    let clock = ManualClock::new();
+    let start = held();
+    for _ in 0..10_000 {
+        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+        drop(dictionary);
+    }
+    let left = held_since(start);
+    println!("{left} bytes after 10000 dictionaries on one clock");
     assert!(left <= SLACK);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, content, sorted};
-use state_dictionary::{Change, StateDictionary};
+use state_dictionary::{Change, Revision, StateDictionary};
 use std::collections::HashMap;
 use std::thread;
 
@@ -82,6 +82,23 @@ fn a_clone_is_of_the_same_instant() {
     let clone = dictionary.snapshot().clone();
     dictionary.update_state(&"", Change::new().set("a", 9)).unwrap();
     assert_eq!((clone["a"], clone.clone().revision().get()), (1, 1));
+}
+
+#[test]
+fn entries_are_equal_if_the_same_commit_set_the_same_value() {
+    let dictionary: Dictionary = StateDictionary::builder().content([("a", 1), ("b", 1), ("c", 2)]).build();
+    let first = dictionary.snapshot();
+    dictionary.update_state(&"", Change::new().set("a", 1)).unwrap();
+    let second = dictionary.snapshot();
+    assert_eq!(first.entry("a"), first.entry("b"));
+    assert_ne!(first.entry("a"), first.entry("c"), "another value");
+    assert_ne!(first.entry("a"), second.entry("a"), "another commit");
+}
+
+#[test]
+fn a_revision_is_made_of_a_number_and_turned_into_one() {
+    let revision = Revision::from(7);
+    assert_eq!((revision.get(), u64::from(revision)), (7, 7));
 }
 
 #[test]

@@ -28,15 +28,20 @@ use std::sync::Arc;
 /// A spare root is worth keeping up as long as fewer keys were touched than there are, or than this.
 const SMALL: usize = 16;
 
-/// For how many rounds of spinning a commit waits for readers of the root that it has replaced: less than a microsecond.
-const READER_PATIENCE: usize = 5;
+/// For how many rounds of spinning a commit waits for readers of the root that it has replaced: about a microsecond.
+const PATIENCE: usize = 5;
 
-/// Never waited for by blocking.
-pub(super) struct Spare<K, V, S>(Mutex<Option<Arc<Root<K, V, S>>>>);
+pub(super) struct Spare<K, V, S>(Mutex<State<K, V, S>>);
+
+struct State<K, V, S> {
+    root: Option<Arc<Root<K, V, S>>>,
+    /// Whether the last root that was replaced was soon nobody's: then waiting for that is worth the while.
+    patient: bool,
+}
 
 /// The right to use the spare root, or only to commit without.
 pub(crate) struct Turn<'a, K, V, S> {
-    spare: Option<MutexGuard<'a, Option<Arc<Root<K, V, S>>>>>,
+    spare: Option<MutexGuard<'a, State<K, V, S>>>,
     /// Dropped after the turn is over, and its owner has notified everybody.
     remains: Remains<K, V, S>,
 }
@@ -57,7 +62,7 @@ impl<K, V, S> Remains<K, V, S> {
 
 impl<K, V, S> Spare<K, V, S> {
     pub(super) fn none() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(State { root: None, patient: true }))
     }
 
     /// Waits for the turn, for some milliseconds at most.
@@ -69,7 +74,7 @@ impl<K, V, S> Spare<K, V, S> {
 impl<K, V, S> Turn<'_, K, V, S> {
     /// Drops the spare root: nothing will be committed any more.
     pub(super) fn give_up(mut self) {
-        let spare = self.spare.as_mut().and_then(|spare| spare.take());
+        let spare = self.spare.as_mut().and_then(|spare| spare.root.take());
         self.remains.roots.extend(spare);
     }
 }
@@ -84,7 +89,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         hashes: &[u64],
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
-        if let Some(mut spare) = self.spare.as_mut().and_then(|spare| spare.take()) {
+        if let Some(mut spare) = self.spare.as_mut().and_then(|spare| spare.root.take()) {
             if let Some(root) = Arc::get_mut(&mut spare) {
                 if root.catch_up(base, &mut self.remains) {
                     root.commit(base, change, hashes, trail_limit);
@@ -108,17 +113,20 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         };
         // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
         let backoff = Backoff::new();
-        for _ in 0..READER_PATIENCE {
+        let patience = if spare.patient { PATIENCE } else { 0 };
+        for _ in 0..patience {
             if Arc::strong_count(&replaced) == 1 {
                 break;
             }
             backoff.spin();
         }
-        let kept = Arc::get_mut(&mut replaced).is_some_and(|root| {
+        let free = Arc::get_mut(&mut replaced);
+        spare.patient = free.is_some();
+        let kept = free.is_some_and(|root| {
             !root.is_followed() && catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
         });
         if kept {
-            remains.roots.extend(spare.replace(replaced));
+            remains.roots.extend(spare.root.replace(replaced));
         } else {
             remains.roots.push(replaced);
         }
@@ -127,13 +135,13 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
     /// Makes `lost`, the root that was to follow `base` and was not published, the spare.
     pub(crate) fn take_back(&mut self, mut lost: Arc<Root<K, V, S>>, base: &Root<K, V, S>) {
         let Self { spare: Some(spare), remains } = self else { return };
-        if spare.is_some() {
+        if spare.root.is_some() {
             return;
         }
         if let Some(root) = Arc::get_mut(&mut lost) {
             let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision));
             if root.copy(base, &trail, base.revision, remains) {
-                **spare = Some(lost);
+                spare.root = Some(lost);
             } else {
                 remains.roots.push(lost);
             }

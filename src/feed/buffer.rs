@@ -231,7 +231,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         };
         let to = root.revision;
         let nothing = difference.is_empty();
-        let advanced = state.seen.is_some() && state.cursor != to;
+        let advanced = state.cursor != to;
 
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         if last || !nothing || advanced {

@@ -131,7 +131,8 @@ pub fn check() {
     stores_of_many_keys!(check_many_keys::<u64>());
     stores_with_snapshots!(check_snapshots::<u64>());
     check_snapshots::<u64, Floor<u64>>();
-    for_feed(&mut Keys::new(30));
+    check_feed::<Ours<u64>>();
+    check_feed::<Origin<u64>>();
     check_locks::<Ours<u64>>();
     check_locks::<Origin<u64>>();
 }
@@ -170,12 +171,8 @@ fn check_snapshots<V: Value, S: Snapshots<V>>() {
     }
 }
 
-fn for_feed(keys: &mut Keys) {
-    check_feed::<Ours<u64>>(keys);
-    check_feed::<Origin<u64>>(keys);
-}
-
-fn check_feed<S: Feed<u64>>(keys: &mut Keys) {
+fn check_feed<S: Feed<u64>>() {
+    let mut keys = Keys::new(30);
     let store = S::with(keys.content());
     let buffer = store.buffer();
     let pending = || {
