@@ -51,9 +51,9 @@
 //!
 //! # What it costs, and when to use something else
 //!
-//! A commit copies a path of the map, which takes a microsecond or a few; a mutable concurrent map writes in place. If nobody
-//! needs snapshots, multi-key changes or a feed, use such a map. If changes must survive the process, use a database. If
-//! every change must be seen singly and none merged, use a channel.
+//! A commit takes a third of a microsecond, or one or two where somebody keeps the content that it replaces; a mutable
+//! concurrent map takes a tenth of one. If nobody needs snapshots, multi-key changes or a feed, use such a map. If changes
+//! must survive the process, use a database. If every change must be seen singly and none merged, use a channel.
 //!
 //! What can wait, and on what, is told in a table at [`StateDictionary`].
 //!

@@ -79,6 +79,7 @@ mod imp {
         /// Whoever waits sleeps almost at once. To spin beside the owner would take the cache lines away that the next
         /// commit needs; while the others sleep, one thread makes many commits in a row. And an owner that was
         /// interrupted may need this very core to go on.
+        #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
         pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
             for sleep in [50, 100, 200, 400, 800, 1600].map(Duration::from_micros) {
                 let backoff = Backoff::new();
@@ -192,8 +193,8 @@ mod imp {
     use std::hash::{BuildHasherDefault, DefaultHasher};
     use std::sync::{PoisonError, TryLockError};
 
-    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::sync::atomic::AtomicU64;
+    pub(crate) use checker::sync::{Arc, MutexGuard};
     pub(crate) use checker::thread::ThreadId;
     pub(crate) use checker::thread_local;
 

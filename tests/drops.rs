@@ -5,7 +5,6 @@ mod common;
 use common::{SECOND, within_a_minute};
 use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
 use std::cell::Cell;
-use std::hash::{BuildHasher, DefaultHasher, RandomState};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -114,48 +113,6 @@ fn a_value_of_a_superseded_change_may_use_the_dictionary_when_it_is_dropped() {
     });
     assert!(committed.is_ok());
     assert_eq!(written.try_iter().collect::<Vec<_>>(), [Some(true)]);
-}
-
-thread_local! {
-    static BETWEEN: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
-}
-
-/// A hasher that runs what is in `BETWEEN` when it is cloned: after an operation has loaded the root, before its swap.
-#[derive(Default)]
-struct OnClone(RandomState);
-
-impl Clone for OnClone {
-    fn clone(&self) -> Self {
-        if let Some(act) = BETWEEN.take() {
-            act();
-        }
-        Self(self.0.clone())
-    }
-}
-
-impl BuildHasher for OnClone {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        self.0.build_hasher()
-    }
-}
-
-#[test]
-fn a_value_that_freezing_is_the_last_to_let_go_of_is_dropped_when_the_dictionary_is_frozen() {
-    let hasher = OnClone::default();
-    let dictionary: Arc<StateDictionary<_, _, u8, _>> = Arc::new(StateDictionary::builder().hasher(hasher).build());
-    let (weak, (tell, told)) = (Arc::downgrade(&dictionary), mpsc::channel());
-    let value = OnDrop(Arc::new(move || {
-        let _ = tell.send(weak.upgrade().map(|dictionary| dictionary.is_frozen()));
-    }));
-    assert!(dictionary.update_state(&0, set("a", value)).is_ok());
-    let remover = Arc::clone(&dictionary);
-    let remove = move || assert!(remover.update_state(&0, Change::new().remove("a")).is_ok());
-    BETWEEN.set(Some(Box::new(remove)));
-    assert!(dictionary.freeze());
-    assert_eq!((dictionary.revision().get(), dictionary.snapshot().len()), (2, 0), "it was removed while freezing");
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Some(true)]);
 }
 
 #[test]

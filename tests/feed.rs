@@ -181,6 +181,16 @@ fn off_the_trail_a_buffer_with_tombstones_is_exact_again_after_a_flush_that_find
 }
 
 #[test]
+fn off_the_trail_before_its_first_delivery_a_buffer_with_tombstones_is_exact_again_after_a_flush() {
+    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let buffer = dictionary.change_buffer_with(with_tombstones());
+    commit(&dictionary, (0..3).map(|_| remove("absent")));
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    commit(&dictionary, [remove("absent")]);
+    assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
+}
+
+#[test]
 fn setting_the_same_value_again_is_delivered() {
     for trail_limit in [0, 100] {
         let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();

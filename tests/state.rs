@@ -4,8 +4,7 @@ mod common;
 
 use common::{Dictionary, SECOND, content, within_a_minute};
 use state_dictionary::{Change, Condition, LockRequest, Revision, StateDictionary, UpdateError};
-use std::cell::Cell;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::thread;
 
@@ -208,67 +207,6 @@ fn update_state_with_does_not_run_its_closure_again_because_of_a_grant() {
         Change::new().set("a", runs)
     });
     assert_eq!((committed.unwrap().get(), runs), (1, 1));
-}
-
-thread_local! {
-    static CLONES: Cell<u32> = const { Cell::new(0) };
-    static HASHES: Cell<u32> = const { Cell::new(0) };
-}
-
-/// A key whose clones and hashes are counted: each attempt to commit makes some.
-#[derive(Debug, PartialEq, Eq)]
-struct Counted(&'static str);
-
-impl Hash for Counted {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        HASHES.set(HASHES.get() + 1);
-        self.0.hash(state);
-    }
-}
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        CLONES.set(CLONES.get() + 1);
-        Self(self.0)
-    }
-}
-
-#[test]
-fn a_grant_or_a_release_makes_a_writer_try_again_and_a_renewal_does_not() {
-    let dictionary: StateDictionary<Counted, i32, &str> = StateDictionary::new();
-    let clones_with = |meanwhile: fn(LockRequest<Counted>) -> LockRequest<Counted>| {
-        let committed = dictionary.update_state_with(&"bob", |_| {
-            dictionary.update_locks(&"alice", meanwhile(LockRequest::new())).unwrap();
-            CLONES.set(0);
-            Change::new().set(Counted("a"), 1)
-        });
-        assert!(committed.is_ok());
-        CLONES.get()
-    };
-    let acquire = |request: LockRequest<Counted>| request.acquire(Counted("b"), None);
-    let release = |request: LockRequest<Counted>| request.release(Counted("b"));
-    clones_with(|nothing| nothing);
-    let once = clones_with(|nothing| nothing);
-    assert_eq!(clones_with(acquire), 2 * once, "a grant");
-    assert_eq!(clones_with(acquire), once, "a renewal");
-    assert_eq!(clones_with(release), 2 * once, "a release");
-    assert_eq!(clones_with(release), once, "it is not held");
-}
-
-#[test]
-fn a_writer_looks_at_the_locks_only_while_there_are_any() {
-    let dictionary: StateDictionary<Counted, i32, &str> = StateDictionary::new();
-    let hashes = || {
-        HASHES.set(0);
-        dictionary.update_state(&"bob", Change::new().set(Counted("a"), 1)).unwrap();
-        HASHES.get()
-    };
-    hashes();
-    let without_looking = hashes();
-    dictionary.update_locks(&"alice", LockRequest::new().acquire(Counted("b"), None)).unwrap();
-    assert_eq!(hashes(), without_looking + 1);
-    dictionary.update_locks(&"alice", LockRequest::new().release(Counted("b"))).unwrap();
-    assert_eq!(hashes(), without_looking);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// later content does not share it, and the record of at most twice the trail limit of touched keys before it; it holds up
 /// nobody. Forgetting one (`mem::forget`) leaks that memory and has no other effect.
 ///
-/// Dropping the last snapshot of an instant drops the values only it still had, in the thread that drops it. See
+/// Dropping the last snapshot of an instant frees what only it still had, in the thread that drops it: O(k log n) for k keys
+/// set since it or the snapshot before it was taken, at most O(n). See
 /// [`StateDictionary`](crate::StateDictionary#values-that-are-dropped) for what a value's `Drop` may do.
 ///
 /// ```

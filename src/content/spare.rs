@@ -90,11 +90,11 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
         if let Some(mut spare) = self.spare.as_mut().and_then(|spare| spare.root.take()) {
-            if let Some(root) = Arc::get_mut(&mut spare) {
-                if root.catch_up(base, &mut self.remains) {
-                    root.commit(base, change, hashes, trail_limit);
-                    return spare;
-                }
+            if let Some(root) = Arc::get_mut(&mut spare)
+                && root.catch_up(base, &mut self.remains)
+            {
+                root.commit(base, change, hashes, trail_limit);
+                return spare;
             }
             self.remains.roots.push(spare);
         }

@@ -136,7 +136,9 @@ mod tests {
     fn commits(limit: usize, sizes: &[usize]) -> Trail<u64> {
         let mut trail = Trail::starting_after(Revision::ZERO);
         for (&size, revision) in sizes.iter().zip(1..) {
-            let touched = (0..size).map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false, removed: false }).collect();
+            let touched = (0..size)
+                .map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false, removed: false })
+                .collect();
             trail = trail.with(Revision(revision), touched, limit);
         }
         trail

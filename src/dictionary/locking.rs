@@ -63,6 +63,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
     ///
     /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn clear_locks(&self) -> Vec<K> {
         self.locks.remove_all(|_| true, &self.published.clock, &mut self.fence())
     }

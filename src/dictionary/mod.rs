@@ -30,30 +30,49 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// | operation | progress |
 /// |---|---|
 /// | [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), [`is_frozen`](Self::is_frozen), [`change_buffer`](Self::change_buffer) | never wait |
-/// | [`update_state`](Self::update_state) and its kin | lock-free while no lock is outstanding; otherwise may wait for a thread inside one of the lock operations below; while the content is held, wait until it is let go |
+/// | [`update_state`](Self::update_state) and its kin | wait for their turn, see below, and are lock-free then; while a lock is outstanding, may wait for a thread inside one of the lock operations below; while the content is held, wait until it is let go |
 /// | [`try_update_state`](Self::try_update_state) | the same, but does not wait for held content |
 /// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks) | may wait for each other; never for held content or for a lease |
-/// | [`freeze`](Self::freeze) | lock-free |
+/// | [`freeze`](Self::freeze) | lock-free; waits for the turn, when it is done, to free memory |
 /// | [`lock_content`](Self::lock_content) | waits for other guards |
 /// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions | wait for a commit, the interval, or the end |
 ///
+/// While others are committing, a commit waits for its *turn*: it would lose its swap otherwise. It sleeps, for some 3 ms on
+/// end at most, and then commits without, so a thread that was suspended in the middle of a commit holds up the others by
+/// that much per commit and no more. With two threads that do nothing but commit, one commit in some hundreds sleeps.
+///
 /// A lock is outstanding from its grant until it is released or cleared, or is taken away after its lease has run out: by
-/// whoever comes across it, or by a sweep when there are many. With the feature `rwlock-strategy` the root is behind a reader-writer lock, so that everything above may
-/// wait for the few instructions of another thread.
+/// whoever comes across it, or by a sweep when there are many. With the feature `rwlock-strategy` the root is behind a
+/// reader-writer lock, so that everything above may wait for the few instructions of another thread.
+///
+/// # What it costs
+///
+/// Reading a key is O(log n) with a base of 32, taking a snapshot O(1), both whatever happens meanwhile. A commit of k keys
+/// is O(k log n). It changes, in place, the tree of the root before the present one, if nobody has that root any more;
+/// where somebody does (a snapshot, a buffer that has just flushed), it copies a path of the tree for each key instead,
+/// which takes three to ten times as long and is what a persistent map always does. So there are up to two sets of the
+/// tree's nodes, some 50 bytes per key each; keys and values are shared.
+///
+/// What a snapshot alone still has is freed by whoever drops the snapshot: O(k log n) for k keys that were set since it
+/// *or the snapshot before it* was taken, at most O(n). For a million keys that is some tens of milliseconds at worst.
+///
+/// Every commit also looks at every thread that has used an arc-swap pointer (this one or another), some 12 ns each. A
+/// buffer costs a commit nothing, however many there are; a thread that is asleep in a flush costs its waking.
 ///
 /// # Values that are dropped
 ///
 /// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
-/// commits, else one that flushes, that drops a snapshot, or that just reads. Nothing is locked then, and a commit is
-/// visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call,
+/// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself, but
+/// that one commit's old values may stay until the next commit when many threads commit at once. Nothing is locked then,
+/// and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call,
 /// the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows the stack aborts the
 /// process, as everywhere in Rust: give such a type a `Drop` without recursion.
 ///
 /// # Panics
 ///
 /// If a key's or token's `Hash`, `Eq` or `Clone`, a hasher or a closure of yours panics, the call unwinds, the dictionary
-/// is as it was before the call, and it goes on working. (Only a hasher's `Clone` must not panic while a
-/// [`ContentGuard`] or the dictionary is dropped: the content would stay held, or the feeds open.)
+/// is as it was before the call, and it goes on working. Once a commit is visible, `Eq` and `Clone` of its keys run once more,
+/// to bring the tree for the next commit up to date; a panic then is caught, and costs only time.
 ///
 /// `Hash`, `Eq` and `Clone` of keys and tokens may run with locks of the dictionary held. They must not use it: they could
 /// wait for themselves.
@@ -100,6 +119,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
     /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
     /// [`lock_content`](Self::lock_content) go on working.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
         self.published.freeze()
     }
@@ -143,9 +163,7 @@ impl<K, V, T, S> UnwindSafe for StateDictionary<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for StateDictionary<K, V, T, S> {}
 
 /// An empty dictionary with the default settings.
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Default
-    for StateDictionary<K, V, T, S>
-{
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Default for StateDictionary<K, V, T, S> {
     fn default() -> Self {
         StateDictionary::builder().hasher(S::default()).build()
     }

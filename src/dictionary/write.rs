@@ -60,9 +60,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Every key that the change touches must be unlocked or locked by `token`. An empty change commits nothing and
     /// returns the present revision.
     ///
-    /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Lock-free while no
-    /// lock is outstanding; otherwise it may wait for a thread that is updating locks. Waits while the content is held by
-    /// [`lock_content`](Self::lock_content).
+    /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Waits for its turn while
+    /// others commit, for some 3 ms at most; is lock-free then while no lock is outstanding; otherwise it may wait for a
+    /// thread that is updating locks. Waits while the content is held by [`lock_content`](Self::lock_content). See
+    /// [`StateDictionary`](Self#what-can-wait).
     ///
     /// # Errors
     /// See [`UpdateError`]. The change is in the error, and nothing of it was applied.
@@ -83,7 +84,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.commit(token, change, None, true).map(|root| root.revision)
     }
 
-    /// [`update_state`](Self::update_state), with an error instead of waiting for held content.
+    /// [`update_state`](Self::update_state), with an error instead of waiting for held content. For its turn it waits all the
+    /// same.
     ///
     /// # Errors
     /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
@@ -95,7 +97,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// something was, `modify` is run again on the new content.
     ///
     /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
-    /// committed and the present revision is returned.
+    /// committed and the present revision is returned. From its second run on it runs with the turn to commit, so that
+    /// it gets done however busy others are; if it takes long, each of their commits waits for some 3 ms then.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -231,8 +234,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
         // swap below is lost.
         let mut fence = self.fence();
-        let hasher = &self.published.shared().hasher;
-        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| hasher.hash_one(key)).collect();
+        let shared = self.published.shared();
+        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
         let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
             Verdict::Expired => return Attempt::Lost,

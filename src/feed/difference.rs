@@ -115,8 +115,16 @@ pub struct Updates<'a, K, V>(Source<'a, K, V>);
 
 enum Source<'a, K, V> {
     Everything(Entries<'a, K, V>),
-    Trail { content: &'a Content<K, V>, records: Records<'a, K>, touched: slice::Iter<'a, Touched<K>>, revision: Revision },
-    Compared { entries: Entries<'a, K, V>, seen: &'a Content<K, V> },
+    Trail {
+        content: &'a Content<K, V>,
+        records: Records<'a, K>,
+        touched: slice::Iter<'a, Touched<K>>,
+        revision: Revision,
+    },
+    Compared {
+        entries: Entries<'a, K, V>,
+        seen: &'a Content<K, V>,
+    },
 }
 
 impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {

@@ -110,8 +110,7 @@ fn content(snapshot: &Snapshot<u8, u64, RandomState>) -> Seen {
 
 fn delivered(buffer: usize, delivery: &Delivery<u8, u64>) -> Seen {
     let (from, to) = (delivery.from().get(), delivery.to().get());
-    let mut updates: Vec<_> =
-        delivery.updates().map(|(key, entry)| (*key, **entry, entry.revision().get())).collect();
+    let mut updates: Vec<_> = delivery.updates().map(|(key, entry)| (*key, **entry, entry.revision().get())).collect();
     updates.sort_unstable();
     let mut removals = delivery.removals().copied().collect::<Vec<_>>();
     removals.sort_unstable();
