@@ -52,7 +52,8 @@ fn replay(commits: impl IntoIterator<Item = (u64, Operations)>) -> Content {
     content
 }
 
-/// Invariant: a snapshot has the content of its revision, and goes on having it while commits are made in replaced roots.
+/// Invariant: a snapshot has the content of its revision, and goes on having it while commits are made in replaced
+/// roots.
 #[test]
 fn commits_in_the_spare_root_against_a_snapshot() {
     const COMMITS: [Operations; 3] = [&[(0, Some(1)), (1, Some(1))], &[(0, Some(2)), (1, None)], &[(2, Some(3))]];
@@ -73,7 +74,8 @@ fn commits_in_the_spare_root_against_a_snapshot() {
     });
 }
 
-/// Invariant: of commits that use the spare root by turns, and others that go without, none is lost and none half there.
+/// Invariant: of commits that use the spare root by turns, and others that go without, none is lost and none is half
+/// there.
 #[test]
 fn two_writers_with_two_commits_each() {
     explore("two_writers_with_two_commits_each", 800, || {
@@ -128,8 +130,8 @@ fn commits_in_the_spare_root_against_grants() {
     });
 }
 
-/// Invariant: what a buffer keeps is not changed by commits in the spare root, and the trail has all of them: its deliveries
-/// add up to the content of the revision where each ends.
+/// Invariant: what a buffer keeps is not changed by commits in the spare root, and the trail has all of them: its
+/// deliveries add up to the content of the revision where each ends.
 #[test]
 fn flushes_against_commits_in_the_spare_root() {
     const COMMITS: [Operations; 4] =
