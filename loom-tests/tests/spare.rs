@@ -59,7 +59,11 @@ fn commits_in_the_spare_root_against_a_snapshot() {
     const COMMITS: [Operations; 3] = [&[(0, Some(1)), (1, Some(1))], &[(0, Some(2)), (1, None)], &[(2, Some(3))]];
     explore("commits_in_the_spare_root_against_a_snapshot", 61, || {
         let dictionary = with_a_spare_root(COMMITS[0]);
-        let writer = actor(&dictionary, |d| COMMITS[1..].iter().map(|operations| commit(d, 'a', operations)).last());
+        let writer = actor(&dictionary, |d| {
+            for operations in &COMMITS[1..] {
+                commit(d, 'a', operations);
+            }
+        });
         let reader = actor(&dictionary, |d| {
             let snapshot = d.snapshot();
             let commits = (1..).zip(COMMITS).take(usize::try_from(snapshot.revision().get()).unwrap());
@@ -140,7 +144,11 @@ fn flushes_against_commits_in_the_spare_root() {
         let dictionary = with_a_spare_root(COMMITS[0]);
         let buffer = Arc::new(dictionary.change_buffer());
         buffer.flush().unwrap();
-        let writer = actor(&dictionary, |d| COMMITS[1..].iter().map(|operations| commit(d, 'a', operations)).last());
+        let writer = actor(&dictionary, |d| {
+            for operations in &COMMITS[1..] {
+                commit(d, 'a', operations);
+            }
+        });
         let follower = actor(&buffer, |b| [(); 2].map(|()| b.try_flush().ok()));
         join(writer);
         let mut replica = replay([(1, COMMITS[0])]);
