@@ -78,6 +78,24 @@ fn the_locks_of_a_thread_that_died_can_be_taken_over_when_their_lease_has_run_ou
 }
 
 #[test]
+fn a_thread_that_has_the_turn_to_commit_and_does_not_get_on_holds_up_nobody() {
+    common::within(SECOND * 20, || {
+        let dictionary = Dictionary::new();
+        let mut runs = 0;
+        let committed = dictionary.update_state_with(&"slow", |_| {
+            runs += 1;
+            let commit = || dictionary.update_state(&"other", Change::new().set("a", runs)).unwrap();
+            // From its second run on, the closure has the turn.
+            if runs < 4 {
+                thread::scope(|scope| scope.spawn(commit).join().unwrap());
+            }
+            Change::new().set("b", runs)
+        });
+        assert_eq!((committed.unwrap().get(), runs), (4, 4));
+    });
+}
+
+#[test]
 fn when_the_clock_jumps_years_leases_with_an_end_run_out_and_those_without_do_not() {
     let (dictionary, clock) = with_manual_clock();
     let leases = [("a", NANOSECOND), ("b", SECOND), ("c", YEAR * 100), ("d", YEAR * 100 + NANOSECOND)];

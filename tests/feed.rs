@@ -91,6 +91,17 @@ fn a_key_set_and_removed_between_two_flushes_is_not_mentioned() {
 }
 
 #[test]
+fn a_key_touched_twice_in_the_change_that_removes_it_is_removed() {
+    for change in [remove("z").remove("z"), set("z", 1).remove("z"), remove("z").set("z", 1).remove("z")] {
+        let dictionary: Dictionary = StateDictionary::builder().content([("z", 0)]).build();
+        let buffer = dictionary.change_buffer();
+        buffer.try_flush().unwrap();
+        commit(&dictionary, [change]);
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["z"]));
+    }
+}
+
+#[test]
 fn a_key_delivered_removed_and_set_again_is_an_update() {
     for trail_limit in [0, 1, 100] {
         let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();

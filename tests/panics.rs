@@ -187,6 +187,62 @@ fn a_flush_that_panics_can_be_repeated_and_so_can_looking_at_a_delivery() {
     }
 }
 
+/// Lets each call of the user's code in `commit` panic in turn, and looks for what is left of it after another commit.
+fn leaving_nothing(commit: impl Fn(&FusedDictionary, usize)) {
+    for calls in 0.. {
+        let dictionary = dictionary(100);
+        let finished = panic::catch_unwind(AssertUnwindSafe(|| commit(&dictionary, calls))).is_ok();
+        FUSE.set(None);
+        let (revision, mut expected, _) = describe(&dictionary);
+        let buffer = dictionary.change_buffer();
+        assert!(buffer.try_flush().is_ok());
+        assert!(dictionary.update_state(&BOB, Change::new().set(key(5), 25)).is_ok());
+        expected.retain(|(key, ..)| *key != 5);
+        expected.push((5, 25, revision + 1));
+        assert_eq!(describe(&dictionary).1, common::sorted(expected), "after a panic at call {calls}");
+        assert_eq!(buffer.try_flush().map(|delivery| delivery.updates().count()), Ok(1));
+        if finished {
+            assert!(calls > 10, "only {calls} calls of the user's code");
+            return;
+        }
+    }
+}
+
+fn change_of_many_keys() -> Change<Fused, u32> {
+    Change::new().set(key(0), 10).remove(key(1)).set(key(7), 17).remove(key(8)).set(key(9), 19)
+}
+
+#[test]
+fn a_commit_in_the_spare_root_that_panics_leaves_nothing_of_it() {
+    leaving_nothing(|dictionary, calls| {
+        dictionary.update_state(&ALICE, Change::new().set(key(0), 1)).unwrap();
+        FUSE.set(Some(calls));
+        dictionary.update_state(&ALICE, change_of_many_keys()).unwrap();
+    });
+}
+
+#[test]
+fn a_commit_that_panics_while_the_spare_root_catches_up_leaves_nothing_of_it() {
+    leaving_nothing(|dictionary, calls| {
+        let mut runs = 0;
+        let committed = dictionary.update_state_with(&ALICE, |_| {
+            runs += 1;
+            let others = || {
+                for change in [Change::new().set(key(2), runs).remove(key(5)), Change::new().set(key(5), runs)] {
+                    dictionary.update_state(&BOB, change).unwrap();
+                }
+            };
+            match runs {
+                1 | 2 => thread::scope(|scope| scope.spawn(others).join().unwrap()),
+                // The turn is in hand, and the spare root behind.
+                _ => FUSE.set(Some(calls)),
+            }
+            change_of_many_keys()
+        });
+        committed.unwrap();
+    });
+}
+
 #[test]
 fn an_update_closure_that_panics_commits_nothing_and_is_left() {
     let dictionary = Dictionary::new();

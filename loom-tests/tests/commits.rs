@@ -24,7 +24,7 @@ fn multi_key_commit_against_snapshot() {
 /// Invariant: of two commits neither is lost, and they have different revisions.
 #[test]
 fn commit_against_commit() {
-    explore("commit_against_commit", 220, || {
+    explore("commit_against_commit", 75, || {
         let dictionary = shared();
         let writers = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| d.update_state(&token, Change::new().set(token as u8, 1).set(0, 0)).unwrap())
@@ -39,7 +39,7 @@ fn commit_against_commit() {
 /// Invariant: a read-modify-write is based on the content it replaces.
 #[test]
 fn read_modify_write_against_itself() {
-    explore("read_modify_write_against_itself", 220, || {
+    explore("read_modify_write_against_itself", 120, || {
         let dictionary = shared();
         let writers = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| {
@@ -55,7 +55,7 @@ fn read_modify_write_against_itself() {
 /// Invariant: of two changes on the condition that a key is absent, exactly one is committed.
 #[test]
 fn conditional_change_against_itself() {
-    explore("conditional_change_against_itself", 45, || {
+    explore("conditional_change_against_itself", 51, || {
         let dictionary = shared();
         let writers = [1, 2].map(|value| {
             actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(0, value).if_absent(0)).is_ok())
@@ -69,7 +69,7 @@ fn conditional_change_against_itself() {
 /// Invariant: once `freeze` has returned nothing is committed; a commit is in the frozen content or is refused.
 #[test]
 fn commit_against_freeze() {
-    explore("commit_against_freeze", 100, || {
+    explore("commit_against_freeze", 63, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
         let freezer = actor(&dictionary, |d| {
@@ -90,7 +90,7 @@ fn commit_against_freeze() {
 /// Invariant: of two calls that freeze, one says that it did.
 #[test]
 fn freeze_against_freeze() {
-    explore("freeze_against_freeze", 25, || {
+    explore("freeze_against_freeze", 57, || {
         let dictionary = shared();
         let froze = [(); 2].map(|()| actor(&dictionary, Dictionary::freeze)).map(join);
         assert_ne!(froze[0], froze[1]);

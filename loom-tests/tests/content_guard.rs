@@ -8,7 +8,7 @@ use state_dictionary::{Change, UpdateError};
 /// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
 #[test]
 fn held_content_against_commit() {
-    explore("held_content_against_commit", 470, || {
+    explore("held_content_against_commit", 560, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let holder = actor(&dictionary, |d| {
@@ -27,7 +27,7 @@ fn held_content_against_commit() {
 /// Invariant: of two guards one waits for the other and is woken; what is read under a guard is what it replaces.
 #[test]
 fn two_guards() {
-    explore("two_guards", 580, || {
+    explore("two_guards", 740, || {
         let dictionary = shared();
         let holders = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| {
@@ -44,7 +44,7 @@ fn two_guards() {
 /// Invariant: a guard's write honours locks, and holding the content does not delay a grant.
 #[test]
 fn guard_that_writes_against_grant() {
-    explore("guard_that_writes_against_grant", 120, || {
+    explore("guard_that_writes_against_grant", 190, || {
         let dictionary = shared();
         let holder = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
@@ -67,7 +67,7 @@ fn guard_that_writes_against_grant() {
 #[test]
 fn holder_takes_locks_while_a_commit_waits() {
     let [first, second] = keys_of_two_shards();
-    explore("holder_takes_locks_while_a_commit_waits", 470, move || {
+    explore("holder_takes_locks_while_a_commit_waits", 580, move || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[100])).unwrap();
         let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1)).is_ok());
@@ -85,7 +85,7 @@ fn holder_takes_locks_while_a_commit_waits() {
 /// Invariant: freezing does not wait for held content, and sets free the writer that does.
 #[test]
 fn freeze_while_held_against_commit() {
-    explore("freeze_while_held_against_commit", 330, || {
+    explore("freeze_while_held_against_commit", 620, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
@@ -101,7 +101,7 @@ fn freeze_while_held_against_commit() {
 /// Invariant: a guard that is let go during a freeze neither thaws the dictionary nor stays.
 #[test]
 fn letting_go_against_freeze() {
-    explore("letting_go_against_freeze", 240, || {
+    explore("letting_go_against_freeze", 93, || {
         let dictionary = shared();
         let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
         let freezer = actor(&dictionary, Dictionary::freeze);

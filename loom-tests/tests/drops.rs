@@ -29,7 +29,7 @@ impl Drop for Bomb {
 /// forgets, not values: whoever is asleep in a flush still has every value of the root that is replaced.)
 #[test]
 fn waiting_flush_against_commit_that_drops_a_bomb() {
-    explore("waiting_flush_against_commit_that_drops_a_bomb", 220, || {
+    explore("waiting_flush_against_commit_that_drops_a_bomb", 380, || {
         let dictionary: Arc<StateDictionary<Bomb, u8, char>> = Arc::new(StateDictionary::new());
         let buffer = Arc::new(dictionary.change_buffer());
         for key in 1..=4 {
@@ -65,7 +65,7 @@ impl Drop for Inspector {
 /// Invariant: nothing is dropped while a shard is locked, not even a root that a grant was the last to hold.
 #[test]
 fn grant_against_commit_whose_old_value_looks_at_the_locks() {
-    explore("grant_against_commit_whose_old_value_looks_at_the_locks", 100, || {
+    explore("grant_against_commit_whose_old_value_looks_at_the_locks", 140, || {
         let dictionary: Arc<Inspected> = Arc::new(StateDictionary::new());
         let inspector = Inspector(Arc::downgrade(&dictionary));
         dictionary.update_state(&'a', Change::new().set(0, inspector)).unwrap();

@@ -20,7 +20,7 @@ fn leased() -> (Arc<Dictionary>, ManualClock) {
 /// Invariant: two writers who meet an expired lock both get past it, and it is gone.
 #[test]
 fn two_commits_against_an_expired_lock() {
-    explore("two_commits_against_an_expired_lock", 860, || {
+    explore("two_commits_against_an_expired_lock", 880, || {
         let (dictionary, clock) = leased();
         clock.advance(TICK);
         let writers = ['a', 'c']
@@ -35,7 +35,7 @@ fn two_commits_against_an_expired_lock() {
 /// nobody else changes the key.
 #[test]
 fn renewal_against_expiry_and_commit() {
-    explore("renewal_against_expiry_and_commit", 9200, || {
+    explore("renewal_against_expiry_and_commit", 6000, || {
         let (dictionary, clock) = leased();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
         let ticker = actor(&Arc::new(clock), |clock| clock.advance(TICK));
@@ -57,7 +57,7 @@ fn renewal_against_expiry_and_commit() {
 /// Invariant: of an expired lock, either its owner finds that it has run out, or whoever took it away can say so.
 #[test]
 fn regrant_of_an_expired_lock_against_commit() {
-    explore("regrant_of_an_expired_lock_against_commit", 310, || {
+    explore("regrant_of_an_expired_lock_against_commit", 400, || {
         let (dictionary, clock) = leased();
         let first_token = dictionary.lock(&0).unwrap().fencing_token;
         clock.advance(TICK);

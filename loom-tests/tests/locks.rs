@@ -8,7 +8,7 @@ use state_dictionary::{Change, LockRequest, UpdateError};
 /// Invariant: from the return of a grant on, nobody else changes the key.
 #[test]
 fn grant_against_commit() {
-    explore("grant_against_commit", 66, || {
+    explore("grant_against_commit", 90, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
         let locker = actor(&dictionary, |d| {
@@ -25,7 +25,7 @@ fn grant_against_commit() {
 /// Invariant: a lock that refuses anybody is one that nobody else's commit slips past any more.
 #[test]
 fn grant_against_commit_and_a_third_party() {
-    explore("grant_against_commit_and_a_third_party", 3900, || {
+    explore("grant_against_commit_and_a_third_party", 3500, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
         let locker = actor(&dictionary, |d| d.update_locks(&'b', acquire(&[0])).unwrap());
@@ -61,7 +61,7 @@ fn overlapping_lock_sets() {
 /// Invariant: a lock that is given back and taken again in one step was never free.
 #[test]
 fn release_and_grant_in_one_step_against_commit() {
-    explore("release_and_grant_in_one_step_against_commit", 130, || {
+    explore("release_and_grant_in_one_step_against_commit", 170, || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[0])).unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
@@ -98,7 +98,7 @@ fn release_all_against_commit() {
 #[test]
 fn release_set_against_commits() {
     let [first, second] = keys_of_two_shards();
-    explore("release_set_against_commits", 240, move || {
+    explore("release_set_against_commits", 200, move || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
         let writer = actor(&dictionary, move |d| {
@@ -122,7 +122,7 @@ fn release_set_against_commits() {
 #[test]
 fn release_of_two_shards() {
     let [first, second] = keys_of_two_shards();
-    explore("release_of_two_shards", 990, move || {
+    explore("release_of_two_shards", 390, move || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
         let writer = actor(&dictionary, move |d| {
@@ -142,7 +142,7 @@ fn release_of_two_shards() {
 #[test]
 fn clear_locks_against_grant() {
     let [first, second] = keys_of_two_shards();
-    explore("clear_locks_against_grant", 18, move || {
+    explore("clear_locks_against_grant", 63, move || {
         let dictionary = shared();
         let locker = actor(&dictionary, move |d| d.update_locks(&'b', acquire(&[first, second])).unwrap());
         let cleaner = actor(&dictionary, |d| d.clear_locks().len());
@@ -157,7 +157,7 @@ fn clear_locks_against_grant() {
 #[test]
 fn grant_and_release_against_freeze() {
     let [first, second] = keys_of_two_shards();
-    explore("grant_and_release_against_freeze", 68, move || {
+    explore("grant_and_release_against_freeze", 140, move || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[first])).unwrap();
         let locker = actor(&dictionary, move |d| d.update_locks(&'b', acquire(&[second]).release(first)).is_ok());

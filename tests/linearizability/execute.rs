@@ -267,7 +267,7 @@ fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>
         Ok(delivery) => Observed::Delivered(Delivery {
             from: delivery.from().get(),
             to: delivery.to().get(),
-            updates: entries(delivery.updates().map(|(key, entry)| (key, entry))),
+            updates: entries(delivery.updates()),
             removals: sorted(delivery.removals().copied()),
         }),
         Err(FlushError::NothingPending) => Observed::NothingPending,
