@@ -75,6 +75,44 @@ fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice()
     assert!(left <= SLACK);
 }
 
+/// How many allocations so many commits make, each with what `beside` does.
+fn allocations<B>(dictionary: &Dictionary, beside: impl Fn() -> B) -> usize {
+    let before = ALLOCATOR.stats().allocations;
+    for key in 0..COMMITS {
+        let _beside = beside();
+        dictionary.update_state(&0, Change::new().set(key % 1_000, 1)).unwrap();
+    }
+    ALLOCATOR.stats().allocations - before
+}
+
+const COMMITS: u32 = 1_000;
+/// The value, and the record in the trail.
+const IN_PLACE: usize = 2 * COMMITS as usize;
+/// What the test harness may allocate meanwhile.
+const A_FEW: usize = 20;
+
+#[test]
+fn commits_are_made_in_place_while_nobody_keeps_the_content() {
+    let _alone = ALONE.lock();
+    let dictionary: Dictionary = StateDictionary::builder().content((0..1_000).map(|key| (key, 0))).build();
+    let nothing = || ();
+    // The two trees have still much in common at first.
+    let _ = [allocations(&dictionary, nothing), allocations(&dictionary, nothing)];
+    assert!(allocations(&dictionary, nothing) <= IN_PLACE + A_FEW);
+    let copied = allocations(&dictionary, || dictionary.snapshot());
+    assert!(copied > IN_PLACE + COMMITS as usize, "each copies a path: {copied}");
+    let _ = [allocations(&dictionary, nothing), allocations(&dictionary, nothing)];
+    assert!(allocations(&dictionary, nothing) <= IN_PLACE + A_FEW, "and then no more");
+}
+
+#[test]
+fn with_very_many_keys_commits_copy_paths_so_that_dropping_a_snapshot_stays_cheap() {
+    let _alone = ALONE.lock();
+    let dictionary: Dictionary = StateDictionary::builder().content((0..140_000).map(|key| (key, 0))).build();
+    let _ = [allocations(&dictionary, || ()), allocations(&dictionary, || ())];
+    assert!(allocations(&dictionary, || ()) > IN_PLACE + COMMITS as usize);
+}
+
 #[test]
 fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
     const BUFFERS: usize = 10_000;
