@@ -137,9 +137,9 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         // many commits have gone by, and what it may cost to free one of them is shared out among those.
         let keys = present.content.len();
         let worth_it = keys <= MOST && spare.alone >= keys.saturating_sub(FEW);
-        let kept = root.filter(|_| worth_it).is_some_and(|root| {
-            catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false)
-        });
+        let kept = root
+            .filter(|_| worth_it)
+            .is_some_and(|root| catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false));
         if kept {
             remains.roots.extend(spare.root.replace(replaced));
         } else {
