@@ -4,7 +4,7 @@ mod common;
 
 use common::{SECOND, within_a_minute};
 use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -113,6 +113,48 @@ fn a_value_of_a_superseded_change_may_use_the_dictionary_when_it_is_dropped() {
     });
     assert!(committed.is_ok());
     assert_eq!(written.try_iter().collect::<Vec<_>>(), [Some(true)]);
+}
+
+#[test]
+fn a_closure_whose_superseded_values_write_when_they_are_dropped_gets_done() {
+    let dictionary = Arc::new(Values::new());
+    let mut runs = 0;
+    let committed = dictionary.update_state_with(&0, |_| {
+        runs += 1;
+        assert!(runs < 10, "each run is superseded by what the one before leaves behind");
+        if runs == 1 {
+            let commit = || dictionary.update_state(&0, set("other", inert())).is_ok();
+            assert!(thread::scope(|scope| scope.spawn(commit).join().unwrap()));
+        }
+        let weak = Arc::downgrade(&dictionary);
+        set("a", OnDrop(Arc::new(move || drop(weak.upgrade().map(|d| d.update_state(&0, set("dropped", inert())))))))
+    });
+    assert!(committed.is_ok());
+}
+
+/// Writes when its thread ends.
+struct WhenTheThreadEnds(Arc<StateDictionary<&'static str, u8, u8>>);
+
+impl Drop for WhenTheThreadEnds {
+    fn drop(&mut self) {
+        assert!(self.0.update_state_with(&0, |_| Change::new().set("at the end", 1)).is_ok());
+    }
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<WhenTheThreadEnds>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_destructor_that_runs_when_the_thread_ends_may_write() {
+    let dictionary = Arc::new(StateDictionary::new());
+    let at_the_end = WhenTheThreadEnds(Arc::clone(&dictionary));
+    let wrote = thread::spawn(move || {
+        AT_THE_END.with(|end| drop(end.borrow_mut().replace(at_the_end)));
+        AT_THE_END.with_borrow(|end| end.as_ref().map(|end| end.0.update_state_with(&0, |_| Change::new().set("a", 1))))
+    });
+    assert!(wrote.join().unwrap().is_some_and(|committed| committed.is_ok()));
+    assert!(dictionary.get("at the end").is_some());
 }
 
 #[test]

@@ -51,12 +51,14 @@ struct State<K, V, S> {
 /// The right to use the spare root, or only to commit without.
 pub(crate) struct Turn<'a, K, V, S> {
     spare: Option<MutexGuard<'a, State<K, V, S>>>,
+    /// The spare root while it is changed, so that it too is dropped after the turn is over, should a key's `Eq` panic.
+    next: Option<Arc<Root<K, V, S>>>,
     /// Dropped after the turn is over, and its owner has notified everybody.
     remains: Remains<K, V, S>,
 }
 
 /// What may be the last of the user's keys and values.
-struct Remains<K, V, S> {
+pub(crate) struct Remains<K, V, S> {
     entries: SmallVec<[Entry<V>; 2]>,
     pairs: Vec<(Hashed<K>, Entry<V>)>,
     trails: SmallVec<[Trail<K>; 1]>,
@@ -76,11 +78,22 @@ impl<K, V, S> Spare<K, V, S> {
 
     /// Waits for the turn, for some milliseconds at most.
     pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
-        Turn { spare: self.0.lock_for_a_while(), remains: Remains::none() }
+        Turn { spare: self.0.lock_for_a_while(), next: None, remains: Remains::none() }
     }
 }
 
 impl<K, V, S> Turn<'_, K, V, S> {
+    /// Whether it is one, and not the right to go without.
+    pub(crate) fn is_real(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    /// Lets the next one have it. What it returns is to be dropped when everybody has been notified.
+    pub(crate) fn end(mut self) -> Remains<K, V, S> {
+        self.remains.roots.extend(self.next);
+        self.remains
+    }
+
     /// Drops the spare root: nothing will be committed any more.
     pub(super) fn give_up(mut self) {
         let spare = self.spare.as_mut().and_then(|spare| spare.root.take());
@@ -98,14 +111,14 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         hashes: &[u64],
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
-        if let Some(mut spare) = self.spare.as_mut().and_then(|spare| spare.root.take()) {
-            if let Some(root) = Arc::get_mut(&mut spare)
-                && root.catch_up(base, &mut self.remains)
-            {
-                root.commit(base, change, hashes, trail_limit);
-                return spare;
+        self.next = self.spare.as_mut().and_then(|spare| spare.root.take());
+        if let Some(root) = self.next.as_mut().and_then(Arc::get_mut)
+            && root.catch_up(base, &mut self.remains)
+        {
+            root.commit(base, change, hashes, trail_limit);
+            if let Some(next) = self.next.take() {
+                return next;
             }
-            self.remains.roots.push(spare);
         }
         let mut root = base.bare();
         root.commit(base, change, hashes, trail_limit);
@@ -116,7 +129,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
     ///
     /// Never panics: the commit stands. (A key's `Eq` or `Clone` that panics costs the spare root and nothing else.)
     pub(crate) fn keep(&mut self, mut replaced: Arc<Root<K, V, S>>, present: &Root<K, V, S>) {
-        let Self { spare: Some(spare), remains } = self else {
+        let Self { spare: Some(spare), remains, .. } = self else {
             self.remains.roots.push(replaced);
             return;
         };
@@ -137,9 +150,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         // many commits have gone by, and what it may cost to free one of them is shared out among those.
         let keys = present.content.len();
         let worth_it = keys <= MOST && spare.alone >= keys.saturating_sub(FEW);
-        let kept = root
-            .filter(|_| worth_it)
-            .is_some_and(|root| catch_unwind(AssertUnwindSafe(|| root.catch_up(present, remains))).unwrap_or(false));
+        let kept = root.filter(|_| worth_it).is_some_and(|root| caught(|| root.catch_up(present, remains)));
         if kept {
             remains.roots.extend(spare.root.replace(replaced));
         } else {
@@ -149,7 +160,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
 
     /// Makes `lost`, the root that was to follow `base` and was not published, the spare.
     pub(crate) fn take_back(&mut self, mut lost: Arc<Root<K, V, S>>, base: &Root<K, V, S>) {
-        let Self { spare: Some(spare), remains } = self else { return };
+        let Self { spare: Some(spare), remains, .. } = self else { return };
         if spare.root.is_some() {
             return;
         }
@@ -163,6 +174,15 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             remains.trails.push(trail);
         }
     }
+}
+
+/// What `act` returns, or `false` if it panics.
+fn caught(act: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|payload| {
+        // Its `Drop` may panic again.
+        mem::forget(payload);
+        false
+    })
 }
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {

@@ -16,6 +16,7 @@ use crate::wake;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 use std::sync::Arc;
 
 /// How one attempt ended.
@@ -33,6 +34,8 @@ enum Refusal<K, T> {
     Frozen,
     Locked(Vec<Conflict<K, T>>),
     ConditionFailed(Vec<FailedCondition<K>>),
+    ContentHeld,
+    HeldByThisThread,
 }
 
 impl<K, T> Refusal<K, T> {
@@ -41,12 +44,11 @@ impl<K, T> Refusal<K, T> {
             Self::Frozen => UpdateError::Frozen { change },
             Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
             Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
+            Self::ContentHeld => UpdateError::ContentHeld { change },
+            Self::HeldByThisThread => UpdateError::HeldByThisThread { change },
         }
     }
 }
-
-/// Makes the change anew before an attempt, if it is based on another revision; or says after how many times it gave up.
-type Revise<'a, K, V, S> = dyn FnMut(&Arc<Root<K, V, S>>, &mut Change<K, V>) -> Result<(), usize> + 'a;
 
 thread_local! {
     /// The dictionaries of which this thread is inside an `update_state_with` closure.
@@ -145,24 +147,42 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         attempts: usize,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        let mut based_on = None;
-        let mut runs = 0;
-        let mut revise = |root: &Arc<Root<K, V, S>>, change: &mut Change<K, V>| {
-            if based_on == Some(root.revision) || root.frozen {
-                return Ok(());
-            }
+        if Inside::is_in(self.identity()) {
+            return Err(UpdateError::InsideUpdate { change: Change::new() });
+        }
+        let backoff = Backoff::new();
+        let (mut change, mut runs, mut kept_turn) = (Change::new(), 0, None);
+        loop {
             if runs == attempts {
-                return Err(attempts);
+                return Err(UpdateError::RetriesExhausted { change, attempts });
             }
-            runs += 1;
-            based_on = Some(root.revision);
-            let inside = Inside::enter(self.identity());
-            let modified = modify(&Snapshot::new(Arc::clone(root)));
-            drop(inside);
-            *change = modified;
-            Ok(())
-        };
-        self.commit_with(token, Change::new(), None, true, Some(&mut revise)).map(|root| root.revision)
+            // Before the root is loaded, for a value's `Drop` may commit.
+            drop(mem::take(&mut change));
+            let root = self.published.load();
+            let based_on = root.revision;
+            if !root.frozen {
+                runs += 1;
+                let inside = Inside::enter(self.identity());
+                change = modify(&Snapshot::new(root));
+                drop(inside);
+            }
+            loop {
+                let had_turn = kept_turn.is_some();
+                let turn = kept_turn.take().unwrap_or_else(|| self.published.turn());
+                let root = self.published.load();
+                if root.revision != based_on {
+                    // The closure was run without the turn, for it may take its time. Once more, with it, or it might never be
+                    // in time; but not for ever, or others would be held up by one that never is.
+                    kept_turn = (!had_turn && turn.is_real()).then_some(turn);
+                    break;
+                }
+                match self.attempt_or_wait(root, turn, token, &change, None, true, &backoff) {
+                    Ok(None) => {}
+                    Ok(Some(root)) => return Ok(root.revision),
+                    Err(refusal) => return Err(refusal.of(change)),
+                }
+            }
+        }
     }
 
     /// Commits a change; through a guard if `pass` is its hold. Returns the root that has it.
@@ -173,51 +193,43 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         pass: Option<Hold>,
         wait: bool,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
-        self.commit_with(token, change, pass, wait, None)
-    }
-
-    /// Commits a change that `revise` may replace before each attempt, or give up on after so many attempts.
-    fn commit_with(
-        &self,
-        token: &T,
-        mut change: Change<K, V>,
-        pass: Option<Hold>,
-        wait: bool,
-        mut revise: Option<&mut Revise<'_, K, V, S>>,
-    ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change });
         }
         let backoff = Backoff::new();
-        let mut kept_turn = None;
         loop {
-            let mut revised = None;
-            if let Some(revise) = &mut revise {
-                let root = self.published.load();
-                if let Err(attempts) = revise(&root, &mut change) {
-                    return Err(UpdateError::RetriesExhausted { change, attempts });
-                }
-                revised = Some(root.revision);
-            }
             // With no root in hand, or whoever has the turn could not make it the spare one.
-            let turn = kept_turn.take().unwrap_or_else(|| self.published.turn());
+            let turn = self.published.turn();
             let root = self.published.load();
-            if revised.is_some_and(|revision| revision != root.revision) {
-                // The closure was run without the turn, for it may take its time. Now with it, or it might never be in time.
-                kept_turn = Some(turn);
-                continue;
-            }
-            match self.attempt(root, turn, token, &change, pass) {
-                Attempt::Done(root) => return Ok(root),
-                Attempt::Lost => backoff.spin(),
-                Attempt::Refused(refusal) => return Err(refusal.of(change)),
-                Attempt::Held(hold) if hold.thread == current_thread() => {
-                    return Err(UpdateError::HeldByThisThread { change });
-                }
-                Attempt::Held(_) if !wait => return Err(UpdateError::ContentHeld { change }),
-                Attempt::Held(hold) => self.wait_until_let_go(hold),
+            match self.attempt_or_wait(root, turn, token, &change, pass, wait, &backoff) {
+                Ok(None) => {}
+                Ok(Some(root)) => return Ok(root),
+                Err(refusal) => return Err(refusal.of(change)),
             }
         }
+    }
+
+    /// One attempt, and if it was held up or lost, the wait for the next: then the answer is `None`.
+    #[allow(clippy::too_many_arguments)]
+    fn attempt_or_wait(
+        &self,
+        root: Arc<Root<K, V, S>>,
+        turn: Turn<'_, K, V, S>,
+        token: &T,
+        change: &Change<K, V>,
+        pass: Option<Hold>,
+        wait: bool,
+        backoff: &Backoff,
+    ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
+        match self.attempt(root, turn, token, change, pass) {
+            Attempt::Done(root) => return Ok(Some(root)),
+            Attempt::Refused(refusal) => return Err(refusal),
+            Attempt::Held(hold) if hold.thread == current_thread() => return Err(Refusal::HeldByThisThread),
+            Attempt::Held(_) if !wait => return Err(Refusal::ContentHeld),
+            Attempt::Held(hold) => self.wait_until_let_go(hold),
+            Attempt::Lost => backoff.spin(),
+        }
+        Ok(None)
     }
 
     fn attempt(
@@ -238,19 +250,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
         let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
-            Verdict::Expired => return Attempt::Lost,
+            Verdict::Expired => {
+                drop(turn);
+                return Attempt::Lost;
+            }
             Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
             Verdict::Free => Self::answer_of_content(&root, change, pass),
         };
         if let Some(answer) = answer {
             // The root and the locks were looked at one after the other. If nothing has happened since, they were so at
             // one instant; otherwise the answer may tell of a state that never was.
+            drop(turn);
             return if self.published.is_current(&root) { answer } else { Attempt::Lost };
         }
         let next = turn.next(&root, change, &hashes, self.trail_limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
         let outcome = if swapped {
-            self.published.wakeups.changed.notify_all();
             // A guard has the root that it replaces, and lets go of it last.
             if pass.is_none() {
                 turn.keep(root, &next);
@@ -260,7 +275,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
             turn.take_back(next, &root);
             Attempt::Lost
         };
-        drop(turn);
+        let remains = turn.end();
+        if swapped {
+            self.published.wakeups.changed.notify_all();
+        }
+        drop(remains);
         self.published.settle(put_off);
         outcome
     }
@@ -297,18 +316,19 @@ struct Inside;
 
 impl Inside {
     fn enter(identity: usize) -> Self {
-        INSIDE.with(|inside| inside.borrow_mut().push(identity));
+        // A destructor that runs while the thread ends can find this gone. What writes from inside its closure then is on
+        // its own.
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(identity));
         Self
     }
 
     fn is_in(identity: usize) -> bool {
-        // A destructor that runs while the thread ends can find this gone; it is inside no closure then.
         INSIDE.try_with(|inside| inside.borrow().contains(&identity)).unwrap_or(false)
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with(|inside| inside.borrow_mut().pop());
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
     }
 }
