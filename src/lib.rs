@@ -38,7 +38,7 @@
 //! client that vanishes does not hold a key for ever, and with a [`FencingToken`]. Locks never hinder a reader.
 //!
 //! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
-//! nothing to anybody, so a commit costs the same with no subscriber and with thousands.
+//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep.
 //!
 //! # Consistency
 //!

@@ -377,7 +377,8 @@ mod wait {
 
         pub(crate) fn listen(&self) -> Listener<'_> {
             // ORDERING: AcqRel, like the one in `notify_all`: of two read-modify-writes one comes first. If it is that one,
-            // whoever listens sees what was announced when it looks again; if it is this one, the notifier sees it.
+            // whoever listens sees what was announced when it looks again; if it is this one, the notifier sees it, and
+            // event-listener does the rest.
             self.listeners.fetch_add(1, Ordering::AcqRel);
             let counted = Counted(&self.listeners);
             Listener { listener: self.event.listen(), _counted: counted }

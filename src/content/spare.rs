@@ -5,7 +5,7 @@
 //! with the present content that it alone owns, changes it in place, and publishes it; the root that it replaces becomes
 //! the spare. Two trees take turns, as in left-right, and each change is carried out twice instead of copying the nodes
 //! on its path (and counting every reference in them up, and later down). The price is memory, up to a second set of the
-//! map's nodes, though not of keys and values; and that a tree which a snapshot has taken away is freed as a whole. So
+//! map's nodes, though not of values, nor of keys whose clones share; and that a tree which a snapshot has taken away is freed as a whole. So
 //! where there are many keys and snapshots are taken often, paths are copied.
 //!
 //! What makes this safe is `Arc::get_mut`, nothing else: a root that a snapshot, a reader or another writer still has is

@@ -97,7 +97,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard<'_, K, V, T, S> {
-    /// [`StateDictionary::update_state`] through the guard: waits for no guard, and honours locks and conditions.
+    /// [`StateDictionary::update_state`] through the guard: waits for no guard, and honours locks and conditions. Copies
+    /// paths, for the guard has the content that it replaces.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].

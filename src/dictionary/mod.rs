@@ -39,7 +39,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// While others are committing, a commit waits for its *turn*: it would lose its swap otherwise. It sleeps, for some 3 ms on
 /// end at most, and then commits without, so a thread that was suspended in the middle of a commit holds up the others by
-/// that much per commit and no more. With two threads that do nothing but commit, one commit in some hundreds sleeps.
+/// that much per commit and no more. Of two threads that do nothing but commit, fewer than one commit in a hundred sleeps.
 ///
 /// A lock is outstanding from its grant until it is released or cleared, or is taken away after its lease has run out: by
 /// whoever comes across it, or by a sweep when there are many. With the feature `rwlock-strategy` the root is behind a
@@ -51,12 +51,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// is O(k log n). It changes, in place, the tree of the root before the present one, if nobody has that root any more;
 /// where somebody does (a snapshot, a buffer that has just flushed), it copies a path of the tree for each key instead,
 /// which takes three to five times as long and is what a persistent map always does. So there are up to two sets of the
-/// tree's nodes, some 200 bytes per key each; keys and values are shared.
+/// tree's nodes, some 200 bytes per key each. Values are shared, and so are keys whose clones are, such as `Arc<str>`.
 ///
 /// What a snapshot alone still has is freed by whoever drops the snapshot: O(k log n) for k keys that were set since it was
 /// taken, as with every persistent map. Up to 4,096 keys it can be the whole tree, half a millisecond at worst. With more
 /// keys, trees are changed in place only after as many commits without a snapshot, so it can be a whole tree once in so
-/// many commits (13 ms for 100,000 keys); with more than 131,072, paths are always copied.
+/// many commits (13 ms for 100,000 keys); with more than 131,072, paths are always copied. A thread that was interrupted in
+/// the middle of a `get` can be the one who frees it, too.
 ///
 /// Every commit also looks at every thread that has used an arc-swap pointer (this one or another), some 12 ns each. A
 /// buffer costs a commit nothing, however many there are; a thread that is asleep in a flush costs its waking.
@@ -65,10 +66,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
 /// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself, but
-/// that one commit's old values may stay until the next commit when many threads commit at once. Nothing is locked then,
-/// and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call,
-/// the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows the stack aborts the
-/// process, as everywhere in Rust: give such a type a `Drop` without recursion.
+/// when threads commit at once and one of them is interrupted or refused, old values may stay until the next commit. Nothing
+/// is locked then that the dictionary would wait for without end, and a commit is visible and everybody notified, so their
+/// `Drop` may use the dictionary. If it panics, the panic comes out of the call, the commit stands, and some memory may
+/// leak. A value nested so deep that its `Drop` overflows the stack aborts the process, as everywhere in Rust: give such a
+/// type a `Drop` without recursion.
 ///
 /// # Panics
 ///

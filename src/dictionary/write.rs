@@ -99,8 +99,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// something was, `modify` is run again on the new content.
     ///
     /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
-    /// committed and the present revision is returned. From its second run on it runs with the turn to commit, so that
-    /// it gets done however busy others are; if it takes long, each of their commits waits for some 3 ms then.
+    /// committed and the present revision is returned.
+    ///
+    /// If it was not in time, `modify` is run with the turn to commit the next time, so that it gets done however busy others
+    /// are. It should be quick: while it runs with the turn, commits of others wait for it, some 3 ms each, and if it takes
+    /// longer than that they overtake it. If it is slow, use [`lock_content`](Self::lock_content) and write through the
+    /// guard; likewise for a change of so many keys (tens of thousands) that others overtake it again and again.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};

@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 /// the time of what was touched since the last flush. A buffer that has fallen behind by more than the
 /// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
 /// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content it last delivered (and,
-/// when frozen, the one it ends with) besides the present one, and nothing else. Writers do nothing for a buffer, except to
-/// wake a thread that is asleep in `flush`.
+/// when frozen, the one it ends with) besides what the dictionary has itself, and nothing else. Letting go of that content is
+/// a part of the next flush, and takes what dropping a [`Snapshot`](crate::Snapshot) takes. Writers do nothing for a buffer,
+/// except to wake a thread that is asleep in `flush`; but the first commits after a flush copy what it keeps.
 ///
 /// # Threads
 /// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for

@@ -1,5 +1,5 @@
-//! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself takes
-//! no time and nothing is cloned for it.
+//! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself only
+//! finds out whether there is anything, and nothing is cloned for it.
 
 use super::Tombstones;
 use crate::content::{Content, Entries, Entry, Records, Revision, Root, Touched};
