@@ -265,3 +265,15 @@ fn freezing_a_buffer_that_the_dictionary_has_ended_already_says_so() {
     assert!(dictionary.freeze());
     assert!(buffer.is_ended() && !buffer.freeze());
 }
+
+#[test]
+fn freezing_lets_go_of_the_tree_for_a_next_commit() {
+    let dictionary = Dictionary::new();
+    for value in 0..4 {
+        dictionary.update_state(&"alice", set("a", value)).unwrap();
+    }
+    let owners = || dictionary.get("a").map(|entry| Arc::strong_count(entry.value()));
+    assert_eq!(owners(), Some(3), "two trees, and what was got");
+    dictionary.freeze();
+    assert_eq!(owners(), Some(2));
+}
