@@ -5,16 +5,16 @@
 //! with the present content that it alone owns, changes it in place, and publishes it; the root that it replaces becomes
 //! the spare. Two trees take turns, as in left-right, and each change is carried out twice instead of copying the nodes
 //! on its path (and counting every reference in them up, and later down). The price is memory, up to a second set of the
-//! map's nodes, though not of values, nor of keys whose clones share; and that a tree which a snapshot has taken away is freed as a whole. So
-//! where there are many keys and snapshots are taken often, paths are copied.
+//! map's nodes, though not of values, nor of keys whose clones share; and that a tree which a snapshot has taken away is
+//! freed as a whole. So where there are many keys and snapshots are taken often, paths are copied.
 //!
 //! What makes this safe is `Arc::get_mut`, nothing else: a root that a snapshot, a reader or another writer still has is
 //! not changed; then a path is copied as if there were no spare. The compare-and-swap that publishes the root is the same
 //! in both cases, and the only one.
 //!
 //! The spare comes with the *turn* to commit. Other writers wait for it, which is worth the while: they would lose their
-//! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended, or dies, with the
-//! turn holds up nobody.
+//! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended with the turn holds
+//! up nobody for longer than that.
 
 use super::trail::Touched;
 use super::{Entry, Revision, Root, Trail};
