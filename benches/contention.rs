@@ -5,10 +5,11 @@
 //! that has the lock is not held up, nobody gets into its way.
 
 use benches::crew::{NOBODY, share};
-use benches::peers;
-use benches::{Group, Keys, Small, Snapshots, Store, Value};
-use benches::{all_stores, stores_with_snapshots};
+use benches::peers::{self, Origin, Ours};
+use benches::{Group, Keys, Locks, MultiKey, Small, Snapshots, Store, Value};
+use benches::{all_stores, stores_of_many_keys, stores_with_snapshots};
 use criterion::{Criterion, SamplingMode, Throughput};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many keys there are.
@@ -28,6 +29,17 @@ fn main() {
         drop(group);
         let mut group = group_of(&mut criterion, "write_with_snapshot", threads);
         stores_with_snapshots!(write_with_snapshot::<Small>(&mut group, &keys, threads));
+        drop(group);
+        for changed in [5, 100] {
+            let mut group = group_of(&mut criterion, &format!("all_write_{changed}"), threads);
+            stores_of_many_keys!(all_write_many::<Small>(&mut group, &keys, threads, changed));
+        }
+        let mut group = group_of(&mut criterion, "all_get_ten", threads);
+        stores_of_many_keys!(all_get_ten::<Small>(&mut group, &keys, threads));
+        drop(group);
+        let mut group = group_of(&mut criterion, "all_lock", threads);
+        all_lock::<Ours<Small>>(&mut group, &keys, threads);
+        all_lock::<Origin<Small>>(&mut group, &keys, threads);
         drop(group);
         let readers = threads - 1;
         if readers > 0 {
@@ -67,6 +79,45 @@ fn one_in_ten_writes<V: Value, S: Store<V>>(group: &mut Group<'_>, keys: &Keys, 
                 store.commit(S::one_key(keys.next_pair()));
             } else {
                 drop(store.get(keys.next_key()));
+            }
+        }
+    };
+    measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
+}
+
+/// Each commits so many keys at once.
+fn all_write_many<V: Value, S: MultiKey<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize, changed: usize) {
+    let store = S::with(keys.content());
+    let worker = |thread| {
+        let (store, mut keys) = (store.clone(), keys.of_thread(thread));
+        move || store.commit(S::many_keys(keys.next_pairs(changed)))
+    };
+    measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
+}
+
+/// Each gets ten keys of one instant.
+fn all_get_ten<V: Value, S: MultiKey<V>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let worker = |thread| {
+        let (store, mut keys, mut found) = (store.clone(), keys.of_thread(thread), Vec::new());
+        move || {
+            store.get_all(keys.next_keys(10), &mut found);
+            found.clear();
+        }
+    };
+    measure(group, S::NAME, |iterations| share(iterations, (0..threads).map(worker).collect(), NOBODY));
+}
+
+/// Each takes a lock, renews it and gives it back, on a key of its own.
+fn all_lock<S: Locks<Small>>(group: &mut Group<'_>, keys: &Keys, threads: usize) {
+    let store = S::with(keys.content());
+    let worker = |thread| {
+        let (store, client) = (store.clone(), u32::try_from(thread).unwrap_or_default());
+        let key = Arc::clone(&keys.all()[thread]);
+        move || {
+            let key = || Arc::clone(&key);
+            for request in [S::acquire(key()), S::acquire(key()), S::release(key())] {
+                assert!(store.ask(client, request), "nobody else wants it");
             }
         }
     };
