@@ -179,8 +179,10 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
 /// What `act` returns, or `false` if it panics.
 fn caught(act: impl FnOnce() -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|payload| {
-        // Its `Drop` may panic again.
-        mem::forget(payload);
+        // What it panicked with may panic when it is dropped.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(again);
+        }
         false
     })
 }
