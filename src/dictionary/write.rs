@@ -214,7 +214,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     }
 
     /// One attempt, and if it was held up or lost, the wait for the next: then the answer is `None`.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // both callers have all of them at hand, and nobody else has any
     fn attempt_or_wait(
         &self,
         root: Arc<Root<K, V, S>>,
