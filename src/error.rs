@@ -118,6 +118,7 @@ impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 
 /// A condition that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FailedCondition<K> {
     /// The key.

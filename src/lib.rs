@@ -65,9 +65,13 @@
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
+//! * `serde`: what is asked and what is told can be serialised, in the forms of [`docs::json`].
+//! * `json`: `serde`, and `JsonDictionary`, the usual instance, whose keys are strings and whose values are JSON.
+//! * `wire`: `json`, and the module `wire`, which reads and writes the messages of NanoVer and Narupa.
 //!
 //! How to check a program of your own, and how this crate is checked, is told in [`docs::proofs`].
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod change;
 mod clock;
@@ -75,10 +79,16 @@ mod content;
 mod dictionary;
 mod error;
 mod feed;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod locks;
+#[cfg(feature = "serde")]
+mod serde;
 mod sync;
 mod wake;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
@@ -86,10 +96,14 @@ pub use content::{Entry, Iter, Revision, Snapshot};
 pub use dictionary::{Builder, ContentGuard, StateDictionary};
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError};
 pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones, Updates};
+#[cfg(feature = "json")]
+pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
 
 /// Longer texts.
 pub mod docs {
+    #[doc = include_str!("../docs/json.md")]
+    pub mod json {}
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}
 }

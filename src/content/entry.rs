@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// Revisions of one dictionary are gap-free and totally ordered. An empty dictionary is at [`Revision::ZERO`]; initial
 /// content given to the builder is commit 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Revision(pub(crate) u64);
 
 impl Revision {

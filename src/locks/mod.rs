@@ -20,6 +20,7 @@ use std::fmt;
 /// A resource outside the dictionary can use it to turn away a client whose lease has run out unnoticed: remember the
 /// greatest token seen, refuse smaller ones. Renewing a lock keeps its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken(pub(crate) u64);
 
 impl FencingToken {

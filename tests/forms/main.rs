@@ -1,0 +1,10 @@
+//! What is sent: the JSON forms, the wire forms, and that bytes from anywhere do no harm.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod hostile;
+mod json;
+mod msgpack;
+mod protobuf;
+mod recordings;
+mod values;
