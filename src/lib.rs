@@ -78,11 +78,13 @@ mod clock;
 mod content;
 mod dictionary;
 mod error;
+mod event;
 mod feed;
 #[cfg(feature = "json")]
 mod json;
 mod key;
 mod locks;
+mod position;
 #[cfg(feature = "serde")]
 mod serde;
 mod sync;
@@ -93,12 +95,20 @@ pub mod wire;
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
 pub use content::{Entry, Iter, Revision, Snapshot};
-pub use dictionary::{Builder, ContentGuard, StateDictionary};
-pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError};
-pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones, Updates};
+#[cfg(feature = "async")]
+pub use dictionary::OwnedContentGuard;
+pub use dictionary::{
+    Builder, ContentGuard, Expiry, Left, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary,
+};
+pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
+pub use event::{LockEvent, LockEventKind};
+pub use feed::{
+    BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
+};
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {

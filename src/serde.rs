@@ -1,6 +1,6 @@
 //! The serialised forms, where they are not what serde derives. `docs/json.md` tells them.
 
-use crate::{Change, Condition, Delivery, Entry, LockRequest, Snapshot};
+use crate::{Change, Condition, Delivery, Entry, LockRequest, Position, Snapshot, StoreId};
 use ::serde::de::value::MapAccessDeserializer;
 use ::serde::de::{Error as _, MapAccess, Visitor};
 use ::serde::ser::SerializeStruct;
@@ -151,18 +151,20 @@ impl<K: Serialize, V: Serialize, H> Serialize for Snapshot<K, V, H> {
 
 impl<V: Serialize> Serialize for Entry<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("Entry", 2)?;
+        let mut form = serializer.serialize_struct("Entry", 3)?;
         form.serialize_field("value", &**self)?;
         form.serialize_field("revision", &self.revision())?;
+        form.serialize_field("created", &self.created())?;
         form.end()
     }
 }
 
 impl<K: Serialize + Eq, V: Serialize, H> Serialize for Delivery<K, V, H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("Delivery", 4)?;
+        let mut form = serializer.serialize_struct("Delivery", 5)?;
         form.serialize_field("from", &self.from())?;
         form.serialize_field("to", &self.to())?;
+        form.serialize_field("fresh_start", &self.is_fresh_start())?;
         form.serialize_field("updates", &Map(self.updates().map(|(key, entry)| (key, &**entry)).collect()))?;
         form.serialize_field("removals", &self.removals().collect::<Vec<_>>())?;
         form.end()
@@ -204,6 +206,26 @@ impl<'de, K: Deserialize<'de> + Eq + Hash> Deserialize<'de> for LockRequest<K> {
         Ok(release.into_iter().fold(request, LockRequest::release))
     }
 }
+
+/// As they are displayed.
+macro_rules! as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+as_text!(StoreId);
+as_text!(Position);
 
 /// A time as a number of seconds, or that there is none.
 struct Seconds(Option<Duration>);

@@ -1,5 +1,7 @@
 //! What bytes from anywhere make the decoders allocate.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::json;
 use state_dictionary::JsonChange;
 use state_dictionary::wire::{DecodeError, msgpack, protobuf};
@@ -44,17 +46,17 @@ fn claimed_lengths() {
     }
 }
 
+/// Another one for each number.
+fn key(number: u16) -> Vec<u8> {
+    [&b"\xa3"[..], &[number >> 14, number >> 7 & 0x7f, number & 0x7f].map(|part| u8::try_from(part).unwrap())].concat()
+}
+
 fn real_lengths() {
     const COUNT: u16 = 1_000;
     let filled = |head: &[u8], element: fn(u16) -> Vec<u8>| {
         let elements: Vec<u8> = (0..COUNT).flat_map(element).collect();
         [head, &COUNT.to_be_bytes(), &elements].concat()
     };
-    /// Another one for each number.
-    fn key(number: u16) -> Vec<u8> {
-        [&b"\xa3"[..], &[number >> 14, number >> 7 & 0x7f, number & 0x7f].map(|part| u8::try_from(part).unwrap())]
-            .concat()
-    }
     let pair = |number| [key(number), vec![0xc0]].concat();
     let update = |elements: fn(u16) -> Vec<u8>| filled(b"\x81\xa7updates\x81\xa1k\xdc", elements);
     let in_protobuf = |value: serde_json::Value| {

@@ -21,7 +21,8 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
     encode_parts(&Parts::of_change(change)?)
 }
 
-/// A delivery as a message. That it is a fresh start, if it is one, cannot be told in it.
+/// A delivery as a message. That it is a [fresh start](Delivery::is_fresh_start) the message cannot say: whoever applies it
+/// as a difference keeps the keys that are gone.
 ///
 /// # Errors
 /// As [`encode`].

@@ -1,7 +1,7 @@
 //! Bytes that are meant to do harm, or are wrong by chance: an error or a change, never a panic. (What they make the decoders
 //! allocate is measured in `tests/memory.rs`.)
 
-use crate::values::{NANOVER, NARUPA, saturated};
+use crate::values::{NANOVER, NARUPA, head, saturated};
 use fastrand::Rng;
 use state_dictionary::JsonChange;
 use state_dictionary::wire::{DecodeError, msgpack, protobuf};
@@ -91,13 +91,7 @@ fn hundreds_of_thousands_of_lists_and_maps_in_each_other() {
     let protobuf = |fields: &[u8]| {
         let mut reversed = Vec::new();
         for field in [2_u8, 1].into_iter().chain(fields.iter().copied().cycle().take(100_000)) {
-            let mut head = vec![field << 3 | 2];
-            let mut len = reversed.len();
-            while len > 0x7f {
-                head.push(0x80 | u8::try_from(len & 0x7f).unwrap());
-                len >>= 7;
-            }
-            head.push(u8::try_from(len).unwrap());
+            let head = head(field, reversed.len());
             reversed.extend(head.iter().rev());
         }
         reversed.reverse();

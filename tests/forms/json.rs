@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use state_dictionary::{
-    Change, Condition, Conflict, FailedCondition, FencingToken, JsonChange, JsonDictionary, LockError, LockInfo,
-    LockReceipt, LockRequest, Revision, StateDictionary, UpdateError,
+    Change, CommitDelivery, Condition, Conflict, Expiry, FailedCondition, FencingToken, JsonChange, JsonDictionary,
+    Left, LockDelivery, LockError, LockEvent, LockEventKind, LockInfo, LockReceipt, LockRequest, ManualClock, Position,
+    Revision, SessionEnd, StateDictionary, StoreId, UpdateError,
 };
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -120,6 +121,31 @@ fn the_page_tells_the_truth() {
     assert_eq!((&*conflict.key, &*conflict.holder, conflict.remaining), ("ball", "alice", Some(seconds(4.25))));
     let info: LockInfo<String> = from(&page.next("Locks"));
     assert_eq!((&*info.holder, info.remaining, info.fencing_token.get()), ("alice", None, 12));
+    match from(&page.next("Locks")) {
+        LockDelivery::<String, String>::Everything { version, revision, locks } => {
+            assert_eq!((version, revision.get(), &*locks[0].0, &*locks[0].1.holder), (12, 3, "ball", "alice"));
+        }
+        LockDelivery::Events(_) => panic!(),
+    }
+    match from(&page.next("Locks")) {
+        LockDelivery::<String, String>::Events(events) => {
+            let LockEvent { version, kind, key, .. } = &events[0];
+            assert_eq!((*version, *kind, &**key), (15, LockEventKind::Released, "ball"));
+        }
+        LockDelivery::Everything { .. } => panic!(),
+    }
+
+    page.shows_both_ways("Positions", &Position { store: 1234.into(), revision: 17.into() });
+    let commits: CommitDelivery<Arc<str>, Value, String> = from(&page.next("Commits"));
+    let commit = &commits.commits[0];
+    assert_eq!((commits.missed, commit.revision.get()), (Some((3.into(), 7.into())), 8));
+    assert_eq!((&*commit.token, &commit.change), ("alice", &JsonChange::new().set("score", json!(5)).remove("lamp")));
+    let end: SessionEnd<String, String> = from(&page.next("Sessions"));
+    let bobs = Left::Locked { holder: "bob".to_owned(), remaining: None };
+    assert_eq!(end.left, [("cursor.alice".to_owned(), bobs), ("marker.alice".to_owned(), Left::PutOff)]);
+    assert_eq!((end.released, end.removed), (vec!["ball".to_owned()], vec!["avatar.alice".to_owned()]));
+    let expiry: Expiry<String, String> = from(&page.next("Sessions"));
+    assert_eq!((expiry.locks, expiry.next), (vec![("goal".to_owned(), "bob".to_owned())], Some(seconds(2.5))));
     assert!(page.0.next().is_none(), "an example that is not checked");
 }
 
@@ -134,6 +160,11 @@ fn answers_are_written_as_the_page_shows_them() {
     there_and_back::<LockReceipt<String>>(&answers[7]);
     there_and_back::<Conflict<String, String>>(&answers[8]);
     there_and_back::<LockInfo<String>>(&answers[9]);
+    there_and_back::<LockDelivery<String, String>>(&answers[10]);
+    there_and_back::<LockDelivery<String, String>>(&answers[11]);
+    there_and_back::<CommitDelivery<String, Value, String>>(&answers[13]);
+    there_and_back::<SessionEnd<String, String>>(&answers[14]);
+    there_and_back::<Expiry<String, String>>(&answers[15]);
 }
 
 #[test]
@@ -158,6 +189,54 @@ fn what_a_dictionary_answers_can_be_sent() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// What comes of the feeds and sessions of a dictionary is read as what it was.
+#[test]
+fn what_the_feeds_deliver_can_be_sent() {
+    fn sent<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+        assert_eq!(&from::<T>(&serde_json::to_value(value).unwrap()), value);
+    }
+    let clock = ManualClock::new();
+    let dictionary: StateDictionary<String, i32, String> =
+        StateDictionary::builder().manual_clock(&clock).keep_commits().lock_events(10).build();
+    let (mut locks, mut commits) = (dictionary.lock_feed(), dictionary.commit_feed());
+    let mut alice = dictionary.session("alice".to_owned());
+    alice.update_ephemeral(Change::new().set("cursor", 1).set("avatar", 2)).unwrap();
+    sent(&locks.flush().unwrap());
+    alice.update_locks(LockRequest::new().acquire("avatar", SECOND)).unwrap();
+    dictionary.update_locks(&"bob".to_owned(), LockRequest::new().acquire("cursor", 2 * SECOND)).unwrap();
+    let (locked, mut at_once) = (locks.flush().unwrap(), dictionary.lock_feed());
+    assert!(matches!(&locked, LockDelivery::Events(events) if events.len() == 2));
+    sent(&locked);
+    sent(&at_once.flush().unwrap());
+    let end = alice.end();
+    assert_eq!((end.removed.len(), end.left.len()), (1, 1));
+    sent(&end);
+    clock.advance(3 * SECOND);
+    let expiry = dictionary.expire();
+    assert_eq!(expiry.locks.len(), 1);
+    sent(&expiry);
+    sent(&dictionary.position());
+
+    let delivery = commits.flush().unwrap();
+    assert_eq!(delivery.commits.len(), 2);
+    let read: CommitDelivery<String, i32, String> =
+        serde_json::from_str(&serde_json::to_string(&delivery).unwrap()).unwrap();
+    for (read, commit) in read.commits.iter().zip(&delivery.commits) {
+        assert_eq!((read.revision, &read.token, &read.change), (commit.revision, &commit.token, &commit.change));
+    }
+    let first = serde_json::to_value(dictionary.change_buffer().flush().unwrap()).unwrap();
+    assert_eq!(first, json!({"from": 0, "to": 2, "fresh_start": true, "updates": {"cursor": 1}, "removals": []}));
+}
+
+#[test]
+fn positions_of_another_shape_are_refused() {
+    for text in ["\"\"", "\"17\"", "\"4d2:17\"", "\"00000000000004d2:\"", "\"00000000000004d2:-1\""] {
+        is_refused::<Position>(text, "not a position");
+    }
+    is_refused::<StoreId>("\"4d2\"", "not a position");
+    is_refused::<Position>("17", "expected a string");
 }
 
 #[test]
@@ -202,7 +281,7 @@ fn requests_of_another_shape_are_refused() {
     is_refused::<JsonChange>(r#"{"removals": {}}"#, "expected a sequence");
     is_refused::<JsonChange>(r#"{"removals": [1]}"#, "expected a string");
     is_refused::<JsonChange>(r#"{"updates": {}"#, "EOF");
-    is_refused::<JsonChange>(r#"{} {}"#, "trailing characters");
+    is_refused::<JsonChange>("{} {}", "trailing characters");
     let conditions = |condition: &str| format!(r#"{{"conditions": [{{"key": "a", "expected": {condition}}}]}}"#);
     is_refused::<JsonChange>(&conditions("\"gone\""), "unknown variant `gone`");
     is_refused::<JsonChange>(&conditions("{\"at\": -1}"), "expected u64");

@@ -22,6 +22,7 @@ fn update(value: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
+#[allow(clippy::needless_pass_by_value)]
 fn fails(message: &[u8], expected: DecodeError, says: &str) {
     let error = decode(message).unwrap_err();
     assert_eq!(error.to_string(), says);

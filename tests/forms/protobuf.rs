@@ -1,6 +1,6 @@
 //! The form of Narupa.
 
-use crate::values::{NARUPA, avatar, changes, depths, saturated, set};
+use crate::values::{NARUPA, avatar, changes, depths, head, saturated, set};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use state_dictionary::wire::{DecodeError, EncodeError, protobuf};
@@ -16,14 +16,7 @@ fn as_json(change: &JsonChange) -> Value {
 
 /// A field of so many bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    let mut len = bytes.len();
-    while len > 0x7f {
-        field.push(0x80 | u8::try_from(len & 0x7f).unwrap());
-        len >>= 7;
-    }
-    field.push(u8::try_from(len).unwrap());
-    [&field, bytes].concat()
+    [&head(number, bytes.len())[..], bytes].concat()
 }
 
 /// One entry of a `Struct`, whose value is the message `value`.

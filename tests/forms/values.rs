@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use state_dictionary::JsonChange;
 use state_dictionary::wire::MAX_DEPTH;
+use std::f64::consts::FRAC_1_SQRT_2;
 
 /// A message as Python's msgpack 1.2.4 writes it, of the kinds of values that NanoVer's clients send; it has an infinite
 /// number in it.
@@ -17,7 +18,7 @@ pub(crate) fn avatar() -> Value {
     let headset = json!({
         "name": "headset",
         "position": [0.125, 1.75, -0.5],
-        "rotation": [0.0, 0.707_106_781_186_547_6, 0.0, 0.707_106_781_186_547_6],
+        "rotation": [0.0, FRAC_1_SQRT_2, 0.0, FRAC_1_SQRT_2],
     });
     json!({"playerid": "1f2e", "components": [headset], "color": [1.0, 0.25, 0.5, 1.0], "name": "Zoë"})
 }
@@ -25,6 +26,17 @@ pub(crate) fn avatar() -> Value {
 /// The largest numbers for infinite ones.
 pub(crate) fn saturated(number: f64) -> Option<Value> {
     (!number.is_nan()).then(|| json!(f64::MAX.copysign(number)))
+}
+
+/// What comes before a protobuf field of so many bytes.
+pub(crate) fn head(field: u8, mut len: usize) -> Vec<u8> {
+    let mut head = vec![field << 3 | 2];
+    while len > 0x7f {
+        head.push(0x80 | u8::try_from(len & 0x7f).unwrap());
+        len >>= 7;
+    }
+    head.push(u8::try_from(len).unwrap());
+    head
 }
 
 /// So many lists in each other.
@@ -57,10 +69,10 @@ fn values() -> impl Strategy<Value = Value> {
         ".{0,5}".prop_map(Value::from),
         "[a-z]{30,300}".prop_map(Value::from),
     ];
-    leaf.prop_recursive(4, 40, 20, |inner| {
+    leaf.prop_recursive(3, 24, 18, |inner| {
         prop_oneof![
-            vec(inner.clone(), 0..20).prop_map(Value::from),
-            btree_map(".{0,3}", inner, 0..20).prop_map(|map| map.into_iter().collect())
+            vec(inner.clone(), 0..18).prop_map(Value::from),
+            btree_map(".{0,3}", inner, 0..18).prop_map(|map| map.into_iter().collect())
         ]
     })
 }
