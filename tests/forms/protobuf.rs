@@ -185,10 +185,9 @@ fn sendable(value: &Value) -> Option<Value> {
         Value::Number(number) => {
             let float = number.as_f64()?;
             // Through decimal digits, which the conversion under test does not use.
-            let digits = format!("{float}");
-            let integer =
-                digits.parse::<u64>().map(Value::from).or_else(|_| digits.parse::<i64>().map(Value::from)).ok();
-            let integer = integer.filter(|_| digits != "-0");
+            let digits = format!("{float:.0}");
+            let integer = digits.parse::<u64>().map(Value::from).or_else(|_| digits.parse::<i64>().map(Value::from));
+            let integer = integer.ok().filter(|_| digits != "-0" && digits.parse() == Ok(float));
             if !number.is_f64() && integer.as_ref() != Some(value) {
                 return None;
             }
