@@ -90,6 +90,9 @@ pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
 
 /// Longer texts.
 pub mod docs {
+    #[doc = include_str!("../docs/patterns.md")]
+    pub mod patterns {}
+
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}
 }
