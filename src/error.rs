@@ -215,6 +215,16 @@ pub enum LockError<K, T> {
 
 impl<K, T> LockError<K, T> {
     /// The request that was refused.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// let error = dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).unwrap_err();
+    /// dictionary.release_all(&"alice");
+    /// assert!(dictionary.update_locks(&"bob", error.into_request()).is_ok());
+    /// ```
     #[must_use]
     pub fn into_request(self) -> LockRequest<K> {
         match self {
@@ -313,6 +323,14 @@ impl Display for FlushError {
 impl Error for FlushError {}
 
 /// Why a revision was not reached.
+///
+/// ```
+/// use state_dictionary::{StateDictionary, WaitError};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// dictionary.freeze();
+/// assert_eq!(dictionary.wait_for(1.into()).unwrap_err(), WaitError::Frozen);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {

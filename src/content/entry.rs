@@ -104,6 +104,21 @@ impl<V> Entry<V> {
     }
 
     /// The revision of the commit that gave the key a value, since when it has always had one.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// dictionary.update_state(&(), Change::new().set("a", 2))?;
+    /// let entry = dictionary.get("a").unwrap();
+    /// assert_eq!((entry.created().get(), entry.revision().get()), (1, 2));
+    ///
+    /// dictionary.update_state(&(), Change::new().remove("a"))?;
+    /// dictionary.update_state(&(), Change::new().set("a", 3))?;
+    /// assert_eq!(dictionary.get("a").unwrap().created().get(), 4);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub const fn created(&self) -> Revision {
         self.created
