@@ -40,6 +40,8 @@
 //! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
 //! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep.
 //!
+//! **Sessions** tie the three to a client: when a [`Session`] ends, its locks are released and its keys removed, in one commit.
+//!
 //! # Consistency
 //!
 //! Every operation is linearizable: it takes effect at one instant between its call and its return. For all that changes
