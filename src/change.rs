@@ -101,6 +101,18 @@ impl<K, V> Change<K, V> {
     }
 
     /// Sets a key to a value that is already shared.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::sync::Arc;
+    ///
+    /// let dictionary: StateDictionary<&str, Vec<u8>, ()> = StateDictionary::new();
+    /// let large = Arc::new(vec![0; 1 << 20]);
+    /// dictionary.update_state(&(), Change::new().set_shared("a", Arc::clone(&large)).set_shared("b", large))?;
+    /// let snapshot = dictionary.snapshot();
+    /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "there is one of it");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, Vec<u8>, ()>>(())
+    /// ```
     #[must_use]
     pub fn set_shared(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
         self.operations.push((key.into(), Some(value)));

@@ -49,6 +49,24 @@ pub struct LockEvent<K, T> {
 }
 
 /// What can happen to a lock. Renewals are not told: they change only how long it lasts.
+///
+/// ```
+/// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+/// let mut feed = dictionary.lock_feed();
+/// assert!(feed.flush().is_ok()); // all locks: none
+/// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None));
+/// acquire()?;
+/// dictionary.release_all(&"alice");
+/// acquire()?;
+/// dictionary.clear_locks();
+/// let Ok(LockDelivery::Events(events)) = feed.flush() else { panic!() };
+/// let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+/// use LockEventKind::{Cleared, Granted, Released};
+/// assert_eq!(kinds, [Granted, Released, Granted, Cleared]);
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LockEventKind {

@@ -100,6 +100,17 @@ impl<K, V, T, S> Builder<K, V, T, S> {
 
     /// How many locks that came or went the dictionary remembers for those who follow the locks, at least; up to twice as
     /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went.
+    ///
+    /// ```
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new(); // without
+    /// let mut feed = dictionary.lock_feed();
+    /// assert!(feed.flush().is_ok());
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Everything { .. })), "once more");
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     pub fn lock_events(mut self, keys: usize) -> Self
     where
         T: Send + Sync + 'static,

@@ -287,6 +287,17 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// The dictionary must have been built with [`Builder::keep_commits`]; otherwise every delivery says only which commits
     /// were missed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new(); // without `keep_commits`
+    /// let mut feed = dictionary.commit_feed();
+    /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let delivery = feed.flush().unwrap();
+    /// assert!(delivery.commits.is_empty() && delivery.missed.is_some_and(|(_, to)| to == revision));
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn commit_feed(&self) -> CommitFeed<K, V, T, S> {
         self.commit_feed_after(self.revision())

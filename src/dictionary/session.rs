@@ -133,6 +133,20 @@ pub enum Left<T> {
 }
 
 /// What a call of [`StateDictionary::expire`] found, and when the next is due.
+///
+/// ```
+/// use state_dictionary::{ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// dictionary.session("alice").leave(Duration::from_secs(10));
+/// dictionary.session("bob").leave(Duration::from_secs(15));
+/// clock.advance(Duration::from_secs(10));
+/// let expiry = dictionary.expire();
+/// assert_eq!(expiry.sessions.iter().map(|(token, _)| *token).collect::<Vec<_>>(), ["alice"]);
+/// assert_eq!(expiry.next, Some(Duration::from_secs(5)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Expiry<K, T> {
@@ -265,6 +279,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let (alice, bob) = (dictionary.session("alice"), dictionary.session("bob"));
+    /// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
+    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError::Locked { .. })));
+    /// drop(alice);
+    /// assert!(bob.update_state(Change::new().set("ball", 1)).is_ok());
+    /// drop(bob);
+    /// assert!(dictionary.get("ball").is_some());
+    /// ```
     pub fn update_state(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.core.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }

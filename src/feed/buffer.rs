@@ -141,6 +141,17 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// [resume](BufferOptions::resume) from. Before the first flush, where it began.
     ///
     /// Later than the end of the last delivery, if nothing was to be delivered of the commits since.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let cursors = dictionary.change_buffer_with(BufferOptions::new().prefixes(["cursor."]));
+    /// dictionary.update_state(&(), Change::new().set("drawing", 1))?;
+    /// assert!(cursors.try_flush().is_err());
+    /// assert_eq!(cursors.position(), dictionary.position(), "nothing was to be delivered, and it was looked at");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn position(&self) -> Position {
         Position { store: self.published.shared().id, revision: self.state.lock().reached }

@@ -123,6 +123,18 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     ///
     /// # Errors
     /// [`FlushError::NothingPending`] if there are none, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, FlushError, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let mut feed = dictionary.commit_feed();
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// dictionary.freeze();
+    /// assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Ended);
+    /// ```
     pub fn try_flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }

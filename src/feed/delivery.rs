@@ -98,6 +98,15 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     }
 
     /// The number of keys. 0 only in a fresh start of a client that could not resume. Takes the time of iterating them all.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, StateDictionary, StoreId, Position, Revision};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let elsewhere = Position { store: StoreId::from(0), revision: Revision::from(7) };
+    /// let delivery = dictionary.change_buffer_with(BufferOptions::new().resume(elsewhere)).try_flush().unwrap();
+    /// assert!(delivery.is_fresh_start() && delivery.len() == 0);
+    /// ```
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

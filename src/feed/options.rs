@@ -107,6 +107,16 @@ impl<K> BufferOptions<K> {
     }
 
     /// Follows only the keys that begin with one of these, as a [`filter`](Self::filter).
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, StateDictionary};
+    ///
+    /// let content = [("avatar.1", 0), ("cursor.1", 0), ("cursor.2", 0)];
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content(content).build();
+    /// let followed = |options| dictionary.change_buffer_with(options).try_flush().map_or(0, |delivery| delivery.len());
+    /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar.", "cursor."])), 3, "any of them");
+    /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar."]).prefixes(["cursor."])), 0, "both");
+    /// ```
     #[must_use]
     pub fn prefixes<P: Into<String>>(self, prefixes: impl IntoIterator<Item = P>) -> Self
     where
