@@ -107,8 +107,9 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is asleep in a flush or a subscription of it. May wait
-    /// for a flush of this buffer that is looking, not for one that is asleep.
+    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is
+    /// asleep in a flush or a subscription of it. May wait for a flush of this buffer that is looking, not for one that is
+    /// asleep.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};
