@@ -198,7 +198,7 @@ fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_s
             assert_eq!(dictionary.expire().locks.len(), 1);
             let _ = dictionary.update_locks(&inert(), LockRequest::new().acquire(key(8), None).release(key(9)));
             dictionary.clear_locks();
-            assert!(looks.load(Ordering::Relaxed) > before);
+            assert!(looked.load(Ordering::Relaxed) > before);
         });
     }
 }

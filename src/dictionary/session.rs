@@ -293,17 +293,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// Ends the session, unless it must be awaited that the content is let go.
     #[cfg(feature = "async")]
     pub(super) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        if !self.core.is_inside_closure() {
-            match self.core.remove(self.belongings()) {
-                Ok(end) => {
-                    drop(self.belongings.take());
-                    return Some(end);
-                }
-                Err(hold) if !hold.is_of_this_thread() => return None,
-                Err(_) => {}
-            }
+        match self.core.try_end(self.belongings(), None, false) {
+            Ok(end) => Some(Ending { core: &self.core, belongings: self.belongings.take() }.finish(end)),
+            Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
+            Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
         }
-        self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None))
     }
 }
 
@@ -330,7 +324,7 @@ enum NotEnded {
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
     fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
-        let mut ending = Ending { core: self, belongings: Some(belongings) };
+        let ending = Ending { core: self, belongings: Some(belongings) };
         let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
         let mut put_off = patience != Patience::ForAll;
         let end = loop {
@@ -341,10 +335,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 Err(NotEnded::Gone) => unreachable!("nobody else has it"),
             }
         };
-        if !end.is_put_off() {
-            drop(ending.belongings.take());
-        }
-        end
+        ending.finish(end)
     }
 
     /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
@@ -468,6 +459,16 @@ fn is_put_off<K, T>(left: &[(K, Left<T>)]) -> bool {
 struct Ending<'a, K, V, T, S> {
     core: &'a Core<K, V, T, S>,
     belongings: Option<Belongings<K, T>>,
+}
+
+impl<K, V, T, S> Ending<'_, K, V, T, S> {
+    /// Lets go of them, unless something was put off.
+    fn finish(mut self, end: SessionEnd<K, T>) -> SessionEnd<K, T> {
+        if !end.is_put_off() {
+            drop(self.belongings.take());
+        }
+        end
+    }
 }
 
 impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
