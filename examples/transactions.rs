@@ -31,12 +31,14 @@ fn main() -> Result<(), Failure> {
         // Whenever it looks, all money is there: a snapshot never shows half a transfer.
         let auditor = scope.spawn(|| {
             let mut audits = 0;
-            while open.load(Ordering::Relaxed) {
+            loop {
                 assert_eq!(sum(&bank.snapshot()), SUM);
                 audits += 1;
+                if !open.load(Ordering::Relaxed) {
+                    return audits;
+                }
                 thread::yield_now();
             }
-            audits
         });
         let tellers = [0, 1, 2, 3].map(|teller| {
             let (bank, runs, attempts) = (&bank, &runs, &attempts);
