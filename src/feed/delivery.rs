@@ -3,6 +3,7 @@
 use super::difference::{Difference, Updates};
 use crate::change::Change;
 use crate::content::{Entry, Revision};
+use crate::position::Position;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
 
@@ -21,8 +22,8 @@ pub struct Delivery<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Delivery<K, V, S> {
-    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for the
-    /// first, which holds the whole content.
+    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for a
+    /// [fresh start](Self::is_fresh_start).
     #[must_use]
     pub fn from(&self) -> Revision {
         self.from
@@ -32,6 +33,21 @@ impl<K, V, S> Delivery<K, V, S> {
     #[must_use]
     pub fn to(&self) -> Revision {
         self.difference.to()
+    }
+}
+
+impl<K, V, S> Delivery<K, V, S> {
+    /// Where this delivery brings whoever applies it: what a client keeps to [resume](crate::BufferOptions::resume) from.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.difference.position()
+    }
+
+    /// Whether this is the whole content (of the keys that are followed), and no difference: whoever applies it must forget
+    /// what it had before. So it is of the first delivery of a buffer, unless it could resume from where a client was.
+    #[must_use]
+    pub fn is_fresh_start(&self) -> bool {
+        self.difference.is_everything()
     }
 }
 
@@ -50,7 +66,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
         self.difference.removals().into_iter()
     }
 
-    /// The number of keys. Never 0. Takes the time of iterating them all.
+    /// The number of keys. 0 only in a fresh start of a client that could not resume. Takes the time of iterating them all.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
