@@ -67,6 +67,7 @@
 //!
 //! None is on by default.
 //!
+//! * `async`: waiting by `await` instead of blocking the thread, on any runtime.
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
