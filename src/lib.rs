@@ -78,6 +78,7 @@ mod event;
 mod feed;
 mod key;
 mod locks;
+mod observe;
 mod position;
 mod sync;
 mod wake;
@@ -94,6 +95,8 @@ pub use feed::{
     BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
 };
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+#[cfg(feature = "counters")]
+pub use observe::Counters;
 pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.

@@ -5,6 +5,7 @@ use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
+use crate::observe::News;
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -85,8 +86,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let Published { clock, .. } = &*self.published;
         let hash = |key: &K| self.published.shared().hasher.hash_one(key);
-        self.locks.update(token, &request, hash, clock, &mut self.fence()).map_err(|failure| {
+        let mut fence = self.fence();
+        self.locks.update(token, &request, hash, clock, &mut fence).map_err(|failure| {
             let LockFailure { receipt, conflicts } = failure;
+            fence.news.refused(conflicts.len());
             if conflicts.is_empty() {
                 LockError::Frozen { request, receipt }
             } else {
@@ -96,7 +99,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        RootFence { core: self, put_off: PutOff::default(), changed: false }
+        RootFence { core: self, put_off: PutOff::default(), changed: false, news: News::default() }
     }
 }
 
@@ -120,6 +123,7 @@ pub(super) struct RootFence<'a, K, V, T, S> {
     put_off: PutOff,
     /// Whether there is something to see for those who follow the locks.
     changed: bool,
+    news: News,
 }
 
 impl<K, V, T, S> RootFence<'_, K, V, T, S> {
@@ -158,6 +162,10 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
         frozen
     }
 
+    fn expired(&mut self, locks: usize) {
+        self.news.expired(locks);
+    }
+
     fn runs_out_sooner(&mut self) {
         self.changed = true;
     }
@@ -169,5 +177,6 @@ impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
             self.core.published.wakeups.locks.notify_all();
         }
         self.core.published.settle(self.put_off);
+        self.news.tell(&self.core.published.shared().observed);
     }
 }

@@ -7,7 +7,8 @@ use crate::content::{Hold, Logged, Revision, Root};
 use crate::error::{LockError, UpdateError};
 use crate::event::LockEventKind;
 use crate::key::{BuildPassThrough, Hashed};
-use crate::locks::{Claim, LockReceipt, LockRequest};
+use crate::locks::{Claim, Fence as _, LockReceipt, LockRequest};
+use crate::observe::Observed;
 use crate::sync::{DefaultHashBuilder, Mutex};
 use std::collections::HashMap;
 use std::fmt;
@@ -87,6 +88,16 @@ pub struct SessionEnd<K, T> {
     pub left: Vec<(K, Left<T>)>,
 }
 
+impl<K, T> SessionEnd<K, T> {
+    /// Tells that a session's grace is over, unless it was put off and ends another time.
+    fn tell(&self, observed: &Observed) {
+        let Self { revision, released, removed, left } = self;
+        if !left.iter().any(|(_, why)| matches!(why, Left::PutOff)) {
+            observed.session_over(*revision, released.len(), removed.len(), left.len());
+        }
+    }
+}
+
 /// Why a session's key was not removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -162,7 +173,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         let began = clock.now();
         while let Some(belongings) = self.core.sessions.take_due(began) {
             let token = belongings.token.clone();
-            sessions.push((token, self.core.end(belongings, Patience::None)));
+            let end = self.core.end(belongings, Patience::None);
+            end.tell(&self.core.published.shared().observed);
+            sessions.push((token, end));
         }
         let deadlines = [self.core.locks.next_deadline(), self.core.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
@@ -330,6 +343,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let mut held = None;
         let released = self.locks.release_with(token, &keys, &published.clock, |claims, changes| {
             let releases = !changes.is_empty();
+            let expired = changes.iter().filter(|change| change.kind == LockEventKind::Expired).count();
             let changes = self.kept(changes);
             let logged = settings.commit_log.map(|erase| (erase, token.clone()));
             let edit = |root: &mut Root<K, V, S>| {
@@ -361,6 +375,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             };
             let (replaced, put_off) = published.replace(edit, |_| ());
             fence.replaced(replaced.is_ok() && releases, put_off);
+            fence.expired(if replaced.is_ok() { expired } else { 0 });
             replaced.ok()
         });
         match (released, held) {

@@ -142,6 +142,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         fence.replace(false, told.into_iter().collect());
         let removed = shard.take(hash, |lock| lock.id == id);
         self.gone(1);
+        fence.expired(1);
         drop(shard);
         drop(removed);
     }
@@ -206,6 +207,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.looked_at_all(&all);
         drop(all);
         self.gone(removed.len());
+        fence.expired(removed.iter().filter(|(.., kind)| *kind == LockEventKind::Expired).count());
         removed.into_iter().map(|(key, lock, kind)| (key.key, lock.owner, kind)).collect()
     }
 

@@ -88,6 +88,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let granted = !plan.grants.is_empty();
 
         let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         if sooner {
             fence.runs_out_sooner();
         }
