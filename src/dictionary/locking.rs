@@ -86,10 +86,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let Published { clock, .. } = &*self.published;
         let hash = |key: &K| self.published.shared().hasher.hash_one(key);
-        let mut fence = self.fence();
-        self.locks.update(token, &request, hash, clock, &mut fence).map_err(|failure| {
+        self.locks.update(token, &request, hash, clock, &mut self.fence()).map_err(|failure| {
             let LockFailure { receipt, conflicts } = failure;
-            fence.news.refused(conflicts.len());
             if conflicts.is_empty() {
                 LockError::Frozen { request, receipt }
             } else {
@@ -160,6 +158,10 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
         let (frozen, put_off) = put_off_drops(|| self.core.published.peek(|root| root.frozen));
         self.put_off = self.put_off.and(put_off);
         frozen
+    }
+
+    fn refused(&mut self, locked_keys: usize) {
+        self.news.refused(locked_keys);
     }
 
     fn expired(&mut self, locks: usize) {

@@ -79,6 +79,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         }
         if refused {
             self.look(&items, false, token, clock, &shards, &mut releases);
+            fence.refused(wanted.conflicts.len());
         }
         let plan = if refused { &mut releases } else { &mut wanted };
         if plan.grants.is_empty() && !plan.removals.is_empty() {
