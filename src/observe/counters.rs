@@ -49,7 +49,6 @@ mod imp {
         pub slowest_lag: u64,
     }
 
-    #[derive(Default)]
     pub(crate) struct Tally(Arc<CachePadded<Numbers>>);
 
     /// ORDERING: all of these are Relaxed, for nothing is concluded from a count about anything else.
@@ -76,6 +75,10 @@ mod imp {
     }
 
     impl Tally {
+        pub(crate) fn new() -> Self {
+            Self(Arc::default())
+        }
+
         pub(crate) fn retried(&self, times: u64) {
             self.0.retries.fetch_add(times, Relaxed);
         }
@@ -140,12 +143,15 @@ mod imp {
 mod imp {
     use crate::content::Revision;
 
-    #[derive(Default)]
     pub(crate) struct Tally;
 
     pub(crate) struct Following;
 
     impl Tally {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
         #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
         pub(crate) fn retried(&self, _times: u64) {}
 

@@ -54,7 +54,7 @@ impl Observed {
         Self {
             #[cfg(feature = "tracing")]
             store,
-            tally: Tally::default(),
+            tally: Tally::new(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Observed {
 
 /// The backoff of one update, which counts how often the update had to start again. Dropped last, and tells of it then.
 pub(crate) struct Backoff<'a> {
-    backoff: sync::Backoff,
+    pauses: sync::Backoff,
     #[cfg(any(feature = "tracing", feature = "counters"))]
     retries: Cell<u64>,
     #[cfg(any(feature = "tracing", feature = "counters"))]
@@ -126,21 +126,22 @@ pub(crate) struct Backoff<'a> {
 impl<'a> Backoff<'a> {
     #[cfg(any(feature = "tracing", feature = "counters"))]
     pub(crate) fn new(observed: &'a Observed) -> Self {
-        Self { backoff: sync::Backoff::new(), retries: Cell::new(0), observed }
+        Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed }
     }
 
     #[cfg(not(any(feature = "tracing", feature = "counters")))]
     pub(crate) fn new(_: &'a Observed) -> Self {
-        Self { backoff: sync::Backoff::new(), observed: PhantomData }
+        Self { pauses: sync::Backoff::new(), observed: PhantomData }
     }
 
     /// Something else came in between: a moment's pause.
     pub(crate) fn spin(&self) {
         self.count();
-        self.backoff.spin();
+        self.pauses.spin();
     }
 
     /// The same, with other things to do than to pause.
+    #[cfg_attr(not(any(feature = "tracing", feature = "counters")), allow(clippy::unused_self))]
     pub(crate) fn count(&self) {
         #[cfg(any(feature = "tracing", feature = "counters"))]
         self.retries.set(self.retries.get() + 1);
