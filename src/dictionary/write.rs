@@ -216,10 +216,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 match self.attempt_or_wait(root, turn, token, &change, None, patience, &backoff) {
                     Ok(None) => {}
                     Ok(Some(root)) => return Ok(root.revision),
-                    Err(refusal) => {
-                        self.published.shared().observed.refused(refusal.locked_keys());
-                        return Err(refusal.of(change));
-                    }
+                    Err(refusal) => return Err(refusal.of(change)),
                 }
             }
         }
@@ -251,13 +248,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             // With no root in hand, or whoever has the turn could not make it the spare one.
             let turn = self.turn(patience);
             let root = self.published.load();
-            match self.attempt_or_wait(root, turn, token, change, pass, patience, &backoff) {
-                Ok(None) => {}
-                Ok(Some(root)) => return Ok(root),
-                Err(refusal) => {
-                    self.published.shared().observed.refused(refusal.locked_keys());
-                    return Err(refusal);
-                }
+            if let Some(root) = self.attempt_or_wait(root, turn, token, change, pass, patience, &backoff)? {
+                return Ok(root);
             }
         }
     }
@@ -283,7 +275,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
         match self.attempt(root, turn, token, change, pass) {
             Attempt::Done(root) => return Ok(Some(root)),
-            Attempt::Refused(refusal) => return Err(refusal),
+            Attempt::Refused(refusal) => {
+                self.published.shared().observed.refused(refusal.locked_keys());
+                return Err(refusal);
+            }
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
             Attempt::Held(_) if patience != Patience::ForAll => return Err(Refusal::ContentHeld),
             Attempt::Held(hold) => self.wait_until_let_go(hold),

@@ -28,12 +28,12 @@ mod imp {
         /// Commits, initial content included: the present revision.
         pub commits: u64,
         /// Attempts to commit, and runs of an `update_state_with` closure, that had to be repeated because something else
-        /// replaced the root first: another commit, a lock that came or went, held content. Those of one call are counted
-        /// when it returns. Waiting is not counted: not for the turn, not for held content.
+        /// replaced the root first: another commit, or a lock that came or went. Those of one call are counted when it returns
+        /// (of an awaited one, whenever it has to wait). Waiting is not counted, neither for the turn nor for held content.
         pub retries: u64,
-        /// Updates and lock requests that came back with an error because of the state that the dictionary was in: locked by
-        /// others, a condition that did not hold, held content, frozen. Not counted are requests that would never have
-        /// been carried out (a lease of zero, a write from inside one's own closure) and attempts that were used up.
+        /// Updates and lock requests that were refused: the dictionary was frozen, keys were locked by others, or a condition did
+        /// not hold. Not counted is what ends in another error: held content, which would have had to be waited for, attempts
+        /// that are used up, and calls that could never have been carried out, such as a lease of zero.
         pub refusals: u64,
         /// Flushes of a [`ChangeBuffer`](crate::ChangeBuffer) that had to compare contents because the buffer had fallen off
         /// the trail. If they are many, raise the [trail limit](crate::Builder::trail_limit).
