@@ -62,6 +62,9 @@
 //! None is on by default.
 //!
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
+//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
+//!   [`docs::observability`].
+//! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
@@ -103,6 +106,9 @@ pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {
+    #[doc = include_str!("../docs/observability.md")]
+    pub mod observability {}
+
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}
 }

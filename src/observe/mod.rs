@@ -1,7 +1,7 @@
 //! What an operator is told: events by `tracing`, and counters. Without these features nothing here does anything.
 //!
 //! A subscriber is somebody else's code: it may be slow, may panic and may use the dictionary. So whoever calls what
-//! [`tell`]s something has no shard, no turn and no buffer locked, and everybody has been notified. Nothing is told while
+//! tells something has no shard, no turn and no buffer locked, and everybody has been notified. Nothing is told while
 //! the thread unwinds from a panic: another one would end the process.
 
 mod counters;
