@@ -6,6 +6,7 @@ use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
 use crate::observe::News;
+use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -45,6 +46,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
     /// are updating locks.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// dictionary.update_locks(&"bob", LockRequest::new().acquire("bat", None))?;
+    /// assert_eq!(dictionary.release_all(&"alice"), ["ball"]);
+    /// assert_eq!(dictionary.locks().len(), 1);
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     pub fn release_all(&self, token: &T) -> Vec<K> {
         let Core { locks, published, .. } = &self.core;
         locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.core.fence())
@@ -53,6 +65,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
     ///
     /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert_eq!(dictionary.clear_locks(), ["ball"]);
+    /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(receipt.renewed.is_empty(), "so she finds out that it was lost");
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn clear_locks(&self) -> Vec<K> {
         let Core { locks, published, .. } = &self.core;
@@ -60,6 +83,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     }
 
     /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert_eq!(dictionary.lock("ball").map(|lock| lock.holder), Some("alice"));
+    /// assert!(dictionary.lock("bat").is_none(), "now; a moment later it may be another's");
+    /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
+    /// ```
     #[must_use]
     pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
     where
@@ -71,6 +104,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
     /// write while there are any; meant
     /// for inspection, not for use at a high rate.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// for (key, lock) in dictionary.locks() {
+    ///     println!("{key} is held by {}", lock.holder);
+    /// }
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     #[must_use]
     pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
         self.core.locks.all(&self.core.published.clock)
@@ -97,13 +141,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        RootFence { core: self, put_off: PutOff::default(), changed: false, news: News::default() }
+        let (put_off, told, news) = (PutOff::default(), SmallVec::new(), News::default());
+        RootFence { core: self, put_off, changed: false, committed: false, told, news }
     }
 }
 
 impl<K, V, T, S> Core<K, V, T, S> {
     /// What the table tells of locks, as roots keep it; nothing if they do not.
-    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Arc<[LockChange<K, Origin>]>> {
+    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Told<K>> {
         let erase = self.settings.lock_events?;
         let erased = changes.into_iter().map(|LockChange { kind, key, holder, granted }| LockChange {
             kind,
@@ -121,13 +166,21 @@ pub(super) struct RootFence<'a, K, V, T, S> {
     put_off: PutOff,
     /// Whether there is something to see for those who follow the locks.
     changed: bool,
+    /// Whether there is for those who follow the content.
+    committed: bool,
+    /// Kept, because with a shard locked the last of a key or a token must not be dropped.
+    told: SmallVec<[Told<K>; 1]>,
     news: News,
 }
 
+/// Locks that came or went at one version, as roots keep them.
+pub(super) type Told<K> = Arc<[LockChange<K, Origin>]>;
+
 impl<K, V, T, S> RootFence<'_, K, V, T, S> {
     /// Tells of a root that was replaced past this fence.
-    pub(super) fn replaced(&mut self, locks_changed: bool, put_off: PutOff) {
+    pub(super) fn replaced(&mut self, locks_changed: bool, committed: bool, put_off: PutOff) {
         self.changed |= locks_changed;
+        self.committed |= committed;
         self.put_off = self.put_off.and(put_off);
     }
 }
@@ -145,6 +198,7 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
             }
         };
         let (version, put_off) = published.replace(edit, |root| root.version);
+        self.told.extend(changes);
         self.put_off = self.put_off.and(put_off);
         self.changed |= version.is_ok();
         version.ok()
@@ -175,6 +229,9 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
 
 impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
     fn drop(&mut self) {
+        if self.committed {
+            self.core.published.wakeups.changed.notify_all();
+        }
         if self.changed {
             self.core.published.wakeups.locks.notify_all();
         }
