@@ -299,12 +299,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         patience: Patience,
         backoff: &Backoff<'_>,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
-        match self.attempt(root, turn, token, change, pass) {
+        let attempt = self.attempt(root, turn, token, change, pass);
+        if let Attempt::Refused(refusal) = &attempt {
+            self.published.shared().observed.refused(refusal.locked_keys());
+        }
+        match attempt {
             Attempt::Done(root) => return Ok(Some(root)),
-            Attempt::Refused(refusal) => {
-                self.published.shared().observed.refused(refusal.locked_keys());
-                return Err(refusal);
-            }
+            Attempt::Refused(refusal) => return Err(refusal),
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
             Attempt::Held(_) if patience != Patience::ForAll => return Err(Refusal::ContentHeld),
             Attempt::Held(hold) => self.wait_until_let_go(hold),

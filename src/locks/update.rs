@@ -79,7 +79,6 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         }
         if refused {
             self.look(&items, false, token, clock, &shards, &mut releases);
-            fence.refused(wanted.conflicts.len());
         }
         let plan = if refused { &mut releases } else { &mut wanted };
         if plan.grants.is_empty() && !plan.removals.is_empty() {
@@ -89,10 +88,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let granted = !plan.grants.is_empty();
 
         let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
-        fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         if sooner {
             fence.runs_out_sooner();
         }
+        fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
         drop(owed);
@@ -100,7 +99,12 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if granted {
             self.sweep_if_due(clock, fence);
         }
-        if refused { Err(LockFailure { receipt, conflicts: wanted.conflicts }) } else { Ok(receipt) }
+        if refused {
+            fence.refused(wanted.conflicts.len());
+            Err(LockFailure { receipt, conflicts: wanted.conflicts })
+        } else {
+            Ok(receipt)
+        }
     }
 
     fn lock(&self, items: &[Item<'_, K>]) -> Locked<'_, K, T> {
