@@ -66,6 +66,7 @@
 //!
 //! None is on by default.
 //!
+//! * `async`: waiting by `await` instead of blocking the thread, on any runtime.
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
 //!   [`docs::observability`].
@@ -74,6 +75,7 @@
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod change;
 mod clock;
