@@ -91,6 +91,7 @@ struct Lingering<K, T> {
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SessionEnd<K, T> {
     /// The commit that removed the keys; if there were none, the latest one.
@@ -100,6 +101,11 @@ pub struct SessionEnd<K, T> {
     /// The keys that were removed.
     pub removed: Vec<K>,
     /// The keys that were not, and why.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+    )]
     pub left: Vec<(K, Left<T>)>,
 }
 
@@ -128,6 +134,8 @@ impl<K, T> SessionEnd<K, T> {
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Left<T> {
     /// Somebody else holds its lock. The key stays.
@@ -135,6 +143,7 @@ pub enum Left<T> {
         /// Who holds it.
         holder: T,
         /// For how long still, if its lease has an end and is not renewed.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
         remaining: Option<Duration>,
     },
     /// The dictionary is frozen. The key stays.
@@ -161,13 +170,16 @@ pub enum Left<T> {
 /// assert_eq!(expiry.next, Some(Duration::from_secs(5)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
     /// The sessions whose time was over.
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
 

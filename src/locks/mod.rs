@@ -40,6 +40,7 @@ use std::fmt;
 /// assert!(alice < greatest_seen);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken(pub(crate) u64);
 
 impl FencingToken {
