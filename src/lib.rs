@@ -61,6 +61,8 @@
 //!
 //! None is on by default.
 //!
+//! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
+//!   [In async code](StateDictionary#in-async-code).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.

@@ -214,8 +214,7 @@ fn nothing_is_lost_by_flushes_that_are_dropped_while_others_commit() {
         let writer = thread::spawn({
             let dictionary = Arc::clone(&dictionary);
             move || {
-                for value in 0..5_000 {
-                    let key = ["a", "b", "c", "d", "e"][value as usize % 5];
+                for (value, key) in (0..5_000).zip(["a", "b", "c", "d", "e"].into_iter().cycle()) {
                     let change = if value % 7 == 0 { Change::new().remove(key) } else { set(key, value) };
                     dictionary.update_state(&"alice", change).unwrap();
                 }

@@ -38,7 +38,7 @@ fn flush_against_freeze() {
 /// Invariant: a flush that is dropped after a poll loses nothing, and does not take the waking of another along.
 #[test]
 fn dropped_flush_against_commit() {
-    explore_bounded("dropped_flush_against_commit", 2, 1, || {
+    explore_bounded("dropped_flush_against_commit", 2, 22_000, || {
         let dictionary = shared();
         let buffers = Arc::new([dictionary.change_buffer(), dictionary.change_buffer()]);
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
