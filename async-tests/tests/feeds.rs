@@ -106,7 +106,9 @@ fn two_tasks_that_flush_one_buffer_share_the_changes() {
         let joints = deliveries.windows(2).all(|pair| pair[0].to() == pair[1].from());
         assert!(joints && deliveries[0].from() == Revision::ZERO, "a change was lost or delivered twice");
         let mut replica = BTreeMap::new();
-        deliveries.iter().for_each(|delivery| replay(delivery, &mut replica));
+        for delivery in &deliveries {
+            replay(delivery, &mut replica);
+        }
         assert_eq!(replica["a"], 100);
     });
 }

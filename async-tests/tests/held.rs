@@ -75,16 +75,16 @@ fn tasks_wait_for_the_guard_of_a_thread_and_threads_for_that_of_a_task() {
     everywhere(async |_| {
         let dictionary = Dictionary::new();
         thread::scope(|scope| {
-            let (held, holds) = std::sync::mpsc::channel();
-            let (let_go, lets_go) = std::sync::mpsc::channel();
+            let (tell, told) = std::sync::mpsc::channel();
+            let (let_go, allowed) = std::sync::mpsc::channel();
             let (dictionary, holder) = (&dictionary, &dictionary);
             scope.spawn(move || {
                 let mut guard = holder.lock_content().unwrap();
-                held.send(()).unwrap();
-                lets_go.recv().unwrap();
+                tell.send(()).unwrap();
+                allowed.recv().unwrap();
                 guard.update_state(&"bob", set("a", 1)).unwrap();
             });
-            holds.recv().unwrap();
+            told.recv().unwrap();
             let mut update = pin!(dictionary.update_state_async(&"alice", set("a", 2)));
             let mut hold = pin!(dictionary.lock_content_async());
             assert!(future::block_on(poll_once(update.as_mut())).is_none());

@@ -34,7 +34,7 @@ fn writer(dictionary: &Arc<Dictionary>) -> JoinHandle<BTreeMap<u32, u32>> {
     thread::spawn(move || {
         for round in 0..300 {
             let change = Change::new().set(round % 20, round).remove((round + 7) % 20);
-            dictionary.update_state(&"alice", change).unwrap();
+            assert!(dictionary.update_state(&"alice", change).is_ok());
             thread::yield_now();
         }
         dictionary.freeze();
