@@ -67,7 +67,8 @@
 //!
 //! None is on by default.
 //!
-//! * `async`: waiting by `await` instead of blocking the thread, on any runtime.
+//! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
+//!   [In async code](StateDictionary#in-async-code).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
 //!   [`docs::observability`].
