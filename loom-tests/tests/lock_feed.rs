@@ -5,7 +5,7 @@
 use loom::thread::JoinHandle;
 use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, keys_of_two_shards};
 use state_dictionary::{
-    FlushError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock, StateDictionary,
+    Change, FlushError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock, StateDictionary,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ fn expired_lock_against_commit_feed_and_expiry() {
         let mut feed = following(&dictionary);
         clock.advance(TICK);
         let follower = waiting_for_one(&dictionary);
-        let writer = actor(&dictionary, |d| d.update_state(&'a', state_dictionary::Change::new().set(0, 1)).unwrap());
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let keeper = actor(&dictionary, |d| d.expire().locks.len());
         join(writer);
         assert!(join(keeper) <= 1);
@@ -259,5 +259,54 @@ fn lock_feed_against_release_and_freeze() {
         assert!(!released_after || events.is_empty(), "told of what happened after the freeze");
         assert!(events.len() <= 1);
         assert_eq!(dictionary.lock_feed().flush(), Err(FlushError::Ended));
+    });
+}
+
+/// Invariant: all locks that the first delivery gives, and only those, are later told to have come to their end, also if
+/// they run out while it is made.
+#[test]
+fn first_lock_flush_against_expiry() {
+    explore("first_lock_flush_against_expiry", 32, || {
+        let (dictionary, clock) = keeping(10);
+        dictionary.update_locks(&'b', lease(0, TICK)).unwrap();
+        let follower = actor(&dictionary, |d| {
+            let mut feed = d.lock_feed();
+            match feed.flush().unwrap() {
+                LockDelivery::Everything { locks, .. } => (feed, locks.len()),
+                LockDelivery::Events(events) => panic!("not everything: {events:?}"),
+            }
+        });
+        let ticker = actor(&Arc::new(clock), |clock| clock.advance(TICK));
+        let (mut feed, locks) = join(follower);
+        join(ticker);
+        let ended = feed.try_flush().map_or(0, |delivery| events(delivery).len());
+        assert_eq!(ended, locks);
+    });
+}
+
+/// Invariant: whatever root a commit is made in, it has the events of the root before it.
+#[test]
+fn lock_flushes_against_commits_in_the_spare_root() {
+    explore("lock_flushes_against_commits_in_the_spare_root", 9100, || {
+        let (dictionary, _) = keeping(10);
+        dictionary.update_state(&'a', Change::new().set(0, 0)).unwrap();
+        let mut feed = following(&dictionary);
+        let writer = actor(&dictionary, |d| {
+            d.update_state(&'a', Change::new().set(0, 1)).unwrap();
+            d.update_state(&'a', Change::new().set(0, 2)).unwrap();
+        });
+        let locker = actor(&dictionary, |d| {
+            d.update_locks(&'b', acquire(&[1])).unwrap();
+            d.update_locks(&'b', acquire(&[2])).unwrap();
+        });
+        let follower = actor(&dictionary, move |_| {
+            let seen = feed.try_flush().map_or_else(|_| Vec::new(), events);
+            (feed, seen)
+        });
+        join(writer);
+        join(locker);
+        let (mut feed, mut seen) = join(follower);
+        seen.extend(feed.try_flush().into_iter().flat_map(events));
+        assert_eq!(told(&seen), [(LockEventKind::Granted, 1, 'b'), (LockEventKind::Granted, 2, 'b')]);
     });
 }
