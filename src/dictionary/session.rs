@@ -524,6 +524,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let (released, expired) = released;
         fence.expired(expired);
+        drop(fence);
         let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
         Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
     }
