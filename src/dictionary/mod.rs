@@ -354,6 +354,33 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         CommitFeed::new(Arc::clone(&self.core.published), revision)
     }
 
+    /// What has happened so far, in numbers. Only with the feature `counters`.
+    ///
+    /// O(n) in the number of buffers. Waits at most for others who read counters or make or drop a buffer, some instructions
+    /// each. Commits, and whoever else counts, never wait for it.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
+    /// assert!(dictionary.update_state(&"bob", Change::new().set("ball", 2)).is_err());
+    ///
+    /// let counters = dictionary.counters();
+    /// assert_eq!((counters.commits, counters.refusals), (1, 1));
+    /// assert_eq!((counters.live_buffers, counters.slowest_lag), (1, 1));
+    /// buffer.flush()?;
+    /// assert_eq!(dictionary.counters().slowest_lag, 0);
+    /// # Ok::<(), state_dictionary::FlushError>(())
+    /// ```
+    #[cfg(feature = "counters")]
+    #[must_use]
+    pub fn counters(&self) -> crate::Counters {
+        self.core.published.shared().observed.counters(self.revision())
+    }
+
     /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.
     #[must_use]
     pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {

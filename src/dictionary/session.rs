@@ -7,6 +7,7 @@ use crate::content::{Entry, Hold, Logged, Published, Revision, Root};
 use crate::error::{LockError, UpdateError};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::locks::{Claim, Fence, LockReceipt, LockRequest};
+use crate::observe::Observed;
 use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::fmt;
@@ -90,6 +91,7 @@ struct Lingering<K, T> {
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SessionEnd<K, T> {
     /// The commit that removed the keys; if there were none, the latest one.
@@ -99,7 +101,22 @@ pub struct SessionEnd<K, T> {
     /// The keys that were removed.
     pub removed: Vec<K>,
     /// The keys that were not, and why.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+    )]
     pub left: Vec<(K, Left<T>)>,
+}
+
+impl<K, T> SessionEnd<K, T> {
+    /// Tells that a session's grace is over, unless it was put off and ends another time.
+    fn tell(&self, observed: &Observed) {
+        let Self { revision, released, removed, left } = self;
+        if !left.iter().any(|(_, why)| matches!(why, Left::PutOff)) {
+            observed.session_over(*revision, released.len(), removed.len(), left.len());
+        }
+    }
 }
 
 /// Why a session's key was not removed.
@@ -117,6 +134,8 @@ pub struct SessionEnd<K, T> {
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Left<T> {
     /// Somebody else holds its lock. The key stays.
@@ -124,6 +143,7 @@ pub enum Left<T> {
         /// Who holds it.
         holder: T,
         /// For how long still, if its lease has an end and is not renewed.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
         remaining: Option<Duration>,
     },
     /// The dictionary is frozen. The key stays.
@@ -150,13 +170,16 @@ pub enum Left<T> {
 /// assert_eq!(expiry.next, Some(Duration::from_secs(5)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
     /// The sessions whose time was over.
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
 
@@ -216,6 +239,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         while let Some(belongings) = self.core.sessions.due(began) {
             let token = belongings.token.clone();
             if let Ok(end) = self.core.try_end(&belongings, Some(began), true) {
+                end.tell(&self.core.published.shared().observed);
                 sessions.push((token, end));
             }
         }
@@ -498,6 +522,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         if let Some(reason) = not_ended {
             return Err(reason);
         }
+        let (released, expired) = released;
+        fence.expired(expired);
+        drop(fence);
         let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
         Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
     }
