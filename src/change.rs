@@ -36,6 +36,8 @@ pub struct Change<K, V> {
 /// assert_eq!(conditions, [(&"a", Condition::Absent), (&"b", Condition::At(Revision::from(7)))]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Condition {
     /// The key has no value.
     Absent,
@@ -190,7 +192,7 @@ impl<K, V> Change<K, V> {
         self.on(key, Condition::At(revision))
     }
 
-    fn on(mut self, key: impl Into<K>, condition: Condition) -> Self {
+    pub(crate) fn on(mut self, key: impl Into<K>, condition: Condition) -> Self {
         self.conditions.push((key.into(), condition));
         self
     }

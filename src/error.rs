@@ -143,6 +143,7 @@ impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 /// assert_eq!((failed[0].key, failed[0].expected, failed[0].found), ("a", Condition::Present, None));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FailedCondition<K> {
     /// The key.

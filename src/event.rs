@@ -32,6 +32,7 @@ use std::sync::Arc;
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockEvent<K, T> {
     /// When it happened, in the one order of versions. Events of one call share it.
@@ -68,6 +69,8 @@ pub struct LockEvent<K, T> {
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LockEventKind {
     /// It was granted.

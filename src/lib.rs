@@ -38,7 +38,9 @@
 //! client that vanishes does not hold a key for ever, and with a [`FencingToken`]. Locks never hinder a reader.
 //!
 //! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
-//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep.
+//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep. A
+//! client that was away goes on from the [`Position`] it has seen. There are feeds of the locks that come and go
+//! ([`LockFeed`]) and of every single commit ([`CommitFeed`]) as well.
 //!
 //! **Sessions** tie the three to a client: when a [`Session`] ends, its locks are released and its keys removed, in one commit.
 //!
@@ -59,6 +61,7 @@
 //! * [limitations](docs::limitations): what it does not do or not well, and when something else is better.
 //! * [performance](docs::performance): what every operation costs, and what it may wait for.
 //! * [internals](docs::internals): how it works, with a picture.
+//! * [json](docs::json): the form of everything that is sent as JSON.
 //! * [proofs](docs::proofs): how it is checked, what that shows and does not show, and how to check a program of your own.
 //! * [migrating](docs::migrating): from NanoVer and Narupa.
 //!
@@ -66,11 +69,20 @@
 //!
 //! None is on by default.
 //!
+//! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
+//!   [In async code](StateDictionary#in-async-code).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
+//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
+//!   [`docs::observability`].
+//! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
+//! * `serde`: what is asked and what is told can be serialised, in the forms of [`docs::json`].
+//! * `json`: `serde`, and `JsonDictionary`, the usual instance, whose keys are strings and whose values are JSON.
+//! * `wire`: `json`, and the module `wire`, which reads and writes the messages of NanoVer and Narupa.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod change;
 mod clock;
@@ -79,11 +91,18 @@ mod dictionary;
 mod error;
 mod event;
 mod feed;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod locks;
+mod observe;
 mod position;
+#[cfg(feature = "serde")]
+mod serde;
 mod sync;
 mod wake;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
@@ -98,11 +117,18 @@ pub use event::{LockEvent, LockEventKind};
 pub use feed::{
     BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
 };
+#[cfg(feature = "json")]
+pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+#[cfg(feature = "counters")]
+pub use observe::Counters;
 pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {
+    #[doc = include_str!("../docs/json.md")]
+    pub mod json {}
+
     #[doc = include_str!("../docs/patterns.md")]
     pub mod patterns {}
 
@@ -114,6 +140,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/internals.md")]
     pub mod internals {}
+
+    #[doc = include_str!("../docs/observability.md")]
+    pub mod observability {}
 
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}

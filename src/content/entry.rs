@@ -20,6 +20,7 @@ use std::sync::Arc;
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Revision(pub(crate) u64);
 
 impl Revision {

@@ -78,6 +78,8 @@ pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum LockDelivery<K, T> {
     /// All locks at one instant: the first delivery, and what follows when events were missed.
     Everything {
@@ -86,6 +88,7 @@ pub enum LockDelivery<K, T> {
         /// The latest commit at that instant.
         revision: Revision,
         /// The locks, in no particular order.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
         locks: Vec<(K, LockInfo<T>)>,
     },
     /// What happened since the delivery before, oldest first. Never empty.
@@ -167,6 +170,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
             return Some(Err(FlushError::Ended));
+        }
+        if let (Some(cursor), Some(_)) = (self.cursor, self.core.settings.lock_events) {
+            published.shared().observed.missed_lock_events(cursor, root.lock_version);
         }
         self.cursor = Some(root.lock_version);
         Some(Ok(LockDelivery::Everything { version: root.lock_version, revision: root.revision, locks }))

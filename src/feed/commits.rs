@@ -58,12 +58,20 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 /// assert_eq!(delivery.commits.len(), 3);
 /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CommitDelivery<K, V, T> {
     /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
     /// second. They came before all of `commits`.
     pub missed: Option<(Revision, Revision)>,
     /// The commits, oldest first.
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(
+            serialize = "Commit<K, V, T>: serde::Serialize",
+            deserialize = "Commit<K, V, T>: serde::Deserialize<'de>"
+        ))
+    )]
     pub commits: Vec<Commit<K, V, T>>,
 }
 
@@ -80,6 +88,7 @@ pub struct CommitDelivery<K, V, T> {
 /// assert_eq!(commit.change.conditions().len(), 0, "which held");
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Commit<K, V, T> {
     /// Its revision.
@@ -87,6 +96,13 @@ pub struct Commit<K, V, T> {
     /// Who made it.
     pub token: T,
     /// What it did, without the conditions it was made under.
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(
+            serialize = "Change<K, V>: serde::Serialize",
+            deserialize = "Change<K, V>: serde::Deserialize<'de>"
+        ))
+    )]
     pub change: Change<K, V>,
 }
 
@@ -155,6 +171,9 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         let commits = commits_after(&root, self.revision);
         let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
         let missed = (self.revision.0 < first).then_some((self.revision, Revision(first)));
+        if let Some((after, up_to)) = missed {
+            self.published.shared().observed.missed_commits(after, up_to);
+        }
         self.revision = root.revision;
         Some(Ok(CommitDelivery { missed, commits }))
     }

@@ -109,11 +109,14 @@ impl<K> Default for LockRequest<K> {
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockReceipt<K> {
     /// Locks that are newly held. They share one fencing token, that of this call.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub granted: Vec<(K, FencingToken)>,
     /// Locks that were held before and have a new lease, with the fencing token they were granted with.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub renewed: Vec<(K, FencingToken)>,
     /// Locks given back.
     pub released: Vec<K>,
@@ -154,6 +157,7 @@ impl<K> LockReceipt<K> {
 /// assert!(dictionary.update_state(&"bob", change).is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Conflict<K, T> {
     /// The key.
@@ -161,6 +165,7 @@ pub struct Conflict<K, T> {
     /// Who holds it.
     pub holder: T,
     /// For how long still, if its lease has an end and is not renewed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
 }
 
@@ -176,11 +181,13 @@ pub struct Conflict<K, T> {
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockInfo<T> {
     /// Who holds it.
     pub holder: T,
     /// For how long still, if its lease has an end and is not renewed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
     /// The token it was granted with.
     pub fencing_token: FencingToken,
