@@ -60,6 +60,7 @@
 //! * [patterns](docs::patterns): mistakes, what comes of them, and what to do instead.
 //! * [limitations](docs::limitations): what it does not do or not well, and when something else is better.
 //! * [performance](docs::performance): what every operation costs, and what it may wait for.
+//! * [observability](docs::observability): events and counters for an operator, and what they cost.
 //! * [internals](docs::internals): how it works, with a picture.
 //! * [json](docs::json): the form of everything that is sent as JSON.
 //! * [proofs](docs::proofs): how it is checked, what that shows and does not show, and how to check a program of your own.
@@ -70,7 +71,7 @@
 //! None is on by default.
 //!
 //! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
-//!   [In async code](StateDictionary#in-async-code).
+//!   [performance](docs::performance#in-an-executor).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
 //! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
 //!   [`docs::observability`].

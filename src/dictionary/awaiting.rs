@@ -183,6 +183,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContent
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("sum", 1)]).build();
+    /// let mut guard = dictionary.lock_content_async().await;
+    /// let doubled = guard["sum"] * 2;
+    /// guard.update_state(&(), Change::new().set("sum", doubled))?;
+    /// assert_eq!(guard["sum"], 2, "what it has written, it shows");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         let root = self.core.commit(token, change, Some(self.hold), Patience::None)?;
         let revision = root.revision;
@@ -230,6 +243,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_state_async`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let alice = dictionary.session("alice");
+    /// let revision = alice.update_state_async(Change::new().set("drawing", 7)).await?;
+    /// assert_eq!(revision, dictionary.revision());
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn update_state_async(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.core.commit_async(self.token(), change).await
     }
@@ -241,6 +266,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_state_async`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let mut alice = dictionary.session("alice");
+    /// alice.update_ephemeral_async(Change::new().set("cursor", 1)).await?;
+    /// assert_eq!(alice.ephemeral_keys(), ["cursor"]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn update_ephemeral_async(&mut self, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.update_ephemeral_with(change, Patience::None) {

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then every flush
 /// says [`FlushError::Ended`]. So does one that would have to begin anew.
 ///
+/// A flush that waits is ended by the end of the dictionary only; whoever wants to stop earlier uses
+/// [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
+///
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
 ///
@@ -109,6 +112,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     ///
     /// # Errors
     /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let mut feed = dictionary.lock_feed();
+    /// feed.flush()?; // at once: all locks, of which there are none
+    /// let watcher = thread::spawn(move || feed.flush());
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(watcher.join().unwrap()?, LockDelivery::Events(events) if events[0].key == "ball"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
         self.flush_until(None)
     }
@@ -136,6 +152,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     ///
     /// # Errors
     /// [`FlushError::NothingPending`] if nothing has, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, LockDelivery, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let mut feed = dictionary.lock_feed();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(feed.try_flush()?, LockDelivery::Everything { locks, .. } if locks.len() == 1));
+    /// assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }

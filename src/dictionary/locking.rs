@@ -102,8 +102,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     }
 
     /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
-    /// write while there are any; meant
-    /// for inspection, not for use at a high rate.
+    /// write while there are any; meant for inspection, not for use at a high rate.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};

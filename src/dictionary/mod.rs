@@ -69,31 +69,8 @@ use std::time::{Duration, Instant};
 ///
 /// # In async code
 ///
-/// These can put a thread to sleep, so they are not for the threads of an executor. With the feature `async`, each has a form
-/// that is awaited instead:
-///
-/// | may sleep | instead |
-/// |---|---|
-/// | `flush`, `flush_timeout` of any feed, `subscribe` | `flush_async`, `into_stream`, `into_stream_with` |
-/// | `update_state`, `try_update_state`, `update_state_with` and its kin: for their turn, and most while content is held | `update_state_async`, `update_state_with_async` |
-/// | `lock_content`, `lock_content_timeout` | `lock_content_async`, whose guard a task can keep while it awaits |
-/// | `ContentGuard::update_state`: for its turn | `OwnedContentGuard::update_state`, which does not sleep |
-/// | `wait_for`, `wait_for_timeout` | `wait_for_async` |
-/// | `Session::update_state`, `update_ephemeral`, `end` | the same with `_async` |
-/// | `freeze` and dropping the dictionary: for the turn, 3 ms at most, if others are committing | no other form; once is bearable |
-///
-/// All others can be called anywhere: `snapshot`, `get` and what else only reads, `try_flush`, `try_lock_content`; also
-/// `update_locks`, `release_all`, `expire`, and dropping a session or a guard, which wait at most for another thread inside
-/// one of them: microseconds.
-///
-/// The futures belong to no runtime and start no thread. They are `Send` if keys, values and so on are, and cancel-safe: each
-/// does what it does in the poll that returns it, so one that is dropped has taken nothing out of a feed and committed
-/// nothing. They know no time: timeouts and intervals are made with the runtime's timers, and locks and sessions end on time
-/// if a timer calls [`expire`](Self::expire). Those that write do not wait for a turn, so where many commit at once, they may
-/// have to try more often than `update_state`.
-///
-/// A task that keeps an `OwnedContentGuard` and awaits a change past it waits for itself. A task that keeps a
-/// [`ContentGuard`] while it awaits something keeps its thread from writing.
+/// What waits for its turn, for held content or for something to come blocks its thread; with the feature `async` it has a
+/// form that is awaited. [Performance](crate::docs::performance#in-an-executor) says what may be called in an executor.
 ///
 /// # What it costs
 ///
@@ -228,7 +205,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.core.published.peek(|root| root.frozen)
     }
 
-    /// A buffer that follows the dictionary. O(1); never waits.
+    /// A buffer that follows the dictionary. O(1); never waits, but with the feature `counters` for a mutex that is held for
+    /// some instructions.
     ///
     /// Its first flush gives the whole content as it is then. Of a frozen dictionary, that is also its last.
     ///
@@ -382,6 +360,20 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     }
 
     /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.
+    ///
+    /// The dictionary should have been built with [`Builder::lock_events`]; otherwise every delivery is all locks.
+    ///
+    /// ```
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let mut feed = dictionary.lock_feed();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(feed.flush()?, LockDelivery::Everything { locks, .. } if locks[0].0 == "ball"));
+    /// dictionary.release_all(&"alice");
+    /// assert!(matches!(feed.flush()?, LockDelivery::Events(events) if events[0].key == "ball"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {
         LockFeed::new(self.core.clone())

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 /// missed. Initial content is no commit with a token, and counts as missed.
 ///
 /// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
-/// dictionary; leaking it affects nobody.
+/// dictionary; leaking it affects nobody. A flush that waits is ended by the end of the dictionary only; whoever wants to stop
+/// earlier uses [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -123,6 +124,18 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     ///
     /// # Errors
     /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().keep_commits().build();
+    /// let mut feed = dictionary.commit_feed();
+    /// let recorder = thread::spawn(move || feed.flush());
+    /// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
+    /// assert_eq!(recorder.join().unwrap()?.commits[0].token, "alice");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
         self.flush_until(None)
     }
@@ -131,6 +144,16 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     ///
     /// # Errors
     /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let mut feed = dictionary.commit_feed();
+    /// let nothing = feed.flush_timeout(Duration::from_millis(1)); // time to see whether the recorder is to stop
+    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushError> {
         self.flush_until(self.published.clock.now().checked_add(timeout))
     }

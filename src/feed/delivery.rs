@@ -133,6 +133,9 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
 
     /// The change that does to another dictionary what happened to this one.
     ///
+    /// That of a [fresh start](Self::is_fresh_start) sets what there is, and clears nothing: keys that the other dictionary has
+    /// and this one has not stay there, unless the caller removes them.
+    ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     ///

@@ -132,6 +132,9 @@ impl<K> BufferOptions<K> {
     /// [trail](crate::Builder::trail_limit) reaches at the first flush, the first delivery is the whole content instead, and
     /// says that it is a [fresh start](crate::Delivery::is_fresh_start): the client must forget what it has. That one comes at
     /// once, also if there is no content. See [`Position`] for an example.
+    ///
+    /// The buffer does not know which keys the client followed before. With another filter than then, keys that are newly
+    /// followed are missed until they change, so a client that follows others than before begins anew.
     #[must_use]
     pub fn resume(mut self, position: Position) -> Self {
         self.resume = Some(position);

@@ -22,6 +22,17 @@ mod imp {
     ///
     /// Each number is exact, but they are not of one instant: what happens while they are read may be in one and not yet in
     /// another. All but the last two only ever rise.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let before = dictionary.counters();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let since = dictionary.counters().commits - before.commits;
+    /// assert_eq!(since, 1);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     #[non_exhaustive]

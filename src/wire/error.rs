@@ -5,6 +5,16 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
 /// Why a change cannot be written in a form.
+///
+/// ```
+/// use serde_json::json;
+/// use state_dictionary::JsonChange;
+/// use state_dictionary::wire::{EncodeError, protobuf};
+///
+/// let refused = protobuf::encode(&JsonChange::new().set("id", json!(9_007_199_254_740_993_u64))).unwrap_err();
+/// assert!(matches!(&refused, EncodeError::Inexact { key, .. } if key == "id"));
+/// assert_eq!(refused.to_string(), "9007199254740993 in \"id\" cannot be held exactly");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -49,6 +59,15 @@ impl Display for EncodeError {
 impl Error for EncodeError {}
 
 /// Why bytes are not a change.
+///
+/// ```
+/// use state_dictionary::wire::{DecodeError, msgpack};
+///
+/// let decode = msgpack::decode::<String>;
+/// assert_eq!(decode(b"\x81\xa7upd"), Err(DecodeError::Truncated));
+/// assert_eq!(decode(b"\x80\x80"), Err(DecodeError::Trailing { bytes: 1 }));
+/// assert_eq!(decode(b"\x90").unwrap_err().to_string(), "a list instead of a map of updates and removals");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -8,6 +8,9 @@
 //! both, but not into JSON; [`msgpack::decode_with`] and [`protobuf::decode_with`] let the caller say what becomes of it.
 //! NanoVer's own clients do send an infinite `max_force`.
 //!
+//! A value that does not fit is best refused when it comes in, from the client that sends it: later it is in everybody's
+//! delivery. See [`protobuf::encode_delivery`].
+//!
 //! Decoding is for bytes from anywhere. It takes time and memory in proportion to their number (up to 400 bytes for each),
 //! whatever lengths they claim, and a bounded amount of stack. How many bytes are accepted is for the caller to say.
 //!

@@ -17,6 +17,15 @@ use std::collections::HashSet;
 /// # Errors
 /// [`EncodeError::Conditions`], [`EncodeError::TooDeep`], [`EncodeError::TooLarge`]; [`EncodeError::Inexact`] only if
 /// `serde_json`'s feature `arbitrary_precision` is on.
+///
+/// ```
+/// use serde_json::Value;
+/// use state_dictionary::{JsonChange, wire::msgpack};
+///
+/// let message = msgpack::encode(&JsonChange::new().set("ball", Value::Null).remove("bat"))?;
+/// assert_eq!(message, b"\x82\xa7updates\x81\xa4ball\xc0\xa8removals\x91\xa3bat");
+/// # Ok::<(), state_dictionary::wire::EncodeError>(())
+/// ```
 pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, EncodeError> {
     encode_parts(&Parts::of_change(change)?)
 }
@@ -25,7 +34,20 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
 /// as a difference keeps the keys that are gone.
 ///
 /// # Errors
-/// As [`encode`].
+/// As [`encode`], but for conditions. One value that does not fit is an error for the whole delivery, so a server may want to
+/// [look at changes](super::protobuf::encode_delivery) before it accepts them.
+///
+/// ```
+/// use serde_json::json;
+/// use state_dictionary::{JsonChange, JsonDictionary, wire::msgpack};
+///
+/// let room: JsonDictionary<u32> = JsonDictionary::new();
+/// let buffer = room.change_buffer();
+/// room.update_state(&1, JsonChange::new().set("ball", json!(1)))?;
+/// let message = msgpack::encode_delivery(&buffer.flush()?)?;
+/// assert_eq!(message, b"\x82\xa7updates\x81\xa4ball\x01\xa8removals\x90");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) -> Result<Vec<u8>, EncodeError> {
     encode_parts(&Parts::of_delivery(delivery))
 }
@@ -34,6 +56,15 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
 ///
 /// # Errors
 /// Everything in [`DecodeError`].
+///
+/// ```
+/// use serde_json::json;
+/// use state_dictionary::{JsonChange, wire::msgpack};
+///
+/// let change = msgpack::decode(b"\x81\xa7updates\x81\xa4ball\x92\x01\xc0")?;
+/// assert_eq!(change, JsonChange::new().set("ball", json!([1, null])));
+/// # Ok::<(), state_dictionary::wire::DecodeError>(())
+/// ```
 pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Value>, DecodeError> {
     decode_with(message, |_| None)
 }

@@ -40,8 +40,37 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
 /// A delivery as a message. That it is a [fresh start](Delivery::is_fresh_start) the message cannot say: whoever applies it
 /// as a difference keeps the keys that are gone.
 ///
+/// One value that does not fit, whichever client has set it, is an error for the whole delivery, and the buffer has moved on
+/// already. So a server whose clients speak this form, and that can get values from elsewhere too, sees whether it can
+/// [`encode`] a change before it accepts it (and before it adds conditions).
+///
 /// # Errors
 /// As [`encode`], but for conditions.
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use state_dictionary::wire::{EncodeError, protobuf};
+/// use state_dictionary::{JsonChange, JsonDictionary};
+///
+/// let room: JsonDictionary<u32> = JsonDictionary::new();
+/// let accept = |client: u32, change: JsonChange| -> Result<(), Box<dyn std::error::Error>> {
+///     protobuf::encode(&change)?; // or the client is told why not
+///     room.update_state(&client, change)?;
+///     Ok(())
+/// };
+/// accept(1, JsonChange::new().set("ball", json!(0.5)))?;
+/// assert!(accept(2, JsonChange::new().set("bat", Value::Null)).is_err());
+/// assert!(accept(2, JsonChange::new().set("id", json!(u64::MAX))).is_err());
+/// let buffer = room.change_buffer();
+/// protobuf::encode_delivery(&buffer.flush()?)?;
+///
+/// // What came in without that is an error for all who follow, and the next delivery begins after it.
+/// room.update_state(&2, JsonChange::new().set("bat", Value::Null).set("ball", json!(1)))?;
+/// let lost = protobuf::encode_delivery(&buffer.flush()?);
+/// assert_eq!(lost, Err(EncodeError::Null { key: "bat".to_owned() }));
+/// assert!(buffer.try_flush().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) -> Result<Vec<u8>, EncodeError> {
     encode_parts(&Parts::of_delivery(delivery))
 }
@@ -51,6 +80,17 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
 /// # Errors
 /// [`DecodeError::Malformed`], [`DecodeError::Unexpected`] for a value without content, [`DecodeError::NonFinite`],
 /// [`DecodeError::TooDeep`].
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use state_dictionary::JsonChange;
+/// use state_dictionary::wire::protobuf;
+///
+/// let message = b"\x0a\x0b\x0a\x04ball\x12\x03\x1a\x01x\x0a\x09\x0a\x03bat\x12\x02\x08\x00";
+/// let change = protobuf::decode(message)?;
+/// assert_eq!(change, JsonChange::new().set("ball", json!("x")).remove("bat"), "a null removes");
+/// # Ok::<(), state_dictionary::wire::DecodeError>(())
+/// ```
 pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Value>, DecodeError> {
     decode_with(message, |_| None)
 }
@@ -60,6 +100,17 @@ pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Valu
 ///
 /// # Errors
 /// As [`decode`].
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use state_dictionary::wire::protobuf;
+///
+/// let message = b"\x0a\x0e\x0a\x01f\x12\x09\x11\0\0\0\0\0\0\xf0\x7f"; // "f" is infinite
+/// assert!(protobuf::decode::<String>(message).is_err());
+/// let change = protobuf::decode_with::<String>(message, |_| Some(Value::Null))?;
+/// assert_eq!(change.operations().next(), Some((&"f".to_owned(), Some(&Value::Null))));
+/// # Ok::<(), state_dictionary::wire::DecodeError>(())
+/// ```
 pub fn decode_with<K: for<'a> From<&'a str>>(
     message: &[u8],
     mut non_finite: impl FnMut(f64) -> Option<Value>,

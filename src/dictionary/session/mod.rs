@@ -29,7 +29,13 @@ use std::time::Duration;
 /// A client that may come back is given time with [`leave`](Self::leave). A session owns what it needs and may outlive the
 /// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
 ///
-/// The locks of a session are those of its token, so there should be one session per token at a time.
+/// The locks of a session are those of its token, so there should be one session per token at a time: of two, the first that
+/// ends releases the locks of both and removes the keys that it made, also those that the other has set since. A client that
+/// connects again before its old connection was noticed to be gone is how that comes about; see
+/// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
+///
+/// Whatever else a client does (`try_update_state`, `update_state_with`, looking at its locks) is done on the dictionary, with
+/// [`token`](Self::token): `dictionary.update_state_with(session.token(), ...)`.
 ///
 /// ```
 /// use state_dictionary::{Change, LockRequest, StateDictionary};
@@ -132,7 +138,7 @@ pub enum Left<T> {
     Frozen,
     /// The content is held by [`lock_content`](StateDictionary::lock_content), or the session ended inside a closure of
     /// `update_state_with`, and to wait was not possible. A later call of [`expire`](StateDictionary::expire) removes the
-    /// key.
+    /// key, unless [`session`](StateDictionary::session) takes the session, with these keys, up again before.
     PutOff,
 }
 
@@ -169,6 +175,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// A session for the client with this token: the one that is lingering after [`Session::leave`], with all that belongs to
     /// it, or else a new one.
     ///
+    /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
+    /// ended but its keys were [put off](Left::PutOff). One that somebody still has does not: then this is a second session of
+    /// the same token, and the first, when it ends, takes the locks of both. A server that may see that keeps its sessions by
+    /// client, as [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
+    ///
     /// O(n) in the number of lingering sessions.
     ///
     /// ```
@@ -191,8 +202,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
     /// server does on a timer, so that expiry is seen also where nobody touches the key.
     ///
-    /// O(1) if nothing is due, O(n) in the number of locks otherwise. May wait for threads that are updating locks; never for
-    /// held content.
+    /// O(n) in the number of lingering sessions. If locks have run out, O(n) in the number of all locks too, and as much again
+    /// for each session that is due, every time with all shards locked, so that nobody else can update locks meanwhile. May wait
+    /// for threads that are updating locks; never for held content.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
@@ -244,8 +256,9 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// Leaves the session for a while: its locks (as long as their leases last) and its keys stay, and a call of
     /// [`StateDictionary::session`] with the same token takes it up again.
     ///
-    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`] ends it. A `grace` too long for the clock
-    /// has no end. Never waits.
+    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`] ends it. Until that call it can be taken
+    /// up, even if the grace is over. A `grace` too long for the clock has no end. May wait for `expire` to end a session, or
+    /// for another thread that leaves one or takes one up.
     ///
     /// ```
     /// use state_dictionary::{Change, ManualClock, StateDictionary};
@@ -282,7 +295,8 @@ impl<K, V, T, S> Session<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// [`StateDictionary::update_state`] for this client. The keys stay when the session ends.
+    /// [`StateDictionary::update_state`] for this client. The keys stay when the session ends, but for those that the session
+    /// has created with [`update_ephemeral`](Self::update_ephemeral) before: they remain ephemeral until they are removed.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
@@ -346,6 +360,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_locks`].
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let alice = dictionary.session("alice");
+    /// let receipt = alice.update_locks(LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
+    /// assert_eq!(receipt.granted[0].0, "ball");
+    /// assert_eq!(dictionary.lock("ball").unwrap().holder, *alice.token());
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     pub fn update_locks(&self, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
         self.core.update_locks(self.token(), request)
     }
