@@ -82,7 +82,7 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
 /// [`DecodeError::TooDeep`].
 ///
 /// ```
-/// use serde_json::{Value, json};
+/// use serde_json::json;
 /// use state_dictionary::JsonChange;
 /// use state_dictionary::wire::protobuf;
 ///
@@ -102,13 +102,14 @@ pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Valu
 /// As [`decode`].
 ///
 /// ```
-/// use serde_json::{Value, json};
+/// use serde_json::Value;
+/// use state_dictionary::JsonChange;
 /// use state_dictionary::wire::protobuf;
 ///
 /// let message = b"\x0a\x0e\x0a\x01f\x12\x09\x11\0\0\0\0\0\0\xf0\x7f"; // "f" is infinite
 /// assert!(protobuf::decode::<String>(message).is_err());
-/// let change = protobuf::decode_with::<String>(message, |_| Some(Value::Null))?;
-/// assert_eq!(change.operations().next(), Some((&"f".to_owned(), Some(&Value::Null))));
+/// let change = protobuf::decode_with(message, |_| Some(Value::Null))?;
+/// assert_eq!(change, JsonChange::new().set("f", Value::Null));
 /// # Ok::<(), state_dictionary::wire::DecodeError>(())
 /// ```
 pub fn decode_with<K: for<'a> From<&'a str>>(
