@@ -1,0 +1,98 @@
+//! One task follows the board for everybody: thirty times a second it makes one message of what has changed, and every
+//! connection sends the same bytes.
+
+use crate::protocol::Reply;
+pub(crate) use crate::soon::{Board, Key, Position};
+use crate::soon::{Buffer, LockDelivery};
+use axum::extract::ws::Utf8Bytes;
+use serde_json::Value;
+use state_dictionary::{Delivery, LockContentError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
+
+/// How many messages a connection may be behind, a second's worth. One that is further behind is given, instead of what it
+/// missed, the merged change since what it has.
+const KEPT: usize = 32;
+
+/// A message for everybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) text: Utf8Bytes,
+    /// Where it brings a replica of the content, if it is about that.
+    pub(crate) position: Option<Position>,
+}
+
+/// Asks for a place among those who follow.
+#[derive(Debug)]
+pub(crate) struct Join {
+    /// What the replica has, if it has anything.
+    pub(crate) since: Option<Position>,
+    pub(crate) answer: oneshot::Sender<Joined>,
+}
+
+/// What brings a replica up to date, and the frames that follow on that without a gap or an overlap.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) catch_up: Option<Delivery<Key, Value>>,
+    pub(crate) position: Position,
+    pub(crate) locks: Option<LockDelivery>,
+    pub(crate) frames: broadcast::Receiver<Frame>,
+}
+
+/// Follows until the board is frozen. Then those who joined find their receivers closed.
+pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
+    let frames = broadcast::Sender::new(KEPT);
+    let buffer = board.change_buffer();
+    let mut locks = board.lock_feed();
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            delivery = async { sleep_until(due).await; buffer.flush_async().await } => {
+                let Ok(delivery) = delivery else { return };
+                due = (due + INTERVAL).max(Instant::now());
+                let _ = frames.send(changes(delivery, buffer.position()));
+            }
+            Ok(delivery) = locks.flush_async() => {
+                let _ = frames.send(Frame { text: Reply::from(delivery).text(), position: None });
+            }
+            Some(Join { since, answer }) = joins.recv() => {
+                if let Ok(joined) = join(&board, &buffer, &frames, since) {
+                    let _ = answer.send(joined);
+                }
+            }
+        }
+    }
+}
+
+/// Nothing is committed while this flushes the common buffer and the joining client's own, so both end at one revision:
+/// the next frame begins where the client's replica is then.
+fn join(
+    board: &Arc<Board>,
+    common: &Buffer,
+    frames: &broadcast::Sender<Frame>,
+    since: Option<Position>,
+) -> Result<Joined, LockContentError> {
+    // Nobody else ever holds the content, so it never waits.
+    let _held = board.lock_content()?;
+    if let Ok(delivery) = common.try_flush() {
+        let _ = frames.send(changes(delivery, common.position()));
+    }
+    let _ = since;
+    let own = board.change_buffer();
+    let catch_up = own.try_flush().ok();
+    let frames = frames.subscribe();
+    // After the subscription, so that no event is in neither; those in both are told by their version.
+    let locks = board.lock_feed().try_flush().ok();
+    Ok(Joined { catch_up, position: own.position(), locks, frames })
+}
+
+/// A delivery as a message.
+pub(crate) fn changes(delivery: Delivery<Key, Value>, position: Position) -> Frame {
+    let (from, to) = (delivery.from().get(), delivery.to().get());
+    let reply = Reply::Changes { fresh_start: from == 0, from, to, position, change: delivery.into() };
+    Frame { text: reply.text(), position: Some(position) }
+}

@@ -1,0 +1,282 @@
+//! What the README promises of the messages, over real connections to a real server.
+
+mod common;
+
+use common::{Client, Server, soon};
+use serde_json::{Value, json};
+use std::process::Stdio;
+use tokio::process::Command;
+
+fn place(x: f64) -> Value {
+    json!({ "x": x, "y": 0.5 })
+}
+
+#[tokio::test]
+async fn a_card_is_moved_by_who_holds_it_and_by_nobody_else() {
+    let server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let mut bob = Client::join(&server, "Bob").await;
+    ada.sees(|content| content.get(&format!("user.{}", bob.id)) == Some(&json!({ "name": "Bob" }))).await;
+
+    let seq = ada.lock("card.1").await;
+    assert_eq!(ada.answer(seq).await, json!({ "type": "granted", "seq": seq, "keys": ["card.1"] }));
+    let held = json!([{ "key": "card.1", "holder": ada.id }]);
+    bob.until(|message| message["events"][0]["kind"] == "granted" && message["events"][0]["holder"] == *ada.id).await;
+
+    let seq = bob.lock("card.1").await;
+    assert_eq!(bob.answer(seq).await, json!({ "type": "refused", "seq": seq, "locked": held }));
+    // All of a change or nothing.
+    let cursor = format!("cursor.{}", bob.id);
+    let seq = bob.update(json!({ "card.1": place(0.9), cursor.as_str(): place(0.9) })).await;
+    assert_eq!(bob.answer(seq).await, json!({ "type": "refused", "seq": seq, "locked": held }));
+
+    ada.update(json!({ "card.1": place(0.25) })).await;
+    bob.sees_value("card.1", &place(0.25)).await;
+    assert!(!bob.content.contains_key(&cursor));
+
+    ada.send(json!({ "type": "unlock", "keys": ["card.1"] })).await;
+    bob.until(|message| message["events"][0]["kind"] == "released").await;
+    let seq = bob.lock("card.1").await;
+    assert_eq!(bob.answer(seq).await["type"], "granted");
+    bob.update(json!({ "card.1": place(0.75) })).await;
+    ada.sees_value("card.1", &place(0.75)).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_client_had_is_gone_after_the_grace_period() {
+    let server = Server::start(&["--grace", "0.2", "--lease", "3600"]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let mut bob = Client::join(&server, "Bob").await;
+    let [user, cursor] = ["user", "cursor"].map(|kind| format!("{kind}.{}", ada.id));
+    ada.lock("card.1").await;
+    ada.update(json!({ cursor.as_str(): place(0.5), "card.1": place(0.5) })).await;
+    bob.sees(|content| content.contains_key(&cursor) && content.contains_key(&user)).await;
+
+    drop(ada); // without a word
+    bob.until(|message| message["events"][0]["kind"] == "released").await;
+    bob.sees(|content| !content.contains_key(&cursor) && !content.contains_key(&user)).await;
+    assert_eq!(bob.content["card.1"], place(0.5));
+    let seq = bob.lock("card.1").await;
+    assert_eq!(bob.answer(seq).await["type"], "granted");
+}
+
+#[tokio::test]
+async fn who_says_goodbye_is_gone_at_once() {
+    let server = Server::start(&["--grace", "3600"]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let mut bob = Client::join(&server, "Bob").await;
+    let user = format!("user.{}", ada.id);
+    bob.sees(|content| content.contains_key(&user)).await;
+    ada.send(json!({ "type": "bye" })).await;
+    while let Ok(_) = ada.next().await {}
+    bob.sees(|content| !content.contains_key(&user)).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_runs_out_is_told_although_nobody_touches_the_card() {
+    let server = Server::start(&["--lease", "0.2"]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    ada.lock("card.2").await;
+    let event = ada.until(|message| message["events"][0]["kind"] == "expired").await;
+    assert_eq!(event["events"][0]["key"], "card.2");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_answered_with_an_error_and_harms_nothing() {
+    let server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let seq = ada.lock("card.1").await;
+    assert_eq!(ada.answer(seq).await["type"], "granted");
+    let expected = ada.seq + 1;
+
+    let update = |seq: u64, updates: Value| json!({ "seq": seq, "type": "update", "change": { "updates": updates } });
+    let unread = [
+        ("malformed", "{".to_owned()),
+        ("malformed", "[]".to_owned()),
+        ("malformed", json!({ "type": "bye" }).to_string()),
+        ("malformed", json!({ "seq": -1, "type": "bye" }).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "shutdown" }).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "lock", "keys": "card.1" }).to_string()),
+        ("malformed", format!("{}{}", "[".repeat(5000), "]".repeat(5000))),
+        ("too_large", update(expected, json!({ "card.1": "x".repeat(20_000) })).to_string()),
+        ("out_of_order", update(expected - 1, json!({ "card.1": place(0.0) })).to_string()),
+        ("out_of_order", update(expected + 1, json!({ "card.1": place(0.0) })).to_string()),
+        ("out_of_order", json!({ "seq": u64::MAX, "type": "bye" }).to_string()),
+    ];
+    for (code, text) in unread {
+        ada.send_text(text.clone()).await;
+        let error = ada.until(|message| message["type"] == "error").await;
+        assert_eq!((&error["code"], &error["expected"]), (&json!(code), &json!(expected)), "{text}: {error}");
+    }
+    let many: serde_json::Map<_, _> = (0..17).map(|part| (format!("cursor.{}.{part}", ada.id), place(0.5))).collect();
+    let forbidden = [
+        json!({ "type": "hello", "name": "Eve" }),
+        json!({ "type": "lock", "keys": ["title.1"] }),
+        json!({ "type": "lock", "keys": ["card.99"] }),
+        json!({ "type": "update", "change": { "removals": ["card.1"] } }),
+        json!({ "type": "update", "change": { "updates": { "card.99": place(0.5) } } }),
+        json!({ "type": "update", "change": { "updates": { "title.1": "mine" } } }),
+        json!({ "type": "update", "change": { "updates": { "user.0": { "name": "Eve" } } } }),
+        json!({ "type": "update", "change": { "updates": { "card.1": { "x": 0.5 } } } }),
+        json!({ "type": "update", "change": { "updates": { "card.1": place(1.01) } } }),
+        json!({ "type": "update", "change": { "updates": { "card.1": { "x": 0, "y": 0, "z": [] } } } }),
+        json!({ "type": "update", "change": { "updates": many } }),
+    ];
+    for message in forbidden {
+        let seq = ada.send(message.clone()).await;
+        let error = ada.answer(seq).await;
+        assert_eq!((&error["code"], &error["expected"]), (&json!("not_allowed"), &json!(seq + 1)), "{message}");
+    }
+
+    // The connection, the lock and the content are as they were.
+    let before = ada.content["card.1"].clone();
+    let mut bob = Client::join(&server, "Bob").await;
+    assert_eq!(bob.content["card.1"], before);
+    let seq = bob.lock("card.1").await;
+    assert_eq!(bob.answer(seq).await["type"], "refused");
+    ada.update(json!({ "card.1": place(1.0) })).await;
+    bob.sees_value("card.1", &place(1.0)).await;
+    assert_eq!(ada.content.len(), bob.content.len());
+}
+
+#[tokio::test]
+async fn nothing_goes_before_the_hello() {
+    let server = Server::start(&[]).await;
+    let mut eve = Client::silent(&server).await;
+    let seq = eve.lock("card.1").await;
+    assert_eq!(eve.answer(seq).await["code"], "not_allowed");
+    let seq = eve.send(json!({ "type": "hello", "name": "" })).await;
+    assert_eq!(eve.answer(seq).await["code"], "not_allowed");
+    eve.send(json!({ "type": "hello", "name": "Eve" })).await;
+    eve.until(|message| message["type"] == "welcome").await;
+}
+
+#[tokio::test]
+async fn a_message_too_long_to_be_read_ends_the_connection_and_not_the_session() {
+    let server = Server::start(&["--grace", "3600"]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let seq = ada.lock("card.1").await;
+    assert_eq!(ada.answer(seq).await["type"], "granted");
+    let id = ada.id.clone();
+
+    ada.send_text("x".repeat(300_000)).await;
+    let end = loop {
+        if let Err(end) = ada.next().await {
+            break end;
+        }
+    };
+    // The code gets lost if the system finds that the server has not read everything.
+    assert!(end.is_none_or(|end| u16::from(end.code) == 1009));
+    let ada = ada.again(&server).await;
+    assert_eq!((ada.id, &ada.welcome["resumed"]), (id.clone(), &json!(true)));
+    let mut bob = Client::join(&server, "Bob").await;
+    let seq = bob.lock("card.1").await;
+    assert_eq!(bob.answer(seq).await["locked"], json!([{ "key": "card.1", "holder": id }]));
+}
+
+#[tokio::test]
+async fn who_comes_back_gets_exactly_what_has_changed() {
+    let server = Server::start(&["--grace", "3600", "--lease", "3600"]).await;
+    let mut bob = Client::join(&server, "Bob").await;
+    let cursor = format!("cursor.{}", bob.id);
+    bob.update(json!({ "card.3": place(0.1), cursor.as_str(): place(0.1) })).await;
+    bob.sees(|content| content.contains_key(&cursor)).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let seq = ada.lock("card.1").await;
+    assert_eq!(ada.answer(seq).await["type"], "granted");
+    ada.sees_value("card.3", &place(0.1)).await;
+    let (id, user) = (ada.id.clone(), format!("user.{}", ada.id));
+    ada.socket.close(None).await.unwrap();
+
+    bob.update(json!({ "card.3": place(0.2) })).await;
+    bob.update(json!({ "card.3": place(0.3) })).await;
+    bob.send(json!({ "type": "update", "change": { "removals": [&cursor] } })).await;
+    bob.sees(|content| !content.contains_key(&cursor)).await;
+
+    let mut ada = ada.again(&server).await;
+    assert_eq!((&ada.id, &ada.welcome["resumed"]), (&id, &json!(true)));
+    let changes = ada.until(|message| message["type"] == "changes").await;
+    // Besides what Bob did: the name that the hello has set.
+    let missed = json!({ "updates": { "card.3": place(0.3), user.as_str(): { "name": "again" } }, "removals": [cursor] });
+    assert_eq!((&changes["change"], &changes["fresh_start"]), (&missed, &json!(false)));
+    let locks = ada.until(|message| message["type"] == "locks").await;
+    assert_eq!(locks["locks"], json!([{ "key": "card.1", "holder": id }]));
+    bob.sees_value(&user, &json!({ "name": "again" })).await;
+    assert_eq!(ada.content, bob.content);
+}
+
+#[tokio::test]
+async fn who_cannot_resume_gets_a_fresh_start() {
+    let server = Server::start(&[]).await;
+    let first = Client::join(&server, "Ada").await;
+    let (store, revision) = first.position.as_str().unwrap().split_once(':').unwrap();
+    let foreign = format!("{:016x}:{revision}", !u64::from_str_radix(store, 16).unwrap());
+    for position in [foreign, format!("{store}:999999")] {
+        let mut client = Client::hello(&server, json!({ "name": "Bob", "position": position })).await;
+        let changes = client.until(|message| message["type"] == "changes").await;
+        assert_eq!(changes["fresh_start"], true);
+        assert!(first.content.keys().all(|key| client.content.contains_key(key)));
+    }
+    let mut client = Client::silent(&server).await;
+    client.send_text(json!({ "seq": 1, "type": "hello", "name": "Bob", "position": "yesterday" }).to_string()).await;
+    assert_eq!(client.next().await.unwrap()["code"], "malformed");
+}
+
+#[tokio::test]
+async fn a_session_goes_on_in_its_latest_connection_and_with_its_secret_only() {
+    let server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let session = ada.welcome["session"].clone();
+    let again = Client::hello(&server, json!({ "name": "Ada", "session": session })).await;
+    assert_eq!((&again.id, &again.welcome["resumed"]), (&ada.id, &json!(true)));
+    let end = loop {
+        if let Err(end) = ada.next().await {
+            break end.expect("a close frame");
+        }
+    };
+    assert_eq!(u16::from(end.code), 4001);
+
+    let forged = json!({ "id": session["id"], "secret": "0123456789abcdef" });
+    let eve = Client::hello(&server, json!({ "name": "Eve", "session": forged })).await;
+    assert_ne!(eve.id, again.id);
+    assert_eq!(eve.welcome["resumed"], false);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused() {
+    let server = Server::start(&[]).await;
+    let upgrade = "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: c3RhdGUtZGljdGlvbmFyeQ==\r\n";
+    let answer = server.get("/ws", &format!("{upgrade}origin: http://elsewhere.example\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(server.get("/", "").await.contains("<title>Shared board</title>"));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_said() {
+    let server = Server::start(&[]).await;
+    let second = Command::new(env!("CARGO_BIN_EXE_server")).args(["--listen", &server.address]).output();
+    let second = soon(second).await.unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.starts_with(&format!("error: cannot listen on {}: ", server.address)), "{error}");
+
+    let wrong = Command::new(env!("CARGO_BIN_EXE_server")).args(["--lease", "0"]).stderr(Stdio::null()).status();
+    assert_eq!(soon(wrong).await.unwrap().code(), Some(2));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn on_ctrl_c_everybody_is_told() {
+    let mut server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    ada.update(json!({ "card.1": place(0.125) })).await;
+    let pid = server.process.id().unwrap().to_string();
+    assert!(soon(Command::new("kill").args(["-INT", &pid]).status()).await.unwrap().success());
+    let end = loop {
+        if let Err(end) = ada.next().await {
+            break end.expect("a close frame");
+        }
+    };
+    assert_eq!(u16::from(end.code), 1001);
+    assert!(soon(server.process.wait()).await.unwrap().success());
+}
