@@ -121,6 +121,14 @@ impl<K, V> Change<K, V> {
         self
     }
 
+    /// The same operations, without conditions.
+    pub(crate) fn unconditional(&self) -> Self
+    where
+        K: Clone,
+    {
+        Self { operations: self.operations.clone(), conditions: Vec::new() }
+    }
+
     /// Whether there is nothing to set or remove. Conditions do not count.
     #[must_use]
     pub fn is_empty(&self) -> bool {

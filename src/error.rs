@@ -246,6 +246,27 @@ impl Display for FlushError {
 
 impl Error for FlushError {}
 
+/// Why a revision was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// It can no longer come: the dictionary is frozen.
+    Frozen,
+    /// It had not come at the end of the timeout.
+    TimedOut,
+}
+
+impl Display for WaitError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frozen => "the dictionary is frozen at an earlier revision",
+            Self::TimedOut => "the revision was not reached in time",
+        })
+    }
+}
+
+impl Error for WaitError {}
+
 /// Writes at most a few of `items`: an error of a million keys must still be readable.
 fn list<I: Display>(f: &mut Formatter<'_>, what: &str, items: &[I]) -> fmt::Result {
     const SHOWN: usize = 8;

@@ -74,19 +74,27 @@ mod clock;
 mod content;
 mod dictionary;
 mod error;
+mod event;
 mod feed;
 mod key;
 mod locks;
+mod position;
 mod sync;
 mod wake;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
 pub use content::{Entry, Iter, Revision, Snapshot};
-pub use dictionary::{Builder, ContentGuard, StateDictionary};
-pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError};
-pub use feed::{BufferOptions, ChangeBuffer, Delivery, Subscription, Tombstones, Updates};
+pub use dictionary::{
+    Builder, ContentGuard, Expiry, Left, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary,
+};
+pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
+pub use event::{LockEvent, LockEventKind};
+pub use feed::{
+    BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
+};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {

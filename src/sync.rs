@@ -74,6 +74,10 @@ mod imp {
             self.0.lock()
         }
 
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock()
+        }
+
         /// The lock, unless others have it for some 3 milliseconds on end.
         ///
         /// Whoever waits sleeps almost at once. To spin beside the owner would take the cache lines away that the next
@@ -261,6 +265,10 @@ mod imp {
 
         /// Waiting a while and not at all are the same to a checker, which has no time.
         pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
+            self.try_lock()
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             match self.0.try_lock() {
                 Ok(guard) => Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -7,26 +7,37 @@ use crate::clock::Clock;
 use crate::sync::Event;
 use std::time::Instant;
 
-/// The three reasons to look again. Three, because a blocking wait cannot listen to two events at once.
+/// The reasons to look again. Several, because a blocking wait cannot listen to two events at once.
 pub(crate) struct Wakeups {
     /// A commit, a freeze (of the dictionary or of one buffer), the end of the dictionary: for those asleep in a flush.
     pub(crate) changed: Event,
-    /// The last three only: for subscribers asleep in their interval, whom commits must not wake.
+    /// The last three of those only: for subscribers asleep in their interval, whom commits must not wake.
     pub(crate) ended: Event,
     /// The content was let go: for writers that wait for it.
     pub(crate) gate: Event,
+    /// Locks came or went, or one will run out sooner than all others, or the dictionary was frozen: for those who follow
+    /// the locks.
+    pub(crate) locks: Event,
 }
 
 impl Wakeups {
     pub(crate) fn new() -> Self {
-        Self { changed: Event::new(), ended: Event::new(), gate: Event::new() }
+        Self { changed: Event::new(), ended: Event::new(), gate: Event::new(), locks: Event::new() }
     }
 
     pub(crate) fn notify_everyone(&self) {
         self.changed.notify_all();
         self.ended.notify_all();
         self.gate.notify_all();
+        self.locks.notify_all();
     }
+}
+
+/// What a look finds.
+pub(crate) enum Look<R> {
+    Found(R),
+    /// Nothing; there will be something at this time, if at all and if nobody notifies before.
+    Until(Option<Instant>),
 }
 
 /// Waits until `look` finds something, or until `deadline`, in which case the answer is `None`.
@@ -38,22 +49,25 @@ pub(crate) fn wait<R>(
     deadline: Option<Instant>,
     mut look: impl FnMut() -> Option<R>,
 ) -> Option<R> {
-    let mut look_or_late = || match look() {
-        Some(found) => Some(Some(found)),
-        None => deadline.is_some_and(|deadline| clock.now() >= deadline).then_some(None),
-    };
+    wait_for_look(event, clock, || match look() {
+        Some(found) => Look::Found(Some(found)),
+        None if deadline.is_some_and(|deadline| clock.now() >= deadline) => Look::Found(None),
+        None => Look::Until(deadline),
+    })
+}
+
+/// Waits until `look` finds something, which it is asked again at the times that it says itself.
+pub(crate) fn wait_for_look<R>(event: &Event, clock: &Clock, mut look: impl FnMut() -> Look<R>) -> R {
     loop {
-        if let Some(answer) = look_or_late() {
-            return answer;
+        if let Look::Found(found) = look() {
+            return found;
         }
         let listener = event.listen();
-        if let Some(answer) = look_or_late() {
-            return answer;
-        }
-        match deadline {
+        match look() {
+            Look::Found(found) => return found,
             // A manual clock notifies every event when it is moved.
-            Some(deadline) if clock.is_system() => listener.wait_deadline(deadline),
-            _ => listener.wait(),
+            Look::Until(Some(deadline)) if clock.is_system() => listener.wait_deadline(deadline),
+            Look::Until(_) => listener.wait(),
         }
     }
 }

@@ -26,7 +26,7 @@ fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = Change<&'st
     }
 }
 
-fn with_tombstones() -> BufferOptions {
+fn with_tombstones<K>() -> BufferOptions<K> {
     BufferOptions::new().tombstones(Tombstones::Always)
 }
 

@@ -48,11 +48,18 @@ impl From<u64> for Revision {
 pub struct Entry<V> {
     value: Arc<V>,
     revision: Revision,
+    created: Revision,
 }
 
 impl<V> Entry<V> {
+    /// Of a key that had no value before.
     pub(crate) fn new(value: Arc<V>, revision: Revision) -> Self {
-        Self { value, revision }
+        Self { value, revision, created: revision }
+    }
+
+    /// The same key with a new value.
+    pub(crate) fn replaced(&self, value: Arc<V>, revision: Revision) -> Self {
+        Self { value, revision, created: self.created }
     }
 
     /// The shared value.
@@ -72,11 +79,17 @@ impl<V> Entry<V> {
     pub const fn revision(&self) -> Revision {
         self.revision
     }
+
+    /// The revision of the commit that gave the key a value, since when it has always had one.
+    #[must_use]
+    pub const fn created(&self) -> Revision {
+        self.created
+    }
 }
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), revision: self.revision }
+        Self { value: Arc::clone(&self.value), revision: self.revision, created: self.created }
     }
 }
 

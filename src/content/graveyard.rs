@@ -1,9 +1,11 @@
 //! Where roots go when they are dropped at a bad moment.
 
-use super::{Content, Root, Trail};
+use super::{Content, Footprint, Root, Trail};
+use crate::event::LockRecord;
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::mem;
+use std::sync::Arc;
 
 /// What was left of roots whose last owner let go of them at a bad moment: with a shard locked, or before those who wait
 /// for a change were notified of it.
@@ -11,7 +13,10 @@ use std::mem;
 /// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. Yet whoever replaces
 /// the root cannot know what it will be the last to own: arc-swap lets go of other threads' roots inside its `load` and its
 /// `compare_and_swap`. So a root that is dropped inside [`put_off_drops`] leaves its content here.
-pub(super) struct Graveyard<K, V>(Mutex<Vec<(Content<K, V>, Trail<K>)>>);
+pub(super) struct Graveyard<K, V>(Mutex<Vec<Remains<K, V>>>);
+
+/// What of a root may hold something of the user's.
+type Remains<K, V> = (Content<K, V>, Trail<Footprint<K, V>>, Option<Arc<Trail<LockRecord<K>>>>);
 
 /// That roots may be in their graveyard, to be [settled](super::Published::settle) when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,8 +72,8 @@ impl<K, V, S> Drop for Root<K, V, S> {
         if PUTTING_OFF.try_with(Cell::get).is_ok_and(|putting_off| putting_off.is_some()) {
             PUTTING_OFF.with(|putting_off| putting_off.set(Some(PutOff(true))));
             let content = mem::take(&mut self.content);
-            let trail = mem::replace(&mut self.trail, Trail::starting_after(self.revision));
-            self.shared.graveyard.0.lock().push((content, trail));
+            let trail = mem::replace(&mut self.trail, Trail::starting_after(0));
+            self.shared.graveyard.0.lock().push((content, trail, self.lock_trail.take()));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
 
 use super::spare::{Spare, Turn};
-use super::{PutOff, Root, Shared, put_off_drops};
+use super::{PutOff, Revision, Root, Shared, Snapshot, put_off_drops};
 use crate::clock::Clock;
+use crate::error::WaitError;
 use crate::sync::{self, Backoff, Cell};
 use crate::wake::Wakeups;
 use crossbeam_utils::CachePadded;
@@ -39,6 +40,11 @@ impl<K, V, S> Published<K, V, S> {
         self.spare.turn()
     }
 
+    /// The turn, or the right to commit without. Does not wait.
+    pub(crate) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
+        self.spare.turn_or_none()
+    }
+
     pub(crate) fn load(&self) -> Arc<Root<K, V, S>> {
         self.cell.load_full()
     }
@@ -46,6 +52,16 @@ impl<K, V, S> Published<K, V, S> {
     /// A short look at the present root, cheaper than [`load`](Self::load). Nothing of `look` may be slow.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&Root<K, V, S>) -> R) -> R {
         look(&self.cell.load())
+    }
+
+    /// The content, if this revision has been reached, or that it can no longer be. `None` if it is to be waited for.
+    pub(crate) fn reached(&self, revision: Revision) -> Option<Result<Snapshot<K, V, S>, WaitError>> {
+        let root = self.load();
+        if root.revision >= revision {
+            Some(Ok(Snapshot::new(root)))
+        } else {
+            root.frozen.then_some(Err(WaitError::Frozen))
+        }
     }
 
     pub(crate) fn is_current(&self, root: &Arc<Root<K, V, S>>) -> bool {

@@ -1,12 +1,14 @@
 //! The immutable root, and how the root after a commit is made from the one before.
 
 use super::graveyard::Graveyard;
-use super::trail::{Keys, Touched};
+use super::trail::{Footprint, Keys, Logged, Touched};
 use super::{Entry, Revision, Trail};
 use crate::change::Change;
 use crate::error::FailedCondition;
+use crate::event::{LockChange, LockRecord, Origin};
 use crate::key::{BuildPassThrough, Hashed, Lookup};
-use crate::sync::ThreadId;
+use crate::position::{Position, StoreId};
+use crate::sync::{ThreadId, current_thread};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -26,7 +28,11 @@ pub(crate) struct Root<K, V, S> {
     /// +1 for every committed change. Content is a function of it.
     pub(crate) revision: Revision,
     pub(crate) content: Content<K, V>,
-    pub(crate) trail: Trail<K>,
+    pub(crate) trail: Trail<Footprint<K, V>>,
+    /// The version at which locks last came or went.
+    pub(crate) lock_version: u64,
+    /// Which locks came and went lately, by version; `None` if none did, or if that is not to be kept.
+    pub(crate) lock_trail: Option<Arc<Trail<LockRecord<K>>>>,
     /// Set while a guard of `lock_content` holds the content. In the root, so that no commit can miss it.
     pub(crate) held: Option<Hold>,
     /// No more commits, ever.
@@ -39,6 +45,7 @@ pub(crate) struct Root<K, V, S> {
 /// What all roots of a dictionary have in common.
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
+    pub(crate) id: StoreId,
     pub(super) graveyard: Graveyard<K, V>,
 }
 
@@ -47,13 +54,41 @@ pub(crate) struct Shared<K, V, S> {
 pub(crate) struct Hold {
     /// The version of the root that began it.
     pub(crate) version: u64,
-    pub(crate) thread: ThreadId,
+    /// Whose writes past the guard are refused; `None` if the guard may be sent to other threads.
+    pub(crate) thread: Option<ThreadId>,
+}
+
+impl Hold {
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.thread.is_some_and(|thread| thread == current_thread())
+    }
 }
 
 impl<K, V, S: BuildHasher> Shared<K, V, S> {
     /// The key as the content knows it.
     pub(crate) fn lookup<'a, Q: Hash + ?Sized>(&self, key: &'a Q) -> Lookup<'a, Q> {
         Lookup { hash: self.hasher.hash_one(key), key }
+    }
+}
+
+impl<K, V, S> Root<K, V, S> {
+    pub(crate) fn shared(&self) -> &Shared<K, V, S> {
+        &self.shared
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position { store: self.shared.id, revision: self.revision }
+    }
+
+    /// Notes that locks came and went at this version of the root, and what is told of it.
+    pub(crate) fn locks_changed(&mut self, changes: &Arc<[LockChange<K, Origin>]>, limit: usize) {
+        if limit > 0 {
+            let none = || Trail::starting_after(self.lock_version);
+            let trail = self.lock_trail.as_deref().map_or_else(none, Trail::clone);
+            let record = LockRecord { revision: self.revision, changes: Arc::clone(changes) };
+            self.lock_trail = Some(Arc::new(trail.with(self.version, record, changes.len(), limit)));
+        }
+        self.lock_version = self.version;
     }
 }
 
@@ -73,11 +108,13 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             version: 0,
             revision,
             content,
-            trail: Trail::starting_after(revision),
+            trail: Trail::starting_after(revision.0),
+            lock_version: 0,
+            lock_trail: None,
             held: None,
             frozen: false,
             followed: AtomicBool::new(false),
-            shared: Arc::new(Shared { hasher, graveyard: Graveyard::new() }),
+            shared: Arc::new(Shared { hasher, id: StoreId::random(), graveyard: Graveyard::new() }),
         }
     }
 
@@ -95,7 +132,9 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             version: self.version,
             revision: self.revision,
             content: self.content.clone(),
-            trail: Trail::starting_after(self.revision),
+            trail: Trail::starting_after(self.revision.0),
+            lock_version: self.lock_version,
+            lock_trail: self.lock_trail.clone(),
             held: self.held,
             frozen: self.frozen,
             followed: AtomicBool::new(false),
@@ -103,18 +142,49 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`.
+    /// Makes this root, whose content and lock trail are those of `base`, the one that follows `base` by `change`.
     ///
     /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
-    pub(super) fn commit(&mut self, base: &Self, change: &Change<K, V>, hashes: &[u64], trail_limit: usize) {
+    pub(super) fn commit(
+        &mut self,
+        base: &Self,
+        change: &Change<K, V>,
+        hashes: &[u64],
+        logged: Option<Box<Logged<K, V>>>,
+        trail_limit: usize,
+    ) {
         let revision = base.revision.next();
         let touched = self.carry_out(base, change, hashes, revision);
+        let keys = touched.len();
         self.version = base.version + 1;
         self.revision = revision;
-        self.trail = base.trail.with(revision, touched, trail_limit);
+        self.trail = base.trail.with(revision.0, Footprint { touched, logged }, keys, trail_limit);
+        self.lock_version = base.lock_version;
         self.held = base.held;
         self.frozen = base.frozen;
         *self.followed.get_mut() = false;
+    }
+
+    /// Whether this key has had a value since the commit with this revision, which created it.
+    pub(crate) fn has_created(&self, key: &Hashed<K>, created: Revision) -> bool {
+        self.content.get(key).is_some_and(|entry| entry.created() == created)
+    }
+
+    /// Removes keys that are there, as one commit, in this root, which is not yet published.
+    pub(crate) fn remove(
+        &mut self,
+        keys: &[Hashed<K>],
+        logged: Option<impl FnOnce(Change<K, V>) -> Box<Logged<K, V>>>,
+        trail_limit: usize,
+    ) {
+        for key in keys {
+            self.content.remove(key);
+        }
+        self.revision = self.revision.next();
+        let change = || keys.iter().fold(Change::new(), |change, key| change.remove(key.key.clone()));
+        let touched = keys.iter().map(|key| Touched { key: key.clone(), existed: true, removed: true });
+        let footprint = Footprint { touched: touched.collect(), logged: logged.map(|log| log(change())) };
+        self.trail = self.trail.with(self.revision.0, footprint, keys.len(), trail_limit);
     }
 
     /// The content, for a buffer to keep.
@@ -144,7 +214,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
                     None if removed() => continue,
                     // The key that is there already, so that all of the store shares one clone of it.
                     Some((key, present)) => {
-                        *present = Entry::new(Arc::clone(value), revision);
+                        *present = present.replaced(Arc::clone(value), revision);
                         (key.clone(), true)
                     }
                     None => {

@@ -16,9 +16,10 @@
 //! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended with the turn holds
 //! up nobody for longer than that.
 
-use super::trail::Touched;
+use super::trail::{Footprint, Logged, Touched};
 use super::{Entry, Revision, Root, Trail};
 use crate::change::Change;
+use crate::event::LockRecord;
 use crate::key::Hashed;
 use crate::sync::{Backoff, Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -61,13 +62,15 @@ pub(crate) struct Turn<'a, K, V, S> {
 pub(crate) struct Remains<K, V, S> {
     entries: SmallVec<[Entry<V>; 2]>,
     pairs: Vec<(Hashed<K>, Entry<V>)>,
-    trails: SmallVec<[Trail<K>; 1]>,
+    trails: SmallVec<[Trail<Footprint<K, V>>; 1]>,
+    lock_trails: SmallVec<[Arc<Trail<LockRecord<K>>>; 1]>,
     roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
 }
 
 impl<K, V, S> Remains<K, V, S> {
     fn none() -> Self {
-        Self { entries: SmallVec::new(), pairs: Vec::new(), trails: SmallVec::new(), roots: SmallVec::new() }
+        let (entries, pairs, trails) = (SmallVec::new(), Vec::new(), SmallVec::new());
+        Self { entries, pairs, trails, lock_trails: SmallVec::new(), roots: SmallVec::new() }
     }
 }
 
@@ -79,6 +82,11 @@ impl<K, V, S> Spare<K, V, S> {
     /// Waits for the turn, for some milliseconds at most.
     pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
         Turn { spare: self.0.lock_for_a_while(), next: None, remains: Remains::none() }
+    }
+
+    /// The turn if nobody has it.
+    pub(super) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
+        Turn { spare: self.0.try_lock(), next: None, remains: Remains::none() }
     }
 }
 
@@ -109,19 +117,20 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         base: &Root<K, V, S>,
         change: &Change<K, V>,
         hashes: &[u64],
+        mut logged: Option<Box<Logged<K, V>>>,
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
         self.next = self.spare.as_mut().and_then(|spare| spare.root.take());
         if let Some(root) = self.next.as_mut().and_then(Arc::get_mut)
             && root.catch_up(base, &mut self.remains)
         {
-            root.commit(base, change, hashes, trail_limit);
+            root.commit(base, change, hashes, logged.take(), trail_limit);
             if let Some(next) = self.next.take() {
                 return next;
             }
         }
         let mut root = base.bare();
-        root.commit(base, change, hashes, trail_limit);
+        root.commit(base, change, hashes, logged, trail_limit);
         Arc::new(root)
     }
 
@@ -165,7 +174,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             return;
         }
         if let Some(root) = Arc::get_mut(&mut lost) {
-            let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision));
+            let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision.0));
             if root.copy(base, &trail, base.revision, remains) {
                 spare.root = Some(lost);
             } else {
@@ -191,15 +200,22 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
     /// unwinds, this root is good for nothing.
     fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
+        remains.lock_trails.extend(mem::replace(&mut self.lock_trail, later.lock_trail.clone()));
         self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
     }
 
     /// Gives this root the content of `other`, from which it differs by the keys that `trail` says were touched after
     /// `since`.
-    fn copy(&mut self, other: &Self, trail: &Trail<K>, since: Revision, remains: &mut Remains<K, V, S>) -> bool {
-        let Some(records) = trail.after(since) else { return false };
+    fn copy(
+        &mut self,
+        other: &Self,
+        trail: &Trail<Footprint<K, V>>,
+        since: Revision,
+        remains: &mut Remains<K, V, S>,
+    ) -> bool {
+        let Some(records) = trail.after(since.0) else { return false };
         let mut worth_it = other.content.len().max(SMALL);
-        for Touched { key, .. } in records.flat_map(|record| &record.touched) {
+        for Touched { key, .. } in records.flat_map(|record| &record.what.touched) {
             if worth_it == 0 {
                 return false;
             }
@@ -213,7 +229,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             }
         }
         self.revision = other.revision;
-        remains.trails.push(mem::replace(&mut self.trail, Trail::starting_after(other.revision)));
+        remains.trails.push(mem::replace(&mut self.trail, Trail::starting_after(other.revision.0)));
         true
     }
 }

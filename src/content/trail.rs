@@ -1,26 +1,26 @@
-//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots.
+//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; and which locks came and
+//! went.
 //!
-//! The trail hangs on the root and is as immutable as the rest of it: a list, newest commit first, that shares its tail
-//! with the trails of older roots. It is bounded in keys by two generations. When the newer one has no room for a commit
+//! A trail hangs on the root and is as immutable as the rest of it: a list, newest record first, that shares its tail
+//! with the trails of older roots. It is bounded in keys by two generations. When the newer one has no room for a record
 //! it becomes the older one, and what was the older one is forgotten.
 
-use super::Revision;
+use crate::change::Change;
+use crate::event::Origin;
 use crate::key::Hashed;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// What one commit touched: each key once, in no particular order. Most commits of one key need no second allocation.
-pub(crate) type Keys<K> = SmallVec<[Touched<K>; 1]>;
-
-/// What one commit touched.
-#[derive(Debug)]
-pub(crate) struct Record<K> {
-    pub(crate) revision: Revision,
+/// What a commit leaves on the trail.
+pub(crate) struct Footprint<K, V> {
+    /// Each key once, in no particular order. Most commits of one key need no second allocation.
     pub(crate) touched: Keys<K>,
-    older: Option<Arc<Record<K>>>,
+    /// If the dictionary is to keep its commits.
+    pub(crate) logged: Option<Box<Logged<K, V>>>,
 }
 
-#[derive(Debug)]
+pub(crate) type Keys<K> = SmallVec<[Touched<K>; 1]>;
+
 pub(crate) struct Touched<K> {
     pub(crate) key: Hashed<K>,
     /// Whether the key had a value before this commit.
@@ -29,7 +29,28 @@ pub(crate) struct Touched<K> {
     pub(crate) removed: bool,
 }
 
-impl<K> Drop for Record<K> {
+/// A commit as it was made.
+pub(crate) struct Logged<K, V> {
+    pub(crate) origin: Origin,
+    pub(crate) change: Change<K, V>,
+}
+
+impl<K: Clone, V> Logged<K, V> {
+    /// Without conditions, which have been judged.
+    pub(crate) fn new(origin: Origin, change: &Change<K, V>) -> Self {
+        Self { origin, change: change.unconditional() }
+    }
+}
+
+/// One record of a trail of `R`s.
+pub(crate) struct Record<R> {
+    /// A revision on the trail of commits, a version on that of locks.
+    pub(crate) at: u64,
+    pub(crate) what: R,
+    older: Option<Arc<Record<R>>>,
+}
+
+impl<R> Drop for Record<R> {
     /// Without recursion, however long the list. `into_inner` and not `try_unwrap`: of two threads that drop the last
     /// two references at once, exactly one gets the record.
     fn drop(&mut self) {
@@ -40,86 +61,89 @@ impl<K> Drop for Record<K> {
     }
 }
 
-#[derive(Debug)]
-struct Generation<K> {
-    newest: Option<Arc<Record<K>>>,
+struct Generation<R> {
+    newest: Option<Arc<Record<R>>>,
     keys: usize,
-    /// The generation holds every commit after this one, up to where the next generation begins.
-    floor: Revision,
+    /// The generation holds everything after this, up to where the next generation begins.
+    floor: u64,
 }
 
-impl<K> Clone for Generation<K> {
+impl<R> Clone for Generation<R> {
     fn clone(&self) -> Self {
         Self { newest: self.newest.clone(), keys: self.keys, floor: self.floor }
     }
 }
 
-impl<K> Generation<K> {
-    const fn empty(floor: Revision) -> Self {
+impl<R> Generation<R> {
+    const fn empty(floor: u64) -> Self {
         Self { newest: None, keys: 0, floor }
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Trail<K> {
-    newer: Generation<K>,
-    older: Generation<K>,
+pub(crate) struct Trail<R> {
+    newer: Generation<R>,
+    older: Generation<R>,
 }
 
-impl<K> Clone for Trail<K> {
+impl<R> Clone for Trail<R> {
     fn clone(&self) -> Self {
         Self { newer: self.newer.clone(), older: self.older.clone() }
     }
 }
 
-impl<K> Trail<K> {
-    /// A trail that knows of no commit up to and including `floor`.
-    pub(crate) const fn starting_after(floor: Revision) -> Self {
+impl<R> Trail<R> {
+    /// A trail that knows of nothing up to and including `floor`.
+    pub(crate) const fn starting_after(floor: u64) -> Self {
         Self { newer: Generation::empty(floor), older: Generation::empty(floor) }
     }
 
-    /// The trail after one more commit. Keeps at least the commits whose keys sum up to `limit`, and at most twice that.
-    /// A commit larger than the limit is not kept, and nothing before it then is.
-    pub(crate) fn with(&self, revision: Revision, touched: Keys<K>, limit: usize) -> Self {
-        if touched.len() > limit {
-            return Self::starting_after(revision);
+    /// The trail after one more record, of so many keys. Keeps at least the records whose keys sum up to `limit`, and at
+    /// most twice that. A record larger than the limit is not kept, and nothing before it then is.
+    pub(crate) fn with(&self, at: u64, what: R, keys: usize, limit: usize) -> Self {
+        if keys > limit {
+            return Self::starting_after(at);
         }
         let mut next = self.clone();
-        if next.newer.keys + touched.len() > limit {
-            let floor = next.newer.newest.as_ref().map_or(next.newer.floor, |record| record.revision);
+        if next.newer.keys + keys > limit {
+            let floor = next.newer.newest.as_ref().map_or(next.newer.floor, |record| record.at);
             next.older = std::mem::replace(&mut next.newer, Generation::empty(floor));
         }
-        next.newer.keys += touched.len();
-        next.newer.newest = Some(Arc::new(Record { revision, touched, older: next.newer.newest.take() }));
+        next.newer.keys += keys;
+        next.newer.newest = Some(Arc::new(Record { at, what, older: next.newer.newest.take() }));
         next
     }
 
-    /// The commits after `cursor`, newest first, or `None` if the trail does not reach back that far.
-    pub(crate) fn after(&self, cursor: Revision) -> Option<Records<'_, K>> {
+    /// The records after `cursor`, newest first, or `None` if the trail does not reach back that far.
+    pub(crate) fn after(&self, cursor: u64) -> Option<Records<'_, R>> {
         let (next, older) = (self.newer.newest.as_deref(), self.older.newest.as_deref());
         (cursor >= self.older.floor).then_some(Records { next, older, cursor })
     }
+
+    /// From where on the trail has everything.
+    pub(crate) const fn floor(&self) -> u64 {
+        self.older.floor
+    }
 }
 
-/// Commits after a revision, newest first.
-pub(crate) struct Records<'a, K> {
-    next: Option<&'a Record<K>>,
+/// Records after some point, newest first.
+pub(crate) struct Records<'a, R> {
+    next: Option<&'a Record<R>>,
     /// Where to go on when `next` has come to its end.
-    older: Option<&'a Record<K>>,
-    cursor: Revision,
+    older: Option<&'a Record<R>>,
+    cursor: u64,
 }
 
-impl<'a, K> Iterator for Records<'a, K> {
-    type Item = &'a Record<K>;
+impl<'a, R> Iterator for Records<'a, R> {
+    type Item = &'a Record<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = self.next.or_else(|| self.older.take()).filter(|record| record.revision > self.cursor)?;
+        let record = self.next.or_else(|| self.older.take()).filter(|record| record.at > self.cursor)?;
         self.next = record.older.as_deref();
         Some(record)
     }
 }
 
-impl<K> Clone for Records<'_, K> {
+impl<R> Clone for Records<'_, R> {
     fn clone(&self) -> Self {
         Self { ..*self }
     }
@@ -129,17 +153,14 @@ impl<K> Clone for Records<'_, K> {
 mod tests {
     use super::*;
 
-    fn keys(trail: &Trail<u64>, cursor: u64) -> Option<Vec<u64>> {
-        Some(trail.after(Revision(cursor))?.map(|record| record.revision.0).collect())
+    fn keys(trail: &Trail<()>, cursor: u64) -> Option<Vec<u64>> {
+        Some(trail.after(cursor)?.map(|record| record.at).collect())
     }
 
-    fn commits(limit: usize, sizes: &[usize]) -> Trail<u64> {
-        let mut trail = Trail::starting_after(Revision::ZERO);
+    fn commits(limit: usize, sizes: &[usize]) -> Trail<()> {
+        let mut trail = Trail::starting_after(0);
         for (&size, revision) in sizes.iter().zip(1..) {
-            let touched = (0..size)
-                .map(|_| Touched { key: Hashed { hash: 0, key: revision }, existed: false, removed: false })
-                .collect();
-            trail = trail.with(Revision(revision), touched, limit);
+            trail = trail.with(revision, (), size, limit);
         }
         trail
     }

@@ -1,13 +1,14 @@
 //! Building a dictionary with other than the default settings.
 
-use super::StateDictionary;
+use super::{Core, Sessions, Settings, StateDictionary};
 use crate::clock::{Clock, ManualClock};
 use crate::content::{Published, Root};
+use crate::event::Origin;
 use crate::locks::LockTable;
-use crate::sync::{Arc, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
+use crate::sync::{self, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The settings of a new [`StateDictionary`].
 ///
@@ -22,10 +23,9 @@ use std::marker::PhantomData;
 pub struct Builder<K, V, T, S = DefaultHashBuilder> {
     hasher: S,
     clock: Clock,
-    trail_limit: usize,
+    settings: Settings<T>,
     shards: usize,
     content: Vec<(K, V)>,
-    token: PhantomData<fn() -> T>,
 }
 
 impl<K, V, T> Builder<K, V, T> {
@@ -33,10 +33,9 @@ impl<K, V, T> Builder<K, V, T> {
         Self {
             hasher: DefaultHashBuilder::default(),
             clock: Clock::System,
-            trail_limit: DEFAULT_TRAIL_LIMIT,
+            settings: Settings::new(DEFAULT_TRAIL_LIMIT),
             shards: default_shards(),
             content: Vec::new(),
-            token: PhantomData,
         }
     }
 }
@@ -45,8 +44,8 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can make slow by a choice of keys; use a
     /// faster one only where keys can be trusted.
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> Builder<K, V, T, H> {
-        let Self { clock, trail_limit, shards, content, token, .. } = self;
-        Builder { hasher, clock, trail_limit, shards, content, token }
+        let Self { clock, settings, shards, content, .. } = self;
+        Builder { hasher, clock, settings, shards, content }
     }
 
     /// The clock that leases, timeouts and intervals go by, for tests. By default the system's.
@@ -62,7 +61,28 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// keys written between two flushes; more than the number of keys there are brings little. 0 is allowed: every flush
     /// then compares.
     pub fn trail_limit(mut self, keys: usize) -> Self {
-        self.trail_limit = keys;
+        self.settings.trail_limit = keys;
+        self
+    }
+
+    /// Keeps every commit as it was made, with its token, for as long as the trail reaches back: for the feed of
+    /// [`StateDictionary::commit_feed`]. Not done by default, for it keeps replaced values alive and copies every change.
+    pub fn keep_commits(mut self) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        self.settings.commit_log = Some(|token| Arc::new(token) as Origin);
+        self
+    }
+
+    /// How many locks that came or went the dictionary remembers for those who follow the locks, at least; up to twice as
+    /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went.
+    pub fn lock_events(mut self, keys: usize) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        self.settings.lock_trail_limit = keys;
+        self.settings.lock_events = (keys > 0).then_some(|token| Arc::new(token) as Origin);
         self
     }
 
@@ -88,9 +108,10 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         S: BuildHasher,
     {
         let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
-        let locks = LockTable::new(shards);
-        let published = Published::new(Root::new(self.hasher, self.content), self.clock);
-        StateDictionary { published: Arc::new(published), locks, trail_limit: self.trail_limit }
+        let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
+        let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
+        let core = Core { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
+        StateDictionary { core }
     }
 }
 
@@ -98,7 +119,7 @@ impl<K, V, T, S> fmt::Debug for Builder<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("clock", &self.clock)
-            .field("trail_limit", &self.trail_limit)
+            .field("trail_limit", &self.settings.trail_limit)
             .field("shards", &self.shards)
             .field("keys", &self.content.len())
             .finish_non_exhaustive()

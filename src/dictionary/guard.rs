@@ -1,10 +1,11 @@
 //! Holding the content still.
 
-use super::StateDictionary;
+use super::write::Patience;
+use super::{Core, StateDictionary};
 use crate::change::Change;
 use crate::content::{Hold, Published, Revision, Root, Snapshot};
 use crate::error::{LockContentError, UpdateError};
-use crate::sync::{DefaultHashBuilder, current_thread};
+use crate::sync::{DefaultHashBuilder, ThreadId, current_thread};
 use crate::wake;
 use std::convert::Infallible;
 use std::fmt;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 /// [`freeze`](StateDictionary::freeze) sets the waiting writers free.
 #[must_use = "the content is let go when the guard is dropped"]
 pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
-    dictionary: &'a StateDictionary<K, V, T, S>,
+    core: &'a Core<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,
     /// The thread is known to the root, so that a write past the guard can be refused.
@@ -62,7 +63,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Errors
     /// [`LockContentError::Held`] if the content is still held then, or [`LockContentError::HeldByThisThread`].
     pub fn lock_content_timeout(&self, timeout: Duration) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        self.lock_content_until(self.published.clock.now().checked_add(timeout))
+        self.lock_content_until(self.core.published.clock.now().checked_add(timeout))
     }
 
     /// [`lock_content`](Self::lock_content) without waiting. Lock-free.
@@ -70,9 +71,25 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Errors
     /// [`LockContentError::Held`] if the content is held, or [`LockContentError::HeldByThisThread`].
     pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let thread = current_thread();
+        let (hold, content) = self.core.hold(Some(current_thread()))?;
+        Ok(ContentGuard { core: &self.core, hold, content, not_send: PhantomData })
+    }
+
+    fn lock_content_until(&self, deadline: Option<Instant>) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        let Published { wakeups, clock, .. } = &*self.core.published;
+        let held = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
+            Err(LockContentError::Held) => None,
+            answer => Some(answer),
+        });
+        held.unwrap_or(Err(LockContentError::Held))
+    }
+}
+
+impl<K, V, T, S> Core<K, V, T, S> {
+    /// Holds the content, for a guard that stays in this thread or, if there is none, may be sent.
+    pub(super) fn hold(&self, thread: Option<ThreadId>) -> Result<(Hold, Snapshot<K, V, S>), LockContentError> {
         let take = |root: &mut Root<K, V, S>| match root.held {
-            Some(hold) if hold.thread == thread => Err(LockContentError::HeldByThisThread),
+            Some(hold) if hold.is_of_this_thread() => Err(LockContentError::HeldByThisThread),
             Some(_) => Err(LockContentError::Held),
             None => {
                 root.held = Some(Hold { version: root.version, thread });
@@ -82,17 +99,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         let (taken, put_off) = self.published.replace(take, Arc::clone);
         self.published.settle(put_off);
         let root = taken?;
-        let hold = Hold { version: root.version, thread };
-        Ok(ContentGuard { dictionary: self, hold, content: Snapshot::new(root), not_send: PhantomData })
+        Ok((Hold { version: root.version, thread }, Snapshot::new(root)))
     }
 
-    fn lock_content_until(&self, deadline: Option<Instant>) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let Published { wakeups, clock, .. } = &*self.published;
-        let held = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
-            Err(LockContentError::Held) => None,
-            answer => Some(answer),
-        });
-        held.unwrap_or(Err(LockContentError::Held))
+    /// Lets the content go that is held by a guard that is dropped.
+    pub(super) fn let_go(&self) {
+        let let_go = |root: &mut Root<K, V, S>| {
+            root.held = None;
+            Ok::<_, Infallible>(())
+        };
+        let (_, put_off) = self.published.replace(let_go, |_| ());
+        self.published.wakeups.gate.notify_all();
+        self.published.settle(put_off);
     }
 }
 
@@ -103,7 +121,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// # Errors
     /// As [`StateDictionary::update_state`].
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        let root = self.dictionary.commit(token, change, Some(self.hold), true)?;
+        let root = self.core.commit(token, change, Some(self.hold), Patience::ForAll)?;
         let revision = root.revision;
         self.content = Snapshot::new(root);
         Ok(revision)
@@ -120,14 +138,7 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
 
 impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
     fn drop(&mut self) {
-        let published = &self.dictionary.published;
-        let let_go = |root: &mut Root<K, V, S>| {
-            root.held = None;
-            Ok::<_, Infallible>(())
-        };
-        let (_, put_off) = published.replace(let_go, |_| ());
-        published.wakeups.gate.notify_all();
-        published.settle(put_off);
+        self.core.let_go();
     }
 }
 

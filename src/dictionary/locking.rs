@@ -1,11 +1,13 @@
 //! Taking, giving back and inspecting locks.
 
-use super::StateDictionary;
+use super::{Core, StateDictionary};
 use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
+use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::time::Duration;
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
@@ -35,6 +37,47 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
     pub fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
+        self.core.update_locks(token, request)
+    }
+
+    /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
+    ///
+    /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
+    /// are updating locks.
+    pub fn release_all(&self, token: &T) -> Vec<K> {
+        let Core { locks, published, .. } = &self.core;
+        locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.core.fence())
+    }
+
+    /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
+    ///
+    /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
+    pub fn clear_locks(&self) -> Vec<K> {
+        let Core { locks, published, .. } = &self.core;
+        locks.remove_all(|_| true, LockEventKind::Cleared, &published.clock, &mut self.core.fence())
+    }
+
+    /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
+    #[must_use]
+    pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
+    where
+        K: Borrow<Q>,
+    {
+        self.core.locks.get(self.core.published.shared().lookup(key), &self.core.published.clock)
+    }
+
+    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
+    /// write while there are any; meant
+    /// for inspection, not for use at a high rate.
+    #[must_use]
+    pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
+        self.core.locks.all(&self.core.published.clock)
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+    pub(super) fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
         let zero_lease =
             request.acquires().find(|(_, lease)| *lease == Some(Duration::ZERO)).map(|(key, _)| key.clone());
         if let Some(key) = zero_lease {
@@ -52,67 +95,82 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         })
     }
 
-    /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
-    ///
-    /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
-    /// are updating locks.
-    pub fn release_all(&self, token: &T) -> Vec<K> {
-        self.locks.remove_all(|owner| owner == token, &self.published.clock, &mut self.fence())
+    pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
+        RootFence { core: self, put_off: PutOff::default(), changed: false }
     }
+}
 
-    /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
-    ///
-    /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
-    #[allow(clippy::must_use_candidate)] // mostly called for its effect
-    pub fn clear_locks(&self) -> Vec<K> {
-        self.locks.remove_all(|_| true, &self.published.clock, &mut self.fence())
-    }
-
-    /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
-    #[must_use]
-    pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
-    where
-        K: Borrow<Q>,
-    {
-        self.locks.get(self.published.shared().lookup(key), &self.published.clock)
-    }
-
-    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
-    /// write while there are any; meant
-    /// for inspection, not for use at a high rate.
-    #[must_use]
-    pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
-        self.locks.all(&self.published.clock)
-    }
-
-    pub(super) fn fence(&self) -> RootFence<'_, K, V, S> {
-        RootFence { published: &self.published, put_off: PutOff::default() }
+impl<K, V, T, S> Core<K, V, T, S> {
+    /// What the table tells of locks, as roots keep it; nothing if they do not.
+    pub(super) fn kept<'a>(
+        &self,
+        changes: impl IntoIterator<Item = LockChange<K, T>> + 'a,
+    ) -> Arc<[LockChange<K, Origin>]> {
+        let Some(erase) = self.settings.lock_events else { return Arc::new([]) };
+        let erased = changes.into_iter().map(|LockChange { kind, key, holder, granted }| LockChange {
+            kind,
+            key,
+            holder: erase(holder),
+            granted,
+        });
+        erased.collect()
     }
 }
 
 /// Lets the lock table replace the root. Is dropped when no shard is locked any more.
-pub(super) struct RootFence<'a, K, V, S> {
-    published: &'a Published<K, V, S>,
+pub(super) struct RootFence<'a, K, V, T, S> {
+    core: &'a Core<K, V, T, S>,
     put_off: PutOff,
+    /// Whether there is something to see for those who follow the locks.
+    changed: bool,
 }
 
-impl<K, V, S> Fence for RootFence<'_, K, V, S> {
-    fn replace(&mut self, granting: bool) -> Option<u64> {
-        let edit = |root: &mut Root<K, V, S>| if granting && root.frozen { Err(()) } else { Ok(()) };
-        let (version, put_off) = self.published.replace(edit, |root| root.version);
+impl<K, V, T, S> RootFence<'_, K, V, T, S> {
+    /// Tells of a root that was replaced past this fence.
+    pub(super) fn replaced(&mut self, locks_changed: bool, put_off: PutOff) {
+        self.changed |= locks_changed;
         self.put_off = self.put_off.and(put_off);
+    }
+}
+
+impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
+    fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64> {
+        let Core { published, settings, .. } = self.core;
+        let changes = self.core.kept(changes);
+        let edit = |root: &mut Root<K, V, S>| match (root.frozen, granting) {
+            (true, true) => Err(()),
+            (true, false) => Ok(()),
+            (false, _) => {
+                root.locks_changed(&changes, settings.lock_trail_limit);
+                Ok(())
+            }
+        };
+        let (version, put_off) = published.replace(edit, |root| root.version);
+        self.put_off = self.put_off.and(put_off);
+        self.changed |= version.is_ok();
         version.ok()
     }
 
+    fn tells(&self) -> bool {
+        self.core.settings.lock_events.is_some()
+    }
+
     fn is_frozen(&mut self) -> bool {
-        let (frozen, put_off) = put_off_drops(|| self.published.peek(|root| root.frozen));
+        let (frozen, put_off) = put_off_drops(|| self.core.published.peek(|root| root.frozen));
         self.put_off = self.put_off.and(put_off);
         frozen
     }
+
+    fn runs_out_sooner(&mut self) {
+        self.changed = true;
+    }
 }
 
-impl<K, V, S> Drop for RootFence<'_, K, V, S> {
+impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.published.settle(self.put_off);
+        if self.changed {
+            self.core.published.wakeups.locks.notify_all();
+        }
+        self.core.published.settle(self.put_off);
     }
 }

@@ -2,20 +2,31 @@
 
 mod builder;
 mod guard;
+mod lock_feed;
 mod locking;
+mod session;
 mod write;
 
 pub use builder::Builder;
 pub use guard::ContentGuard;
+pub use lock_feed::{LockDelivery, LockFeed};
+pub use session::{Expiry, Left, Session, SessionEnd};
+
+use session::Sessions;
 
 use crate::content::{Entry, Published, Revision, Snapshot};
-use crate::feed::{BufferOptions, ChangeBuffer};
+use crate::error::WaitError;
+use crate::event::Origin;
+use crate::feed::{BufferOptions, ChangeBuffer, CommitFeed};
 use crate::locks::LockTable;
+use crate::position::{Position, StoreId};
 use crate::sync::{Arc, DefaultHashBuilder};
+use crate::wake;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::{Duration, Instant};
 
 /// A shared key/value store for many writers and many watchers.
 ///
@@ -82,9 +93,40 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// wait for themselves.
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
-    published: Arc<Published<K, V, S>>,
-    locks: LockTable<K, T>,
+    core: Core<K, V, T, S>,
+}
+
+/// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
+/// feeds of locks.
+pub(crate) struct Core<K, V, T, S> {
+    pub(crate) published: Arc<Published<K, V, S>>,
+    pub(crate) locks: Arc<LockTable<K, T>>,
+    sessions: Arc<Sessions<K, T>>,
+    settings: Settings<T>,
+}
+
+/// What the builder was told.
+struct Settings<T> {
     trail_limit: usize,
+    lock_trail_limit: usize,
+    /// How tokens lose their type, if commits are to be kept.
+    commit_log: Option<fn(T) -> Origin>,
+    /// The same, if lock events are.
+    lock_events: Option<fn(T) -> Origin>,
+}
+
+impl<T> Settings<T> {
+    const fn new(trail_limit: usize) -> Self {
+        Self { trail_limit, lock_trail_limit: 0, commit_log: None, lock_events: None }
+    }
+}
+
+impl<K, V, T, S> Clone for Core<K, V, T, S> {
+    fn clone(&self) -> Self {
+        let Self { published, locks, sessions, settings } = self;
+        let (published, locks, sessions) = (Arc::clone(published), Arc::clone(locks), Arc::clone(sessions));
+        Self { published, locks, sessions, settings: Settings { ..*settings } }
+    }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
@@ -109,13 +151,13 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[must_use]
     #[doc(alias = "copy_content")]
     pub fn snapshot(&self) -> Snapshot<K, V, S> {
-        Snapshot::new(self.published.load())
+        Snapshot::new(self.core.published.load())
     }
 
     /// The revision of the latest commit. Never waits.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.published.peek(|root| root.revision)
+        self.core.published.peek(|root| root.revision)
     }
 
     /// Ends all changes, for ever. Lock-free; does not wait for held content.
@@ -125,13 +167,13 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// [`lock_content`](Self::lock_content) go on working.
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
-        self.published.freeze()
+        self.core.published.freeze()
     }
 
     /// Whether the dictionary is frozen. Never waits.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.published.peek(|root| root.frozen)
+        self.core.published.peek(|root| root.frozen)
     }
 
     /// A buffer that follows the dictionary. O(1); never waits.
@@ -145,8 +187,76 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 
     /// A buffer with other than the default options.
     #[must_use]
-    pub fn change_buffer_with(&self, options: BufferOptions) -> ChangeBuffer<K, V, S> {
-        ChangeBuffer::new(Arc::clone(&self.published), options)
+    pub fn change_buffer_with(&self, options: BufferOptions<K>) -> ChangeBuffer<K, V, S> {
+        ChangeBuffer::new(Arc::clone(&self.core.published), options)
+    }
+
+    /// Which dictionary this is. Never waits.
+    #[must_use]
+    pub fn id(&self) -> StoreId {
+        self.core.published.shared().id
+    }
+
+    /// Which dictionary this is and its latest commit. Never waits.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { store: self.id(), revision: self.revision() }
+    }
+
+    /// Waits until the commit with this revision has been made, and returns the content then or a little later.
+    ///
+    /// # Errors
+    /// [`WaitError::Frozen`] if it can no longer come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, Revision, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+    /// thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| dictionary.wait_for(Revision::from(2)));
+    ///     dictionary.update_state(&0, Change::new().set("a", 1)).unwrap();
+    ///     dictionary.update_state(&0, Change::new().set("a", 2)).unwrap();
+    ///     assert_eq!(waiting.join().unwrap().unwrap()["a"], 2);
+    /// });
+    /// ```
+    pub fn wait_for(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_until(revision, None)
+    }
+
+    /// [`wait_for`](Self::wait_for), waiting at most `timeout`. One too long for the clock never ends.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] if the time has passed, [`WaitError::Frozen`] if the revision can no longer come.
+    pub fn wait_for_timeout(&self, revision: Revision, timeout: Duration) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_until(revision, self.core.published.clock.now().checked_add(timeout))
+    }
+
+    fn wait_for_until(&self, revision: Revision, deadline: Option<Instant>) -> Result<Snapshot<K, V, S>, WaitError> {
+        let Published { wakeups, clock, .. } = &*self.core.published;
+        let reached = wake::wait(&wakeups.changed, clock, deadline, || self.core.published.reached(revision));
+        reached.unwrap_or(Err(WaitError::TimedOut))
+    }
+
+    /// A feed of every commit after this moment, none merged with another, with the token of its writer. O(1); never waits.
+    ///
+    /// The dictionary must have been built with [`Builder::keep_commits`]; otherwise every delivery says only which commits
+    /// were missed.
+    #[must_use]
+    pub fn commit_feed(&self) -> CommitFeed<K, V, T, S> {
+        self.commit_feed_after(self.revision())
+    }
+
+    /// A feed of every commit after the one with this revision; one that was not made yet is waited for.
+    #[must_use]
+    pub fn commit_feed_after(&self, revision: Revision) -> CommitFeed<K, V, T, S> {
+        CommitFeed::new(Arc::clone(&self.core.published), revision)
+    }
+
+    /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.
+    #[must_use]
+    pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {
+        LockFeed::new(self.core.clone())
     }
 }
 
@@ -157,8 +267,8 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     where
         K: Borrow<Q>,
     {
-        let key = self.published.shared().lookup(key);
-        self.published.peek(|root| root.content.get(&key).cloned())
+        let key = self.core.published.shared().lookup(key);
+        self.core.published.peek(|root| root.content.get(&key).cloned())
     }
 }
 
@@ -175,13 +285,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> De
 
 impl<K, V, T, S> Drop for StateDictionary<K, V, T, S> {
     fn drop(&mut self) {
-        self.published.freeze();
+        self.core.published.freeze();
     }
 }
 
 impl<K, V, T, S> fmt::Debug for StateDictionary<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = self.published.load();
+        let root = self.core.published.load();
         f.debug_struct("StateDictionary")
             .field("revision", &root.revision)
             .field("keys", &root.content.len())

@@ -5,13 +5,13 @@
 //! build the next root; compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again
 //! from the new root. The turn only makes it likely to win: what is right does not depend on it.
 
-use super::StateDictionary;
+use super::{Core, StateDictionary};
 use crate::change::Change;
-use crate::content::{Hold, Published, Revision, Root, Snapshot, Turn};
+use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn};
 use crate::error::{FailedCondition, UpdateError};
 use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
-use crate::sync::{Backoff, current_thread, thread_local};
+use crate::sync::{Backoff, thread_local};
 use crate::wake;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -30,24 +30,37 @@ enum Attempt<K, V, T, S> {
     Refused(Refusal<K, T>),
 }
 
-enum Refusal<K, T> {
+pub(super) enum Refusal<K, T> {
     Frozen,
     Locked(Vec<Conflict<K, T>>),
     ConditionFailed(Vec<FailedCondition<K>>),
     ContentHeld,
     HeldByThisThread,
+    InsideUpdate,
 }
 
 impl<K, T> Refusal<K, T> {
-    fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
+    pub(super) fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
         match self {
             Self::Frozen => UpdateError::Frozen { change },
             Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
             Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
             Self::ContentHeld => UpdateError::ContentHeld { change },
             Self::HeldByThisThread => UpdateError::HeldByThisThread { change },
+            Self::InsideUpdate => UpdateError::InsideUpdate { change },
         }
     }
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Its turn, and that held content is let go.
+    ForAll,
+    /// Its turn.
+    ForItsTurn,
+    /// Nothing.
+    None,
 }
 
 thread_local! {
@@ -83,7 +96,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// assert!(dictionary.get("bat").is_none());
     /// ```
     pub fn update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.commit(token, change, None, true).map(|root| root.revision)
+        self.core.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
     }
 
     /// [`update_state`](Self::update_state), with an error instead of waiting for held content. For its turn it waits all the
@@ -92,7 +105,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Errors
     /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
     pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.commit(token, change, None, false).map(|root| root.revision)
+        self.core.commit(token, change, None, Patience::ForItsTurn).map(|root| root.revision)
     }
 
     /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
@@ -149,6 +162,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         &self,
         token: &T,
         attempts: usize,
+        modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
+    ) -> Result<Revision, UpdateError<K, V, T>> {
+        self.core.modify(token, attempts, Patience::ForAll, modify)
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+    /// [`StateDictionary::update_state_with_limit`], waiting for no more than it is told.
+    pub(super) fn modify(
+        &self,
+        token: &T,
+        attempts: usize,
+        patience: Patience,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
@@ -172,7 +198,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
             }
             loop {
                 let had_turn = kept_turn.is_some();
-                let turn = kept_turn.take().unwrap_or_else(|| self.published.turn());
+                let turn = kept_turn.take().unwrap_or_else(|| self.turn(patience));
                 let root = self.published.load();
                 if root.revision != based_on {
                     // The closure was run without the turn, for it may take its time. Once more, with it, or it might never be
@@ -180,7 +206,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
                     kept_turn = (!had_turn && turn.is_real()).then_some(turn);
                     break;
                 }
-                match self.attempt_or_wait(root, turn, token, &change, None, true, &backoff) {
+                match self.attempt_or_wait(root, turn, token, &change, None, patience, &backoff) {
                     Ok(None) => {}
                     Ok(Some(root)) => return Ok(root.revision),
                     Err(refusal) => return Err(refusal.of(change)),
@@ -195,21 +221,36 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         token: &T,
         change: Change<K, V>,
         pass: Option<Hold>,
-        wait: bool,
+        patience: Patience,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
+        self.commit_borrowed(token, &change, pass, patience).map_err(|refusal| refusal.of(change))
+    }
+
+    pub(super) fn commit_borrowed(
+        &self,
+        token: &T,
+        change: &Change<K, V>,
+        pass: Option<Hold>,
+        patience: Patience,
+    ) -> Result<Arc<Root<K, V, S>>, Refusal<K, T>> {
         if Inside::is_in(self.identity()) {
-            return Err(UpdateError::InsideUpdate { change });
+            return Err(Refusal::InsideUpdate);
         }
         let backoff = Backoff::new();
         loop {
             // With no root in hand, or whoever has the turn could not make it the spare one.
-            let turn = self.published.turn();
+            let turn = self.turn(patience);
             let root = self.published.load();
-            match self.attempt_or_wait(root, turn, token, &change, pass, wait, &backoff) {
-                Ok(None) => {}
-                Ok(Some(root)) => return Ok(root),
-                Err(refusal) => return Err(refusal.of(change)),
+            if let Some(root) = self.attempt_or_wait(root, turn, token, change, pass, patience, &backoff)? {
+                return Ok(root);
             }
+        }
+    }
+
+    fn turn(&self, patience: Patience) -> Turn<'_, K, V, S> {
+        match patience {
+            Patience::ForAll | Patience::ForItsTurn => self.published.turn(),
+            Patience::None => self.published.turn_or_none(),
         }
     }
 
@@ -222,14 +263,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         token: &T,
         change: &Change<K, V>,
         pass: Option<Hold>,
-        wait: bool,
+        patience: Patience,
         backoff: &Backoff,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
         match self.attempt(root, turn, token, change, pass) {
             Attempt::Done(root) => return Ok(Some(root)),
             Attempt::Refused(refusal) => return Err(refusal),
-            Attempt::Held(hold) if hold.thread == current_thread() => return Err(Refusal::HeldByThisThread),
-            Attempt::Held(_) if !wait => return Err(Refusal::ContentHeld),
+            Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
+            Attempt::Held(_) if patience != Patience::ForAll => return Err(Refusal::ContentHeld),
             Attempt::Held(hold) => self.wait_until_let_go(hold),
             Attempt::Lost => backoff.spin(),
         }
@@ -267,7 +308,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
             drop(turn);
             return if self.published.is_current(&root) { answer } else { Attempt::Lost };
         }
-        let next = turn.next(&root, change, &hashes, self.trail_limit);
+        let logged = self.settings.commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
+        let next = turn.next(&root, change, &hashes, logged, self.settings.trail_limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
         let outcome = if swapped {
             // A guard has the root that it replaces, and lets go of it last.
@@ -304,10 +346,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         root.held.filter(|hold| pass != Some(*hold)).map(Attempt::Held)
     }
 
-    fn wait_until_let_go(&self, hold: Hold) {
+    pub(super) fn wait_until_let_go(&self, hold: Hold) {
         let let_go = |root: &Root<K, V, S>| root.frozen || root.held != Some(hold);
         let Published { wakeups, clock, .. } = &*self.published;
         wake::wait(&wakeups.gate, clock, None, || self.published.peek(let_go).then_some(()));
+    }
+
+    pub(super) fn is_inside_closure(&self) -> bool {
+        Inside::is_in(self.identity())
     }
 
     fn identity(&self) -> usize {

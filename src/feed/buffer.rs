@@ -1,9 +1,10 @@
 //! A buffer: a cursor, and the content it last delivered.
 
 use super::difference::Difference;
-use super::{Delivery, Subscription};
+use super::{BufferOptions, Delivery, Subscription};
 use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
+use crate::position::Position;
 use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;
@@ -53,7 +54,7 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
     published: sync::Arc<Published<K, V, S>>,
-    options: BufferOptions,
+    options: BufferOptions<K>,
     state: Mutex<State<K, V, S>>,
 }
 
@@ -64,7 +65,21 @@ struct State<K, V, S> {
     seen: Option<Content<K, V>>,
     /// Where the last delivery ended.
     delivered: Revision,
+    /// Up to where the last flush looked.
+    reached: Revision,
+    start: Start,
     end: End<K, V, S>,
+}
+
+/// What the first delivery is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The whole content, when there is any.
+    Anew,
+    /// What changed since the cursor, if the trail reaches it still.
+    Resumed,
+    /// The whole content, even if there is none: whoever wanted to go on from where it was must know that it cannot.
+    Refused,
 }
 
 enum End<K, V, S> {
@@ -76,43 +91,17 @@ enum End<K, V, S> {
     Past,
 }
 
-/// How a [`ChangeBuffer`] behaves. The default is what most want.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BufferOptions {
-    tombstones: Tombstones,
-}
-
-/// Which removals a [`ChangeBuffer`] delivers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Tombstones {
-    /// Those of keys that the buffer has delivered a value of.
-    #[default]
-    Delivered,
-    /// Every removal after the buffer was made, also of keys it never mentioned and of keys that were not there. Exact as
-    /// long as the buffer does not fall off the trail; from then on until its next flush as if `Delivered`.
-    Always,
-}
-
-impl BufferOptions {
-    /// The default options.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Which removals are delivered.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
-
 impl<K, V, S> ChangeBuffer<K, V, S> {
-    pub(crate) fn new(published: sync::Arc<Published<K, V, S>>, options: BufferOptions) -> Self {
-        let cursor = published.peek(|root| root.revision);
-        let state = State { cursor, seen: None, delivered: Revision::ZERO, end: End::Open };
+    pub(crate) fn new(published: sync::Arc<Published<K, V, S>>, options: BufferOptions<K>) -> Self {
+        let now = published.peek(Root::position);
+        let (start, cursor, delivered) = match options.resume {
+            None => (Start::Anew, now.revision, Revision::ZERO),
+            Some(seen) if seen.store == now.store && seen.revision <= now.revision => {
+                (Start::Resumed, seen.revision, seen.revision)
+            }
+            Some(_) => (Start::Refused, now.revision, Revision::ZERO),
+        };
+        let state = State { cursor, seen: None, delivered, reached: delivered, start, end: End::Open };
         Self { published, options, state: Mutex::new(state) }
     }
 
@@ -133,6 +122,15 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         }
         self.published.settle(put_off);
         frozen
+    }
+
+    /// Up to where the last flush has brought whoever applies what is delivered: what a client keeps to
+    /// [resume](BufferOptions::resume) from. Before the first flush, where it began.
+    ///
+    /// Later than the end of the last delivery, if nothing was to be delivered of the commits since.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { store: self.published.shared().id, revision: self.state.lock().reached }
     }
 
     /// Whether no more commits will be delivered: the buffer or the dictionary is frozen, or the dictionary was dropped.
@@ -225,20 +223,24 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             }
             End::Past => return Some(Err(FlushError::Ended)),
         };
-        let BufferOptions { tombstones } = self.options;
-        difference = match &state.seen {
-            None => Difference::everything(Arc::clone(&root), state.cursor, tombstones),
-            Some(seen) => Difference::since(Arc::clone(&root), state.cursor, seen, tombstones),
+        let since = match (&state.seen, state.start) {
+            (None, Start::Anew | Start::Refused) => None,
+            (seen, _) => Difference::since(Arc::clone(&root), state.cursor, seen.as_ref(), &self.options),
+        };
+        let refused = since.is_none() && state.start != Start::Anew;
+        difference = match since {
+            Some(difference) => difference,
+            None => Difference::everything(Arc::clone(&root), state.cursor, &self.options),
         };
         let to = root.revision;
-        let nothing = difference.is_empty();
-        let advanced = state.cursor != to;
+        let nothing = difference.is_empty() && !refused;
+        let advanced = state.cursor != to || state.start == Start::Resumed;
 
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         if last || !nothing || advanced {
             let seen = (!last).then(|| root.follow());
             outdated.0 = mem::replace(&mut state.seen, seen);
-            state.cursor = to;
+            (state.cursor, state.reached) = (to, to);
         }
         if last {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));

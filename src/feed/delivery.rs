@@ -3,6 +3,7 @@
 use super::difference::{Difference, Updates};
 use crate::change::Change;
 use crate::content::{Entry, Revision};
+use crate::position::Position;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
 
@@ -35,6 +36,21 @@ impl<K, V, S> Delivery<K, V, S> {
     }
 }
 
+impl<K, V, S> Delivery<K, V, S> {
+    /// Where this delivery brings whoever applies it: what a client keeps to [resume](crate::BufferOptions::resume) from.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.difference.position()
+    }
+
+    /// Whether this is the whole content (of the keys that are followed), and no difference: whoever applies it must forget
+    /// what it had before. So it is of the first delivery of a buffer, unless it could resume from where a client was.
+    #[must_use]
+    pub fn is_fresh_start(&self) -> bool {
+        self.difference.is_everything()
+    }
+}
+
 impl<K: Eq, V, S> Delivery<K, V, S> {
     /// The keys that were set, each once, with their latest entry, in no particular order, the same each time. O(log n) for
     /// each key touched; of a buffer that fell off the trail, O(n) for all.
@@ -50,7 +66,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
         self.difference.removals().into_iter()
     }
 
-    /// The number of keys. Never 0. Takes the time of iterating them all.
+    /// The number of keys. 0 only in a fresh start of a client that could not resume. Takes the time of iterating them all.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

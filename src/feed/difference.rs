@@ -1,9 +1,10 @@
 //! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself only
 //! finds out whether there is anything, and nothing is cloned for it.
 
-use super::Tombstones;
-use crate::content::{Content, Entries, Entry, Records, Revision, Root, Touched};
+use super::options::{BufferOptions, Filter, Tombstones};
+use crate::content::{Content, Entries, Entry, Footprint, Records, Revision, Root, Touched};
 use crate::key::{BuildPassThrough, Hashed};
+use crate::position::Position;
 use std::collections::HashMap;
 use std::iter::FusedIterator;
 use std::slice;
@@ -13,6 +14,7 @@ pub(super) struct Difference<K, V, S> {
     since: Since<K, V>,
     root: Arc<Root<K, V, S>>,
     tombstones: Tombstones,
+    filter: Filter<K>,
 }
 
 /// What a root is compared with.
@@ -27,23 +29,35 @@ enum Since<K, V> {
 
 impl<K, V, S> Difference<K, V, S> {
     /// Everything, for a buffer that has delivered nothing yet and was made at this revision.
-    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, tombstones: Tombstones) -> Self {
-        Self { since: Since::Nothing(made), root, tombstones }
+    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, options: &BufferOptions<K>) -> Self {
+        Self::new(Since::Nothing(made), root, options)
     }
 
-    /// What changed after `cursor`, when `seen` was the content.
+    /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the trail does not reach.
     pub(super) fn since(
         root: Arc<Root<K, V, S>>,
         cursor: Revision,
-        seen: &Content<K, V>,
-        tombstones: Tombstones,
-    ) -> Self
+        seen: Option<&Content<K, V>>,
+        options: &BufferOptions<K>,
+    ) -> Option<Self>
     where
         K: Clone,
     {
-        let on_the_trail = root.trail.after(cursor).is_some();
-        let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen.clone()) };
-        Self { since, root, tombstones }
+        let on_the_trail = root.trail.after(cursor.0).is_some();
+        let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen?.clone()) };
+        Some(Self::new(since, root, options))
+    }
+
+    fn new(since: Since<K, V>, root: Arc<Root<K, V, S>>, options: &BufferOptions<K>) -> Self {
+        Self { since, root, tombstones: options.tombstones, filter: options.filter.clone() }
+    }
+
+    pub(super) fn is_everything(&self) -> bool {
+        matches!(self.since, Since::Nothing(_))
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.root.position()
     }
 
     pub(super) fn to(&self) -> Revision {
@@ -54,14 +68,15 @@ impl<K, V, S> Difference<K, V, S> {
 impl<K: Eq, V, S> Difference<K, V, S> {
     pub(super) fn updates(&self) -> Updates<'_, K, V> {
         let content = &self.root.content;
-        Updates(match &self.since {
+        let source = match &self.since {
             Since::Nothing(_) => Source::Everything(content.iter()),
-            Since::Trail(cursor) => match self.root.trail.after(*cursor) {
+            Since::Trail(cursor) => match self.root.trail.after(cursor.0) {
                 Some(records) => Source::Trail { content, records, touched: [].iter(), revision: *cursor },
                 None => unreachable!("the trail of a root does not get shorter"),
             },
             Since::Content(seen) => Source::Compared { entries: content.iter(), seen },
-        })
+        };
+        Updates { source, filter: &self.filter }
     }
 
     pub(super) fn removals(&self) -> Vec<&K> {
@@ -71,12 +86,12 @@ impl<K: Eq, V, S> Difference<K, V, S> {
             Since::Nothing(_) if self.tombstones == Tombstones::Delivered => Vec::new(),
             Since::Nothing(cursor) | Since::Trail(cursor) => self.removals_after(*cursor),
         };
-        removed.into_iter().map(|key| &key.key).collect()
+        removed.into_iter().map(|key| &key.key).filter(|key| self.filter.passes(key)).collect()
     }
 
     /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
     fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
-        let touched = || self.root.trail.after(cursor).into_iter().flatten().flat_map(|record| &record.touched);
+        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what.touched);
         let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
         let absent = removed.filter(|key| !self.root.content.contains_key(*key)).map(|key| (key, false));
         let mut absent: HashMap<_, _, BuildPassThrough> = absent.collect();
@@ -105,19 +120,23 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
             Since::Trail(cursor) => Since::Trail(*cursor),
             Since::Content(seen) => Since::Content(seen.clone()),
         };
-        Self { since, root: Arc::clone(&self.root), tombstones: self.tombstones }
+        let Self { root, tombstones, filter, .. } = self;
+        Self { since, root: Arc::clone(root), tombstones: *tombstones, filter: filter.clone() }
     }
 }
 
 /// The updates of a [`Delivery`](super::Delivery): keys with their latest entries. Each step is O(log n) in the content;
 /// of a delivery that was off the trail, all together are O(n).
-pub struct Updates<'a, K, V>(Source<'a, K, V>);
+pub struct Updates<'a, K, V> {
+    source: Source<'a, K, V>,
+    filter: &'a Filter<K>,
+}
 
 enum Source<'a, K, V> {
     Everything(Entries<'a, K, V>),
     Trail {
         content: &'a Content<K, V>,
-        records: Records<'a, K>,
+        records: Records<'a, Footprint<K, V>>,
         touched: slice::Iter<'a, Touched<K>>,
         revision: Revision,
     },
@@ -131,12 +150,23 @@ impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {
     type Item = (&'a K, &'a Entry<V>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, entry) = match &mut self.0 {
-            Source::Everything(entries) => entries.next(),
-            Source::Trail { content, records, touched, revision } => loop {
+        loop {
+            let (key, entry) = self.source.next()?;
+            if self.filter.passes(key) {
+                return Some((key, entry));
+            }
+        }
+    }
+}
+
+impl<'a, K: Eq, V> Source<'a, K, V> {
+    fn next(&mut self) -> Option<(&'a K, &'a Entry<V>)> {
+        let (key, entry) = match self {
+            Self::Everything(entries) => entries.next(),
+            Self::Trail { content, records, touched, revision } => loop {
                 let Some(next) = touched.next() else {
                     let record = records.next()?;
-                    (*touched, *revision) = (record.touched.iter(), record.revision);
+                    (*touched, *revision) = (record.what.touched.iter(), Revision(record.at));
                     continue;
                 };
                 // Of the commits that touched a key, the one that set its value mentions it.
@@ -145,7 +175,7 @@ impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {
                     break Some((&next.key, entry));
                 }
             },
-            Source::Compared { entries, seen } => {
+            Self::Compared { entries, seen } => {
                 entries.find(|(key, entry)| seen.get(*key).map(Entry::revision) != Some(entry.revision()))
             }
         }?;
@@ -157,13 +187,14 @@ impl<K: Eq, V> FusedIterator for Updates<'_, K, V> {}
 
 impl<K, V> Clone for Updates<'_, K, V> {
     fn clone(&self) -> Self {
-        Self(match &self.0 {
+        let source = match &self.source {
             Source::Everything(entries) => Source::Everything(entries.clone()),
             Source::Trail { content, records, touched, revision } => {
                 Source::Trail { content, records: records.clone(), touched: touched.clone(), revision: *revision }
             }
             Source::Compared { entries, seen } => Source::Compared { entries: entries.clone(), seen },
-        })
+        };
+        Self { source, filter: self.filter }
     }
 }
 

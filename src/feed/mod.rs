@@ -5,11 +5,15 @@
 //! instant, and a commit does nothing for those who watch but to wake those asleep in a flush.
 
 mod buffer;
+mod commits;
 mod delivery;
 mod difference;
+mod options;
 mod subscription;
 
-pub use buffer::{BufferOptions, ChangeBuffer, Tombstones};
+pub use buffer::ChangeBuffer;
+pub use commits::{Commit, CommitDelivery, CommitFeed};
 pub use delivery::Delivery;
 pub use difference::Updates;
+pub use options::{BufferOptions, Tombstones};
 pub use subscription::Subscription;

@@ -10,9 +10,10 @@ mod table;
 mod update;
 
 pub use request::{Conflict, LockInfo, LockReceipt, LockRequest};
-pub(crate) use table::{LockTable, Verdict};
+pub(crate) use table::{Claim, LockTable, Verdict};
 pub(crate) use update::LockFailure;
 
+use crate::event::LockChange;
 use std::fmt;
 
 /// The version at which a lock was granted: greater than that of every lock granted before, on any key.
@@ -43,11 +44,17 @@ impl fmt::Display for FencingToken {
 }
 
 /// What the table asks of the content, while shards are locked.
-pub(crate) trait Fence {
+pub(crate) trait Fence<K, T> {
     /// Replaces the root and returns its version, or `None`, having replaced nothing, if locks are being granted and the
-    /// dictionary is frozen.
-    fn replace(&mut self, granting: bool) -> Option<u64>;
+    /// dictionary is frozen. Tells what the replacing is for, if [`tells`](Self::tells).
+    fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64>;
+
+    /// Whether anybody is told what comes and goes.
+    fn tells(&self) -> bool;
 
     /// Whether the dictionary is frozen, for a renewal, which replaces nothing.
     fn is_frozen(&mut self) -> bool;
+
+    /// A lock will run out before all others, so whoever waits for the next to do so must look again.
+    fn runs_out_sooner(&mut self);
 }

@@ -2,10 +2,11 @@
 
 use super::{Conflict, Fence, FencingToken, LockInfo};
 use crate::clock::Clock;
-use crate::key::{Hashed, Lookup};
-use crate::sync::{AtomicUsize, Ordering, Shard, Shards, WriteShard};
+use crate::event::{LockChange, LockEventKind};
+use crate::key::{BuildPassThrough, Hashed, Lookup};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Shard, Shards, WriteShard};
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -40,10 +41,25 @@ pub(crate) struct LockTable<K, T> {
     pub(super) outstanding: AtomicUsize,
     /// With how many locks expired ones are next swept out.
     sweep_at: AtomicUsize,
+    /// No lock runs out before this many nanoseconds after the epoch. Changed only with the shard of the lock in question
+    /// locked; falls with every lease that ends sooner, and rises when all shards are locked and looked at.
+    earliest: AtomicU64,
+    epoch: Instant,
 }
+
+/// Later than any deadline.
+const NEVER: u64 = u64::MAX;
 
 /// Fewer locks than this are not worth a sweep.
 const FIRST_SWEEP: usize = 64;
+
+/// That somebody else holds a key, of those that a session would remove.
+pub(crate) struct Claim<T> {
+    /// Which of the keys.
+    pub(crate) index: usize,
+    pub(crate) holder: T,
+    pub(crate) remaining: Option<Duration>,
+}
 
 /// What a writer finds when it looks at the locks of its keys.
 pub(crate) enum Verdict<K, T> {
@@ -54,9 +70,10 @@ pub(crate) enum Verdict<K, T> {
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize, clock: &Clock) -> Self {
         let (outstanding, sweep_at) = (AtomicUsize::new(0), AtomicUsize::new(FIRST_SWEEP));
-        Self { shards: Shards::new(shards), outstanding, sweep_at }
+        let (earliest, epoch) = (AtomicU64::new(NEVER), clock.now());
+        Self { shards: Shards::new(shards), outstanding, sweep_at, earliest, epoch }
     }
 
     /// Looks, on behalf of a writer that has loaded its root already, whether `token` may write to `keys`.
@@ -68,7 +85,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         keys: impl Iterator<Item = Lookup<'a, K>>,
         token: &T,
         clock: &Clock,
-        fence: &mut impl Fence,
+        fence: &mut impl Fence<K, T>,
     ) -> Verdict<K, T>
     where
         K: 'a,
@@ -89,7 +106,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             }
             let now = clock.now();
             if lock.expired(now) {
-                expired.push((hash, lock.id));
+                let told = fence.tells().then(|| lock.change(key, LockEventKind::Expired));
+                expired.push((hash, lock.id, told));
             } else if reported.insert(lock.id) {
                 let (key, holder) = (key.clone(), lock.owner.clone());
                 conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
@@ -101,20 +119,27 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if expired.is_empty() {
             return Verdict::Free;
         }
-        for (hash, id) in expired {
-            self.take_away(hash, id, clock, fence);
+        for (hash, id, told) in expired {
+            self.take_away(hash, id, told, clock, fence);
         }
         Verdict::Expired
     }
 
     /// Removes a lock that was seen to have run out, if it is still there and has not been renewed.
-    fn take_away(&self, hash: u64, id: LockId, clock: &Clock, fence: &mut impl Fence) {
+    fn take_away(
+        &self,
+        hash: u64,
+        id: LockId,
+        told: Option<LockChange<K, T>>,
+        clock: &Clock,
+        fence: &mut impl Fence<K, T>,
+    ) {
         let mut shard = self.shards.write(self.shards.index_of(hash));
         let now = clock.now();
         if !shard.look_up_mut(hash, |lock| lock.id == id).is_some_and(|lock| lock.expired(now)) {
             return;
         }
-        fence.replace(false);
+        fence.replace(false, told.into_iter().collect());
         let removed = shard.take(hash, |lock| lock.id == id);
         self.gone(1);
         drop(shard);
@@ -123,16 +148,42 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
     /// Removes the locks that `unwanted` points out, of all shards at once, and returns the keys of those that had not
     /// run out. Waits for every thread that is updating locks.
-    pub(crate) fn remove_all(&self, unwanted: impl Fn(&T) -> bool, clock: &Clock, fence: &mut impl Fence) -> Vec<K> {
-        self.remove_where(|lock, _| unwanted(&lock.owner), clock, fence)
+    pub(crate) fn remove_all(
+        &self,
+        unwanted: impl Fn(&T) -> bool,
+        kind: LockEventKind,
+        clock: &Clock,
+        fence: &mut impl Fence<K, T>,
+    ) -> Vec<K> {
+        let removed = self.remove_where(|lock, now| unwanted(&lock.owner).then(|| lock.end(kind, now)), clock, fence);
+        removed.into_iter().filter(|(_, _, kind)| *kind != LockEventKind::Expired).map(|(key, ..)| key).collect()
+    }
+
+    /// Removes every lock that has run out, in one step, and returns keys and holders. O(1) if none has; else waits for
+    /// every thread that is updating locks.
+    pub(crate) fn expire(&self, clock: &Clock, fence: &mut impl Fence<K, T>) -> Vec<(K, T)> {
+        if self.next_deadline().is_none_or(|deadline| deadline > clock.now()) {
+            return Vec::new();
+        }
+        let expired = |lock: &Lock<T>, now| lock.expired(now).then_some(LockEventKind::Expired);
+        self.remove_where(expired, clock, fence).into_iter().map(|(key, holder, _)| (key, holder)).collect()
+    }
+
+    /// The instant before which no lock runs out, if any ever does.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        // ORDERING: Acquire, so that whoever was woken by a lease that ends sooner finds it here.
+        match self.earliest.load(Ordering::Acquire) {
+            NEVER => None,
+            nanos => self.epoch.checked_add(Duration::from_nanos(nanos)),
+        }
     }
 
     /// Takes away all expired locks, when there are twice as many locks as the last time: locks of clients that have
     /// vanished, on keys that nobody else touches, must not pile up. So a grant pays for it in O(1), amortised.
-    pub(super) fn sweep_if_due(&self, clock: &Clock, fence: &mut impl Fence) {
+    pub(super) fn sweep_if_due(&self, clock: &Clock, fence: &mut impl Fence<K, T>) {
         // ORDERING: Relaxed, these only say when it is worth the while.
         if self.outstanding.load(Ordering::Relaxed) >= self.sweep_at.load(Ordering::Relaxed) {
-            self.remove_where(Lock::expired, clock, fence);
+            self.remove_where(|lock, now| lock.expired(now).then_some(LockEventKind::Expired), clock, fence);
             let left = self.outstanding.load(Ordering::Relaxed);
             self.sweep_at.store(left.saturating_mul(2).max(FIRST_SWEEP), Ordering::Relaxed);
         }
@@ -140,23 +191,50 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
     fn remove_where(
         &self,
-        unwanted: impl Fn(&Lock<T>, Instant) -> bool,
+        unwanted: impl Fn(&Lock<T>, Instant) -> Option<LockEventKind>,
         clock: &Clock,
-        fence: &mut impl Fence,
-    ) -> Vec<K> {
+        fence: &mut impl Fence<K, T>,
+    ) -> Vec<(K, T, LockEventKind)> {
         let mut all = AllShards::lock(self);
         let now = clock.now();
-        let unwanted: Vec<bool> = all.locks.iter().map(|(_, lock)| unwanted(lock, now)).collect();
-        if !unwanted.contains(&true) {
-            return Vec::new();
+        let unwanted = all.choose(|lock| unwanted(lock, now));
+        if unwanted.iter().any(Option::is_some) {
+            let told = if fence.tells() { all.changes(&unwanted) } else { Vec::new() };
+            fence.replace(false, told);
         }
-        fence.replace(false);
-        let mut unwanted = unwanted.into_iter();
-        let (removed, kept): (Vec<_>, Vec<_>) = all.locks.drain(..).partition(|_| unwanted.next().unwrap_or(false));
-        all.locks = kept;
+        let removed = all.remove(unwanted);
+        self.looked_at_all(&all);
         drop(all);
         self.gone(removed.len());
-        removed.into_iter().filter(|(_, lock)| !lock.expired(now)).map(|(key, _)| key.key).collect()
+        removed.into_iter().map(|(key, lock, kind)| (key.key, lock.owner, kind)).collect()
+    }
+
+    /// Takes away all locks of `token`, in one step with what `act` does to content while every shard is locked. `act` is
+    /// given the claims of others on `keys`, and what to tell of the locks that go, and must replace the root if there are
+    /// any; it returns `None` if nothing is to be done after all. The keys of the locks that had not run out are returned.
+    pub(crate) fn release_with<R>(
+        &self,
+        token: &T,
+        keys: &[(Hashed<K>, impl Sized)],
+        clock: &Clock,
+        act: impl FnOnce(Vec<Claim<T>>, Vec<LockChange<K, T>>) -> Option<R>,
+    ) -> Option<(R, Vec<K>)> {
+        let mut indices: HashMap<&Hashed<K>, usize, BuildPassThrough> = HashMap::default();
+        indices.extend(keys.iter().map(|(key, _)| key).zip(0..));
+        let mut all = AllShards::lock(self);
+        let now = clock.now();
+        let theirs = all.choose(|lock| (lock.owner == *token).then(|| lock.end(LockEventKind::Released, now)));
+        let others = all.locks.iter().filter(|(_, lock)| lock.owner != *token && !lock.expired(now));
+        let claims = others.filter_map(|(key, lock)| {
+            let (index, holder) = (*indices.get(key)?, lock.owner.clone());
+            Some(Claim { index, holder, remaining: lock.remaining(now) })
+        });
+        let result = act(claims.collect(), all.changes(&theirs))?;
+        let removed = all.remove(theirs);
+        drop(all);
+        self.gone(removed.len());
+        let live = removed.into_iter().filter(|(.., kind)| *kind != LockEventKind::Expired);
+        Some((result, live.map(|(key, ..)| key.key).collect()))
     }
 
     /// The lock on a key. Waits for a thread that is updating locks in the same shard.
@@ -172,14 +250,40 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
     /// All locks at one instant. Waits for every thread that is updating locks.
     pub(crate) fn all(&self, clock: &Clock) -> Vec<(K, LockInfo<T>)> {
+        self.all_with(clock, || ()).0
+    }
+
+    /// All locks at one instant, and what `look` finds while every shard is locked.
+    pub(crate) fn all_with<R>(&self, clock: &Clock, look: impl FnOnce() -> R) -> (Vec<(K, LockInfo<T>)>, R) {
         // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
         let mut found = Vec::new();
         let all = AllShards::lock(self);
         let now = clock.now();
         let live = all.locks.iter().filter(|(_, lock)| !lock.expired(now));
         found.extend(live.map(|(key, lock)| (key.key.clone(), lock.info(now))));
+        let looked = look();
         drop(all);
-        found
+        (found, looked)
+    }
+
+    /// Notes the end of a lease, with its shard locked. Whether it is nearer than all others.
+    pub(super) fn runs_out(&self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        let nanos = self.nanos(deadline);
+        // ORDERING: AcqRel; the release pairs with the load in `next_deadline`.
+        self.earliest.fetch_min(nanos, Ordering::AcqRel) > nanos
+    }
+
+    fn looked_at_all(&self, all: &AllShards<'_, K, T>) {
+        let deadlines = all.locks.iter().filter_map(|(_, lock)| lock.deadline);
+        let earliest = deadlines.min().map_or(NEVER, |deadline| self.nanos(deadline));
+        // ORDERING: Release, as in `runs_out`. No other thread stores meanwhile, for all shards are locked.
+        self.earliest.store(earliest, Ordering::Release);
+    }
+
+    fn nanos(&self, deadline: Instant) -> u64 {
+        let since = deadline.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(since).unwrap_or(NEVER - 1).min(NEVER - 1)
     }
 
     /// Counts locks that are about to be granted.
@@ -195,7 +299,18 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     }
 }
 
+impl<T> Lock<T> {
+    /// How it ends, if it ends now and had it not run out would end as `kind`.
+    fn end(&self, kind: LockEventKind, now: Instant) -> LockEventKind {
+        if self.expired(now) { LockEventKind::Expired } else { kind }
+    }
+}
+
 impl<T: Clone> Lock<T> {
+    pub(super) fn change<K: Clone>(&self, key: &K, kind: LockEventKind) -> LockChange<K, T> {
+        LockChange { kind, key: key.clone(), holder: self.owner.clone(), granted: Some(self.id.granted) }
+    }
+
     fn info(&self, now: Instant) -> LockInfo<T> {
         LockInfo { holder: self.owner.clone(), remaining: self.remaining(now), fencing_token: self.id.granted }
     }
@@ -215,6 +330,31 @@ impl<'a, K: Eq, T> AllShards<'a, K, T> {
         let mut shards: Vec<_> = (0..table.count()).map(|index| table.write(index)).collect();
         let locks = shards.iter_mut().flat_map(|shard| shard.take_all()).collect();
         Self { locks, shards, table }
+    }
+
+    /// Of each lock, as what it ends, if it does.
+    fn choose(&self, end: impl Fn(&Lock<T>) -> Option<LockEventKind>) -> Vec<Option<LockEventKind>> {
+        self.locks.iter().map(|(_, lock)| end(lock)).collect()
+    }
+
+    fn changes(&self, ends: &[Option<LockEventKind>]) -> Vec<LockChange<K, T>>
+    where
+        K: Clone,
+        T: Clone,
+    {
+        let ending = self.locks.iter().zip(ends);
+        ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?))).collect()
+    }
+
+    fn remove(&mut self, ends: Vec<Option<LockEventKind>>) -> Vec<(Hashed<K>, Lock<T>, LockEventKind)> {
+        let mut removed = Vec::new();
+        for ((key, lock), end) in std::mem::take(&mut self.locks).into_iter().zip(ends) {
+            match end {
+                Some(kind) => removed.push((key, lock, kind)),
+                None => self.locks.push((key, lock)),
+            }
+        }
+        removed
     }
 }
 

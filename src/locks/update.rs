@@ -7,6 +7,7 @@
 use super::table::{Lock, LockId, LockTable};
 use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest};
 use crate::clock::Clock;
+use crate::event::{LockChange, LockEventKind};
 use crate::key::Hashed;
 use crate::sync::{Shard, WriteShard};
 use std::mem;
@@ -39,6 +40,8 @@ struct Plan<K, T> {
     removals: Vec<(u64, LockId)>,
     renewals: Vec<(u64, LockId, Lease)>,
     grants: Vec<(Hashed<K>, T, Lease)>,
+    /// What to tell of it, if anybody is told.
+    changes: Option<Vec<LockChange<K, T>>>,
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
@@ -49,11 +52,11 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         request: &LockRequest<K>,
         hash: impl Fn(&K) -> u64,
         clock: &Clock,
-        fence: &mut impl Fence,
+        fence: &mut impl Fence<K, T>,
     ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
         let items = items(request, hash);
         // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
-        let (mut wanted, mut releases) = (Plan::new(), Plan::new());
+        let (mut wanted, mut releases) = (Plan::new(fence.tells()), Plan::new(fence.tells()));
         let mut shards = self.lock(&items);
 
         let acquiring = !request.acquire.is_empty();
@@ -69,7 +72,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if !refused && !wanted.grants.is_empty() {
             self.coming(wanted.grants.len());
             owed.locks = wanted.grants.len();
-            match fence.replace(true) {
+            match fence.replace(true, wanted.changes.take().unwrap_or_default()) {
                 Some(replaced) => version = replaced,
                 None => refused = true,
             }
@@ -79,12 +82,15 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         }
         let plan = if refused { &mut releases } else { &mut wanted };
         if plan.grants.is_empty() && !plan.removals.is_empty() {
-            fence.replace(false);
+            fence.replace(false, plan.changes.take().unwrap_or_default());
         }
         owed.locks = owed.locks + plan.removals.len() - plan.grants.len();
         let granted = !plan.grants.is_empty();
 
-        let removed = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        if sooner {
+            fence.runs_out_sooner();
+        }
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
         drop(owed);
@@ -121,6 +127,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                 plan.receipt.not_held.push(key.clone());
             }
             let acquire = acquire.filter(|_| acquiring);
+            let end = if mine && live { LockEventKind::Released } else { LockEventKind::Expired };
             if let Some(lock) = found {
                 if mine && live && release {
                     plan.receipt.released.push(key.clone());
@@ -140,23 +147,34 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                     continue;
                 } else if acquire.is_some() {
                     plan.removals.push((hash, lock.id));
+                } else {
+                    continue;
+                }
+                if let Some(changes) = &mut plan.changes {
+                    changes.push(lock.change(key, end));
                 }
             }
             if let Some(lease) = acquire {
                 plan.receipt.granted.push((key.clone(), FencingToken(0)));
                 plan.grants.push((Hashed { hash, key: key.clone() }, token.clone(), lease));
+                if let Some(changes) = &mut plan.changes {
+                    let (kind, key, holder) = (LockEventKind::Granted, key.clone(), token.clone());
+                    changes.push(LockChange { kind, key, holder, granted: None });
+                }
             }
         }
     }
 
-    /// Changes the table. Runs none of the user's code; what it takes out is returned, to be dropped later.
+    /// Changes the table. Runs none of the user's code; what it takes out is returned, to be dropped later, and whether a
+    /// lock now runs out before all others.
     fn carry_out(
         &self,
         plan: &mut Plan<K, T>,
         granted: FencingToken,
         now: Instant,
         shards: &mut Locked<'_, K, T>,
-    ) -> Vec<(K, Lock<T>)> {
+    ) -> (Vec<(K, Lock<T>)>, bool) {
+        let mut sooner = false;
         let deadline = |lease: Lease| lease.and_then(|lease| now.checked_add(lease));
         let index_of = |hash| self.shards.index_of(hash);
         let mut removed = Vec::with_capacity(plan.removals.len());
@@ -165,17 +183,19 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         }
         for (index, (key, owner, lease)) in plan.grants.drain(..).enumerate() {
             let lock = Lock { owner, deadline: deadline(lease), id: LockId { granted, index } };
+            sooner |= self.runs_out(lock.deadline);
             shards.get_mut(index_of(key.hash)).put(key, lock);
         }
         for (hash, id, lease) in plan.renewals.drain(..) {
             if let Some(lock) = shards.get_mut(index_of(hash)).look_up_mut(hash, |lock| lock.id == id) {
                 lock.deadline = deadline(lease);
+                sooner |= self.runs_out(lock.deadline);
             }
         }
         for (_, token) in &mut plan.receipt.granted {
             *token = granted;
         }
-        removed
+        (removed, sooner)
     }
 }
 
@@ -217,13 +237,14 @@ impl<'a, K, T> Locked<'a, K, T> {
 }
 
 impl<K, T> Plan<K, T> {
-    const fn new() -> Self {
+    fn new(tells: bool) -> Self {
         Self {
             receipt: LockReceipt::new(),
             conflicts: Vec::new(),
             removals: Vec::new(),
             renewals: Vec::new(),
             grants: Vec::new(),
+            changes: tells.then(Vec::new),
         }
     }
 }

@@ -1,0 +1,159 @@
+//! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
+
+use super::Core;
+use crate::content::{Published, Revision, Root};
+use crate::error::FlushError;
+use crate::event::LockEvent;
+use crate::locks::{FencingToken, LockInfo};
+use crate::sync::DefaultHashBuilder;
+use crate::wake::{self, Look};
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::time::{Duration, Instant};
+
+/// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
+///
+/// The dictionary keeps as many events as it was told with [`Builder::lock_events`](crate::Builder::lock_events). A feed that
+/// has fallen further behind is given all locks anew, and so is every feed each time, if none are to be kept.
+///
+/// A lock that runs out is an event even if nobody touches its key: whoever waits in [`flush`](Self::flush) wakes up at its
+/// deadline and takes it away. Where nobody waits, [`StateDictionary::expire`](crate::StateDictionary::expire) does. (A lease
+/// that is renewed for a shorter time wakes those who wait for the longer one.) Renewals are no events.
+///
+/// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then every flush
+/// says [`FlushError::Ended`]. So does one that would have to begin anew.
+///
+/// ```
+/// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(1000).build();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+/// let mut feed = dictionary.lock_feed();
+/// match feed.flush()? {
+///     LockDelivery::Everything { locks, .. } => assert_eq!(locks[0].1.holder, "alice"),
+///     LockDelivery::Events(_) => unreachable!("the first delivery is everything"),
+/// }
+/// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
+/// match feed.flush()? {
+///     LockDelivery::Events(events) => assert_eq!(events[0].kind, LockEventKind::Released),
+///     LockDelivery::Everything { .. } => unreachable!("it has not fallen behind"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
+    core: Core<K, V, T, S>,
+    /// The version up to which everything was delivered.
+    cursor: Option<u64>,
+}
+
+/// What a [`LockFeed`] delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockDelivery<K, T> {
+    /// All locks at one instant: the first delivery, and what follows when events were missed.
+    Everything {
+        /// The version at which locks last came or went; all later events have greater ones.
+        version: u64,
+        /// The latest commit at that instant.
+        revision: Revision,
+        /// The locks, in no particular order.
+        locks: Vec<(K, LockInfo<T>)>,
+    },
+    /// What happened since the delivery before, oldest first. Never empty.
+    Events(Vec<LockEvent<K, T>>),
+}
+
+impl<K, V, T, S> LockFeed<K, V, T, S> {
+    pub(super) fn new(core: Core<K, V, T, S>) -> Self {
+        Self { core, cursor: None }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> LockFeed<K, V, T, S> {
+    /// Waits until a lock comes or goes and delivers all that happened; the first time, all locks there are, at once.
+    ///
+    /// O(n) in the number of events; O(n) in that of all locks if all of them are delivered, or if a lock has run out: then it
+    /// may wait for threads that are updating locks.
+    ///
+    /// # Errors
+    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    pub fn flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
+        self.flush_until(None)
+    }
+
+    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
+        self.flush_until(self.core.published.clock.now().checked_add(timeout))
+    }
+
+    /// Delivers what has happened, without waiting for anything to happen. Locks that have run out are taken away first.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if nothing has, [`FlushError::Ended`] if nothing more can come.
+    pub fn try_flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
+        self.pending().unwrap_or(Err(FlushError::NothingPending))
+    }
+
+    fn flush_until(&mut self, deadline: Option<Instant>) -> Result<LockDelivery<K, T>, FlushError> {
+        let core = self.core.clone();
+        let Published { wakeups, clock, .. } = &*core.published;
+        wake::wait_for_look(&wakeups.locks, clock, || match self.pending() {
+            Some(answer) => Look::Found(answer),
+            None if deadline.is_some_and(|deadline| clock.now() >= deadline) => {
+                Look::Found(Err(FlushError::NothingPending))
+            }
+            None => Look::Until([deadline, core.locks.next_deadline()].into_iter().flatten().min()),
+        })
+    }
+
+    /// What a flush at this moment answers, or `None` if it has to wait.
+    pub(super) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
+        let Core { published, locks, .. } = &self.core;
+        locks.expire(&published.clock, &mut self.core.fence());
+        let root = published.load();
+        if self.cursor == Some(root.lock_version) {
+            return root.frozen.then_some(Err(FlushError::Ended));
+        }
+        if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
+            self.cursor = Some(root.lock_version);
+            return Some(Ok(LockDelivery::Events(events)));
+        }
+        let (locks, root) = locks.all_with(&published.clock, || published.load());
+        if root.frozen {
+            // Locks may have been released since, of which nothing is told.
+            return Some(Err(FlushError::Ended));
+        }
+        self.cursor = Some(root.lock_version);
+        Some(Ok(LockDelivery::Everything { version: root.lock_version, revision: root.revision, locks }))
+    }
+}
+
+/// The events after a version, oldest first, or `None` if the root does not have all of them.
+fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor: u64) -> Option<Vec<LockEvent<K, T>>> {
+    let mut records: Vec<_> = root.lock_trail.as_deref()?.after(cursor)?.collect();
+    records.reverse();
+    let event = |version, record: &crate::event::LockRecord<K>, index: usize| {
+        let change = &record.changes[index];
+        let Some(holder) = change.holder.downcast_ref::<T>() else {
+            unreachable!("all tokens of a dictionary are of one type")
+        };
+        LockEvent {
+            version,
+            revision: record.revision,
+            kind: change.kind,
+            key: change.key.clone(),
+            holder: holder.clone(),
+            fencing_token: change.granted.unwrap_or(FencingToken(version)),
+        }
+    };
+    let indices = records.iter().flat_map(|record| (0..record.what.changes.len()).map(move |index| (record, index)));
+    Some(indices.map(|(record, index)| event(record.at, &record.what, index)).collect())
+}
+
+impl<K, V, T, S> fmt::Debug for LockFeed<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockFeed").field("version", &self.cursor).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,484 @@
+//! Sessions: what belongs to a client, and goes when it goes.
+
+use super::write::Patience;
+use super::{Core, StateDictionary};
+use crate::change::Change;
+use crate::content::{Hold, Logged, Revision, Root};
+use crate::error::{LockError, UpdateError};
+use crate::event::LockEventKind;
+use crate::key::{BuildPassThrough, Hashed};
+use crate::locks::{Claim, LockReceipt, LockRequest};
+use crate::sync::{DefaultHashBuilder, Mutex};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::time::{Duration, Instant};
+
+/// One client: its token, its locks, and the keys that are there only as long as it is.
+///
+/// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that it created
+/// with [`update_ephemeral`](Self::update_ephemeral) are removed, in one commit that no other writer can get between. A key
+/// that another holds locked by then is left, and reported. So is a key that was removed and has been set by somebody else
+/// since: it is not the session's any more (that is not reported).
+///
+/// A client that may come back is given time with [`leave`](Self::leave). A session owns what it needs and may outlive the
+/// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
+///
+/// The locks of a session are those of its token, so there should be one session per token at a time.
+///
+/// ```
+/// use state_dictionary::{Change, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+/// let mut alice = dictionary.session("alice");
+/// alice.update_ephemeral(Change::new().set("cursor.alice", 1))?;
+/// alice.update_state(Change::new().set("drawing", 7))?;
+/// alice.update_locks(LockRequest::new().acquire("drawing", None))?;
+///
+/// let end = alice.end();
+/// assert_eq!(end.removed, ["cursor.alice"]);
+/// assert_eq!(end.released, ["drawing"]);
+/// assert!(dictionary.get("cursor.alice").is_none());
+/// assert!(dictionary.get("drawing").is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a session that is dropped ends"]
+pub struct Session<K, V, T, S = DefaultHashBuilder> {
+    core: Core<K, V, T, S>,
+    belongings: Option<Belongings<K, T>>,
+    resumed: bool,
+    /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
+    end: End<K, V, T, S>,
+}
+
+type End<K, V, T, S> = fn(&Core<K, V, T, S>, Belongings<K, T>, Patience) -> SessionEnd<K, T>;
+
+struct Belongings<K, T> {
+    token: T,
+    /// The keys that the session created, and when. Some may have been removed by others since.
+    keys: HashMap<Hashed<K>, Revision, BuildPassThrough>,
+    /// With how many keys those that are gone are next looked for.
+    prune_at: usize,
+}
+
+/// Fewer keys than this are not worth looking through.
+const FIRST_PRUNING: usize = 64;
+
+/// The sessions that nobody has, until they are taken up again or their time is over.
+pub(super) struct Sessions<K, T>(Mutex<Vec<Lingering<K, T>>>);
+
+struct Lingering<K, T> {
+    belongings: Belongings<K, T>,
+    /// When it ends; never, if the clock does not reach so far.
+    due: Option<Instant>,
+}
+
+/// What became of a session's locks and keys when it ended. Keys are in no particular order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionEnd<K, T> {
+    /// The commit that removed the keys; if there were none, the latest one.
+    pub revision: Revision,
+    /// The locks that were released, but for those that had run out.
+    pub released: Vec<K>,
+    /// The keys that were removed.
+    pub removed: Vec<K>,
+    /// The keys that were not, and why.
+    pub left: Vec<(K, Left<T>)>,
+}
+
+/// Why a session's key was not removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left<T> {
+    /// Somebody else holds its lock. The key stays.
+    Locked {
+        /// Who holds it.
+        holder: T,
+        /// For how long still, if its lease has an end and is not renewed.
+        remaining: Option<Duration>,
+    },
+    /// The dictionary is frozen. The key stays.
+    Frozen,
+    /// The content is held by [`lock_content`](StateDictionary::lock_content), or the session ended inside a closure of
+    /// `update_state_with`, and to wait was not possible. A later call of [`expire`](StateDictionary::expire) removes the
+    /// key.
+    PutOff,
+}
+
+/// What a call of [`StateDictionary::expire`] found, and when the next is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expiry<K, T> {
+    /// The locks whose lease had run out, and who held them.
+    pub locks: Vec<(K, T)>,
+    /// The sessions whose time was over.
+    pub sessions: Vec<(T, SessionEnd<K, T>)>,
+    /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
+    pub next: Option<Duration>,
+}
+
+/// How soon what had to be put off is worth another try.
+const RETRY: Duration = Duration::from_millis(10);
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
+    /// A session for the client with this token: the one that is lingering after [`Session::leave`], with all that belongs to
+    /// it, or else a new one.
+    ///
+    /// O(n) in the number of lingering sessions.
+    pub fn session(&self, token: T) -> Session<K, V, T, S> {
+        let lingering = self.core.sessions.take_up(&token);
+        let resumed = lingering.is_some();
+        let belongings = lingering.unwrap_or_else(|| Belongings::new(token));
+        Session { core: self.core.clone(), belongings: Some(belongings), resumed, end: Core::end }
+    }
+
+    /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
+    /// server does on a timer, so that expiry is seen also where nobody touches the key.
+    ///
+    /// O(1) if nothing is due, O(n) in the number of locks otherwise. May wait for threads that are updating locks; never for
+    /// held content.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
+    /// assert_eq!(dictionary.expire().next, Some(Duration::from_secs(5)));
+    /// clock.advance(Duration::from_secs(5));
+    /// let expiry = dictionary.expire();
+    /// assert_eq!(expiry.locks, [("ball", "alice")]);
+    /// assert_eq!(expiry.next, None);
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
+    pub fn expire(&self) -> Expiry<K, T> {
+        let clock = &self.core.published.clock;
+        let locks = self.core.locks.expire(clock, &mut self.core.fence());
+        let mut sessions = Vec::new();
+        // Of those that are put off now, the due time is not before this.
+        let began = clock.now();
+        while let Some(belongings) = self.core.sessions.take_due(began) {
+            let token = belongings.token.clone();
+            sessions.push((token, self.core.end(belongings, Patience::None)));
+        }
+        let deadlines = [self.core.locks.next_deadline(), self.core.sessions.next_due()];
+        let next = deadlines.into_iter().flatten().min();
+        Expiry { locks, sessions, next: next.map(|next| next.saturating_duration_since(clock.now())) }
+    }
+}
+
+impl<K, V, T, S> Session<K, V, T, S> {
+    /// The client's token.
+    #[must_use]
+    pub fn token(&self) -> &T {
+        &self.belongings().token
+    }
+
+    /// Whether this was a session before, that had been left.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Leaves the session for a while: its locks (as long as their leases last) and its keys stay, and a call of
+    /// [`StateDictionary::session`] with the same token takes it up again.
+    ///
+    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`] ends it. A `grace` too long for the clock
+    /// has no end. Never waits.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, ManualClock, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+    /// let mut session = dictionary.session("alice");
+    /// session.update_ephemeral(Change::new().set("cursor.alice", 1))?;
+    /// session.leave(Duration::from_secs(10)); // the connection was lost
+    ///
+    /// let session = dictionary.session("alice"); // and is back
+    /// assert!(session.is_resumed());
+    /// session.leave(Duration::from_secs(10)); // lost again, this time for good
+    ///
+    /// clock.advance(Duration::from_secs(10));
+    /// let (token, end) = dictionary.expire().sessions.remove(0);
+    /// assert_eq!((token, end.removed), ("alice", vec!["cursor.alice".to_owned()]));
+    /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
+    /// ```
+    pub fn leave(mut self, grace: Duration) {
+        if let Some(belongings) = self.belongings.take() {
+            let due = self.core.published.clock.now().checked_add(grace);
+            self.core.sessions.put(belongings, due);
+        }
+    }
+
+    fn belongings(&self) -> &Belongings<K, T> {
+        match &self.belongings {
+            Some(belongings) => belongings,
+            None => unreachable!("only what consumes a session takes its belongings"),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
+    /// [`StateDictionary::update_state`] for this client. The keys stay when the session ends.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state`].
+    pub fn update_state(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.core.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
+    }
+
+    /// [`StateDictionary::update_state`] for this client. Keys that had no value before are the session's, and are removed
+    /// when it ends.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state`].
+    pub fn update_ephemeral(&mut self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.update_ephemeral_with(change, Patience::ForAll)
+    }
+
+    pub(super) fn update_ephemeral_with(
+        &mut self,
+        change: Change<K, V>,
+        patience: Patience,
+    ) -> Result<Revision, UpdateError<K, V, T>> {
+        match self.core.commit_borrowed(self.token(), &change, None, patience) {
+            Ok(root) => {
+                if let Some(belongings) = &mut self.belongings {
+                    belongings.note(&change, &root);
+                }
+                Ok(root.revision)
+            }
+            Err(refusal) => Err(refusal.of(change)),
+        }
+    }
+
+    /// [`StateDictionary::update_locks`] for this client.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_locks`].
+    pub fn update_locks(&self, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
+        self.core.update_locks(self.token(), request)
+    }
+
+    /// The keys that would be removed if the session ended now and nobody else held them. O(k log n).
+    #[must_use]
+    pub fn ephemeral_keys(&self) -> Vec<K> {
+        self.belongings().present(&self.core.published.load())
+    }
+
+    /// Ends the session: releases its locks and removes its keys, in one commit.
+    ///
+    /// O(n) in the number of all locks, and O(k log n) for k keys. Waits for threads that are updating locks, and while the
+    /// content is held, though not for a guard of this thread: then the keys are [put off](Left::PutOff). A session that is
+    /// dropped instead does not wait for held content at all.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
+    pub fn end(mut self) -> SessionEnd<K, T> {
+        match self.belongings.take() {
+            Some(belongings) => self.core.end(belongings, Patience::ForAll),
+            None => unreachable!("only what consumes a session takes its belongings"),
+        }
+    }
+}
+
+/// Ends the session, without waiting for held content; see [`Left::PutOff`].
+impl<K, V, T, S> Drop for Session<K, V, T, S> {
+    fn drop(&mut self) {
+        let Some(belongings) = self.belongings.take() else { return };
+        if std::thread::panicking() {
+            // Keys and tokens might panic once more, which would end the process. The next call of `expire` ends it.
+            self.core.sessions.put(belongings, Some(self.core.published.clock.now()));
+        } else {
+            (self.end)(&self.core, belongings, Patience::None);
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+    fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
+        let mut ending = Ending { core: self, belongings: Some(belongings) };
+        let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
+        while !self.is_inside_closure() {
+            match self.remove(belongings) {
+                Ok(end) => {
+                    drop(ending.belongings.take());
+                    return end;
+                }
+                Err(hold) if patience == Patience::ForAll && !hold.is_of_this_thread() => self.wait_until_let_go(hold),
+                Err(_) => break,
+            }
+        }
+        let theirs = |owner: &T| *owner == belongings.token;
+        let released = self.locks.remove_all(theirs, LockEventKind::Released, &self.published.clock, &mut self.fence());
+        let root = self.published.load();
+        let left = belongings.present(&root).into_iter().map(|key| (key, Left::PutOff)).collect();
+        SessionEnd { revision: root.revision, released, removed: Vec::new(), left }
+    }
+
+    /// Releases the locks and removes the keys in one step, with all shards locked, or does nothing if the content is held.
+    fn remove(&self, belongings: &Belongings<K, T>) -> Result<SessionEnd<K, T>, Hold> {
+        let Belongings { token, keys, .. } = belongings;
+        let keys: Vec<(Hashed<K>, Revision)> = keys.iter().map(|(key, created)| (key.clone(), *created)).collect();
+        let Core { published, settings, .. } = self;
+        let mut fence = self.fence();
+        let mut end =
+            SessionEnd { revision: Revision::ZERO, released: Vec::new(), removed: Vec::new(), left: Vec::new() };
+        let mut held = None;
+        let released = self.locks.release_with(token, &keys, &published.clock, |claims, changes| {
+            let releases = !changes.is_empty();
+            let changes = self.kept(changes);
+            let logged = settings.commit_log.map(|erase| (erase, token.clone()));
+            let edit = |root: &mut Root<K, V, S>| {
+                let (mine, theirs) = share_out(root, &keys, &claims);
+                end.left = theirs;
+                end.revision = root.revision;
+                if root.frozen {
+                    end.left.extend(mine.into_iter().map(|key| (key.key, Left::Frozen)));
+                    return if releases { Ok(()) } else { Err(()) };
+                }
+                if !mine.is_empty() && root.held.is_some() {
+                    held = root.held;
+                    return Err(());
+                }
+                if mine.is_empty() && !releases {
+                    return Err(());
+                }
+                if !mine.is_empty() {
+                    let logged =
+                        logged.clone().map(|(erase, token)| move |change| Box::new(Logged::new(erase(token), &change)));
+                    root.remove(&mine, logged, settings.trail_limit);
+                    end.revision = root.revision;
+                }
+                if releases {
+                    root.locks_changed(&changes, settings.lock_trail_limit);
+                }
+                end.removed = mine.into_iter().map(|key| key.key).collect();
+                Ok(())
+            };
+            let (replaced, put_off) = published.replace(edit, |_| ());
+            fence.replaced(replaced.is_ok() && releases, put_off);
+            replaced.ok()
+        });
+        match (released, held) {
+            (None, Some(held)) => Err(held),
+            (released, _) => {
+                end.released = released.map(|((), released)| released).unwrap_or_default();
+                if !end.removed.is_empty() {
+                    published.wakeups.changed.notify_all();
+                }
+                Ok(end)
+            }
+        }
+    }
+}
+
+/// Which of the keys that the root has from the session may be removed, and which somebody else holds.
+fn share_out<K: Clone + Eq, V, T: Clone, S>(
+    root: &Root<K, V, S>,
+    keys: &[(Hashed<K>, Revision)],
+    claims: &[Claim<T>],
+) -> (Vec<Hashed<K>>, Vec<(K, Left<T>)>) {
+    let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+    for (index, (key, created)) in keys.iter().enumerate() {
+        if !root.has_created(key, *created) {
+            continue;
+        }
+        match claims.iter().find(|claim| claim.index == index) {
+            Some(Claim { holder, remaining, .. }) => {
+                let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
+                theirs.push((key.key.clone(), left));
+            }
+            None => mine.push(key.clone()),
+        }
+    }
+    (mine, theirs)
+}
+
+/// Puts the belongings of a session that could not be ended, also because of a panic, where `expire` finds them.
+struct Ending<'a, K, V, T, S> {
+    core: &'a Core<K, V, T, S>,
+    belongings: Option<Belongings<K, T>>,
+}
+
+impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
+    fn drop(&mut self) {
+        if let Some(belongings) = self.belongings.take() {
+            let due = self.core.published.clock.now().checked_add(RETRY);
+            self.core.sessions.put(belongings, due);
+        }
+    }
+}
+
+impl<K, T> Belongings<K, T> {
+    fn new(token: T) -> Self {
+        Self { token, keys: HashMap::default(), prune_at: FIRST_PRUNING }
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> Belongings<K, T> {
+    /// Notes which keys the change, committed in this root, created, and forgets those that it removed.
+    fn note<V, S: BuildHasher>(&mut self, change: &Change<K, V>, root: &Root<K, V, S>) {
+        for (key, _) in change.operations() {
+            let hash = root.shared().lookup(key).hash;
+            let key = Hashed { hash, key: key.clone() };
+            if root.has_created(&key, root.revision) {
+                self.keys.insert(key, root.revision);
+            } else if !root.content.contains_key(&key) {
+                self.keys.remove(&key);
+            }
+        }
+        if self.keys.len() >= self.prune_at {
+            self.keys.retain(|key, created| root.has_created(key, *created));
+            self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
+        }
+    }
+
+    fn present<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
+        let there = self.keys.iter().filter(|(key, created)| root.has_created(key, **created));
+        there.map(|(key, _)| key.key.clone()).collect()
+    }
+}
+
+impl<K, T> Sessions<K, T> {
+    pub(super) fn none() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn put(&self, belongings: Belongings<K, T>, due: Option<Instant>) {
+        self.0.lock().push(Lingering { belongings, due });
+    }
+
+    fn take_up(&self, token: &T) -> Option<Belongings<K, T>>
+    where
+        T: PartialEq,
+    {
+        let mut lingering = self.0.lock();
+        let index = lingering.iter().position(|session| session.belongings.token == *token)?;
+        Some(lingering.swap_remove(index).belongings)
+    }
+
+    fn take_due(&self, now: Instant) -> Option<Belongings<K, T>> {
+        let mut lingering = self.0.lock();
+        let index = lingering.iter().position(|session| session.due.is_some_and(|due| due <= now))?;
+        Some(lingering.swap_remove(index).belongings)
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.0.lock().iter().filter_map(|session| session.due).min()
+    }
+}
+
+impl<K, V, T: fmt::Debug, S> fmt::Debug for Session<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Belongings { token, keys, .. } = self.belongings();
+        f.debug_struct("Session")
+            .field("token", token)
+            .field("keys", &keys.len())
+            .field("resumed", &self.resumed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! What is told of locks that come and go.
+
+use crate::content::Revision;
+use crate::locks::FencingToken;
+use std::any::Any;
+use std::sync::Arc;
+
+/// A lock that was granted, or that came to its end.
+///
+/// Everything that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
+/// every operation on locks but renewals. So events are ordered among themselves by their version, and among the commits by
+/// their revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (Where a
+/// session ends, its locks are released by the very commit that removes its keys.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockEvent<K, T> {
+    /// When it happened, in the one order of versions. Events of one call share it.
+    pub version: u64,
+    /// The latest commit at that moment.
+    pub revision: Revision,
+    /// What happened.
+    pub kind: LockEventKind,
+    /// The key.
+    pub key: K,
+    /// Who holds the lock, or held it until now.
+    pub holder: T,
+    /// The token that the lock was granted with.
+    pub fencing_token: FencingToken,
+}
+
+/// What can happen to a lock. Renewals are not told: they change only how long it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockEventKind {
+    /// It was granted.
+    Granted,
+    /// Its holder gave it back, or its holder's session ended.
+    Released,
+    /// Its lease had run out, and it was taken away.
+    Expired,
+    /// [`clear_locks`](crate::StateDictionary::clear_locks) took it away.
+    Cleared,
+}
+
+/// A token without its type, so that content, snapshots and buffers need not name the type of tokens.
+pub(crate) type Origin = Arc<dyn Any + Send + Sync>;
+
+/// What one operation did to the locks.
+pub(crate) struct LockRecord<K> {
+    pub(crate) revision: Revision,
+    pub(crate) changes: Arc<[LockChange<K, Origin>]>,
+}
+
+/// One lock that came or went, as the table tells it.
+pub(crate) struct LockChange<K, T> {
+    pub(crate) kind: LockEventKind,
+    pub(crate) key: K,
+    pub(crate) holder: T,
+    /// What it was granted with, if not at this very moment.
+    pub(crate) granted: Option<FencingToken>,
+}

@@ -1,0 +1,159 @@
+//! The feed of single commits.
+
+use crate::change::Change;
+use crate::content::{Published, Revision, Root};
+use crate::error::FlushError;
+use crate::sync::{Arc, DefaultHashBuilder};
+use crate::wake;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+/// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
+///
+/// For recorders and mirrors, and for clients that want to leave out the echo of their own changes. Whoever wants the latest
+/// value of every key is better served by a [`ChangeBuffer`](crate::ChangeBuffer), which cannot fall behind.
+///
+/// The dictionary must have been built with [`Builder::keep_commits`](crate::Builder::keep_commits). It keeps as many commits
+/// as its [trail](crate::Builder::trail_limit) reaches back; a feed that falls further behind is told which ones it
+/// missed. Initial content is no commit with a token, and counts as missed.
+///
+/// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
+/// dictionary; leaking it affects nobody.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().keep_commits().build();
+/// let mut feed = dictionary.commit_feed();
+/// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
+/// dictionary.update_state(&"bob", Change::new().set("a", 2))?;
+///
+/// let delivery = feed.flush()?;
+/// assert!(delivery.missed.is_none());
+/// let not_mine: Vec<_> = delivery.commits.iter().filter(|commit| commit.token != "alice").collect();
+/// assert_eq!(not_mine.len(), 1);
+/// assert_eq!(not_mine[0].change, Change::new().set("a", 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
+    published: Arc<Published<K, V, S>>,
+    revision: Revision,
+    token: PhantomData<fn() -> T>,
+}
+
+/// What a [`CommitFeed`] delivers. Deliveries of one feed join without a gap that is not told.
+#[non_exhaustive]
+pub struct CommitDelivery<K, V, T> {
+    /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
+    /// second. They came before all of `commits`.
+    pub missed: Option<(Revision, Revision)>,
+    /// The commits, oldest first.
+    pub commits: Vec<Commit<K, V, T>>,
+}
+
+/// One commit, as it was made.
+#[non_exhaustive]
+pub struct Commit<K, V, T> {
+    /// Its revision.
+    pub revision: Revision,
+    /// Who made it.
+    pub token: T,
+    /// What it did, without the conditions it was made under.
+    pub change: Change<K, V>,
+}
+
+impl<K, V, T, S> CommitFeed<K, V, T, S> {
+    pub(crate) fn new(published: Arc<Published<K, V, S>>, revision: Revision) -> Self {
+        Self { published, revision, token: PhantomData }
+    }
+
+    /// Up to and including which revision commits were delivered or told to be missed.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
+    /// Waits for the next commit and delivers all there are. O(n) in their keys.
+    ///
+    /// # Errors
+    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    pub fn flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        self.flush_until(None)
+    }
+
+    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        self.flush_until(self.published.clock.now().checked_add(timeout))
+    }
+
+    /// Delivers the commits there are, without waiting for any.
+    ///
+    /// # Errors
+    /// [`FlushError::NothingPending`] if there are none, [`FlushError::Ended`] if nothing more can come.
+    pub fn try_flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        self.pending().unwrap_or(Err(FlushError::NothingPending))
+    }
+
+    fn flush_until(&mut self, deadline: Option<Instant>) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        let published = Arc::clone(&self.published);
+        let Published { wakeups, clock, .. } = &*published;
+        let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
+        flushed.unwrap_or(Err(FlushError::NothingPending))
+    }
+
+    /// What a flush at this moment answers, or `None` if it has to wait.
+    fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
+        let root = self.published.load();
+        if root.revision <= self.revision {
+            return root.frozen.then_some(Err(FlushError::Ended));
+        }
+        let commits = commits_after(&root, self.revision);
+        let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
+        let missed = (self.revision.0 < first).then_some((self.revision, Revision(first)));
+        self.revision = root.revision;
+        Some(Ok(CommitDelivery { missed, commits }))
+    }
+}
+
+/// The commits after a revision that the root's trail has, oldest first.
+fn commits_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, revision: Revision) -> Vec<Commit<K, V, T>> {
+    let after = revision.0.max(root.trail.floor());
+    let records = root.trail.after(after).into_iter().flatten();
+    let kept = records.map_while(|record| Some((record.at, record.what.logged.as_deref()?)));
+    let mut commits: Vec<_> = kept
+        .map(|(at, logged)| {
+            let Some(token) = logged.origin.downcast_ref::<T>() else {
+                unreachable!("all tokens of a dictionary are of one type")
+            };
+            Commit { revision: Revision(at), token: token.clone(), change: logged.change.clone() }
+        })
+        .collect();
+    commits.reverse();
+    commits
+}
+
+impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitFeed").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Debug, V, T: fmt::Debug> fmt::Debug for CommitDelivery<K, V, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitDelivery").field("missed", &self.missed).field("commits", &self.commits).finish()
+    }
+}
+
+/// Shows the change's keys, not its values.
+impl<K: fmt::Debug, V, T: fmt::Debug> fmt::Debug for Commit<K, V, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { revision, token, change } = self;
+        f.debug_struct("Commit").field("revision", revision).field("token", token).field("change", change).finish()
+    }
+}

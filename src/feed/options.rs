@@ -1,0 +1,128 @@
+//! How a buffer behaves, and which keys it follows.
+
+use crate::position::Position;
+use std::fmt;
+use std::sync::Arc;
+
+/// How a [`ChangeBuffer`](super::ChangeBuffer) behaves. The default is what most want.
+///
+/// ```
+/// use state_dictionary::{BufferOptions, Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+/// let cursors = dictionary.change_buffer_with(BufferOptions::new().prefixes(["cursor."]));
+/// dictionary.update_state(&0, Change::new().set("cursor.alice", 1).set("drawing", 7))?;
+/// let delivery = cursors.flush()?;
+/// assert_eq!(delivery.updates().map(|(key, _)| key).collect::<Vec<_>>(), ["cursor.alice"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BufferOptions<K> {
+    pub(super) tombstones: Tombstones,
+    pub(super) filter: Filter<K>,
+    pub(super) resume: Option<Position>,
+}
+
+/// Which removals a [`ChangeBuffer`](super::ChangeBuffer) delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tombstones {
+    /// Those of keys that the buffer has delivered a value of.
+    #[default]
+    Delivered,
+    /// Every removal after the buffer was made, also of keys it never mentioned and of keys that were not there. Exact as
+    /// long as the buffer does not fall off the trail; from then on until its next flush as if `Delivered`.
+    Always,
+}
+
+/// Which keys are followed.
+pub(super) struct Filter<K>(Option<Arc<dyn Fn(&K) -> bool + Send + Sync>>);
+
+impl<K> Filter<K> {
+    pub(super) fn passes(&self, key: &K) -> bool {
+        self.0.as_ref().is_none_or(|filter| filter(key))
+    }
+}
+
+impl<K> Clone for Filter<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> BufferOptions<K> {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { tombstones: Tombstones::default(), filter: Filter(None), resume: None }
+    }
+
+    /// Which removals are delivered.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+
+    /// Follows only the keys that `filter` lets through: in the first content, in changes, in removals and when the buffer
+    /// catches up. With several filters, a key must pass all of them.
+    ///
+    /// `filter` must always say the same of a key. It runs once or twice for each key touched since the last flush (for
+    /// each key there is, in the first flush and when the buffer was off the trail), whoever touched it: a filter saves
+    /// what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on waiting. It runs
+    /// with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the buffer is as it was before.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self
+    where
+        K: 'static,
+    {
+        self.filter = Filter(Some(match self.filter.0 {
+            None => Arc::new(filter),
+            Some(earlier) => Arc::new(move |key| earlier(key) && filter(key)),
+        }));
+        self
+    }
+
+    /// Follows only the keys that begin with one of these, as a [`filter`](Self::filter).
+    #[must_use]
+    pub fn prefixes<P: Into<String>>(self, prefixes: impl IntoIterator<Item = P>) -> Self
+    where
+        K: AsRef<str> + 'static,
+    {
+        let prefixes: Vec<String> = prefixes.into_iter().map(Into::into).collect();
+        self.filter(move |key| prefixes.iter().any(|prefix| key.as_ref().starts_with(prefix)))
+    }
+
+    /// Goes on from what a client has seen already: the first delivery has what changed since, merged, exactly.
+    ///
+    /// If that cannot be said, because the position is of another dictionary, or lies in the future, or further back than the
+    /// [trail](crate::Builder::trail_limit) reaches at the first flush, the first delivery is the whole content instead, and
+    /// says that it is a [fresh start](crate::Delivery::is_fresh_start): the client must forget what it has. That one comes at
+    /// once, also if there is no content. See [`Position`] for an example.
+    #[must_use]
+    pub fn resume(mut self, position: Position) -> Self {
+        self.resume = Some(position);
+        self
+    }
+}
+
+impl<K> Default for BufferOptions<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> Clone for BufferOptions<K> {
+    fn clone(&self) -> Self {
+        Self { tombstones: self.tombstones, filter: self.filter.clone(), resume: self.resume }
+    }
+}
+
+impl<K> fmt::Debug for BufferOptions<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferOptions")
+            .field("tombstones", &self.tombstones)
+            .field("filtered", &self.filter.0.is_some())
+            .field("resume", &self.resume)
+            .finish()
+    }
+}

@@ -1,0 +1,113 @@
+//! Where in the life of which dictionary somebody is: what a client that reconnects says it has seen.
+
+use crate::content::Revision;
+use std::error::Error;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::str::FromStr;
+
+/// Tells one dictionary from every other, those of other processes and of other days included.
+///
+/// A random number of 64 bits, made when the dictionary is built. Displayed as 16 hexadecimal digits, and parsed from
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(u64);
+
+impl StoreId {
+    /// By the same source of randomness that seeds the default hasher.
+    pub(crate) fn random() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl From<StoreId> for u64 {
+    fn from(id: StoreId) -> Self {
+        id.0
+    }
+}
+
+impl From<u64> for StoreId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for StoreId {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or(ParsePositionError)
+    }
+}
+
+/// A revision of a particular dictionary: what a client keeps, to go on from there when it reconnects.
+///
+/// Displayed, and parsed, as the store's id, a colon and the revision.
+///
+/// ```
+/// use state_dictionary::{BufferOptions, Change, Position, StateDictionary};
+///
+/// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+/// dictionary.update_state(&0, Change::new().set("a", 1).set("b", 1))?;
+/// let buffer = dictionary.change_buffer();
+/// let seen = buffer.flush()?.position().to_string();
+/// drop(buffer); // the connection is lost
+///
+/// dictionary.update_state(&0, Change::new().set("a", 2))?;
+/// let resumed = dictionary.change_buffer_with(BufferOptions::new().resume(seen.parse()?));
+/// let delivery = resumed.flush()?;
+/// assert!(!delivery.is_fresh_start());
+/// assert_eq!(delivery.updates().map(|(key, _)| key).collect::<Vec<_>>(), ["a"]);
+///
+/// // Of another dictionary, or of this one after a restart, it is of no use, and the delivery says so.
+/// let another: StateDictionary<String, i32, u8> = StateDictionary::new();
+/// let delivery = another.change_buffer_with(BufferOptions::new().resume(seen.parse()?)).flush()?;
+/// assert!(delivery.is_fresh_start());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Which dictionary.
+    pub store: StoreId,
+    /// Up to and including which commit.
+    pub revision: Revision,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.store, self.revision)
+    }
+}
+
+impl FromStr for Position {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let (store, revision) = text.split_once(':').ok_or(ParsePositionError)?;
+        let digits = revision.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.then(|| revision.parse::<u64>().ok()).flatten();
+        let revision = number.map(Revision::from).ok_or(ParsePositionError)?;
+        Ok(Self { store: store.parse()?, revision })
+    }
+}
+
+/// A text that is not a [`Position`] or a [`StoreId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParsePositionError;
+
+impl fmt::Display for ParsePositionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a position: it should be 16 hexadecimal digits, a colon and a number")
+    }
+}
+
+impl Error for ParsePositionError {}
