@@ -80,9 +80,9 @@ impl<K, V, S> Root<K, V, S> {
         Position { store: self.shared.id, revision: self.revision }
     }
 
-    /// Notes that locks came and went at this version of the root, and what is told of it.
-    pub(crate) fn locks_changed(&mut self, changes: &Arc<[LockChange<K, Origin>]>, limit: usize) {
-        if limit > 0 {
+    /// Notes that locks came and went at this version of the root, and what is told of it, if it is to be kept.
+    pub(crate) fn locks_changed(&mut self, changes: Option<&Arc<[LockChange<K, Origin>]>>, limit: usize) {
+        if let Some(changes) = changes {
             let none = || Trail::starting_after(self.lock_version);
             let trail = self.lock_trail.as_deref().map_or_else(none, Trail::clone);
             let record = LockRecord { revision: self.revision, changes: Arc::clone(changes) };

@@ -63,14 +63,14 @@ pub(crate) struct Remains<K, V, S> {
     entries: SmallVec<[Entry<V>; 2]>,
     pairs: Vec<(Hashed<K>, Entry<V>)>,
     trails: SmallVec<[Trail<Footprint<K, V>>; 1]>,
-    lock_trails: SmallVec<[Arc<Trail<LockRecord<K>>>; 1]>,
+    lock_trails: Vec<Arc<Trail<LockRecord<K>>>>,
     roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
 }
 
 impl<K, V, S> Remains<K, V, S> {
     fn none() -> Self {
         let (entries, pairs, trails) = (SmallVec::new(), Vec::new(), SmallVec::new());
-        Self { entries, pairs, trails, lock_trails: SmallVec::new(), roots: SmallVec::new() }
+        Self { entries, pairs, trails, lock_trails: Vec::new(), roots: SmallVec::new() }
     }
 }
 
@@ -200,7 +200,9 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
     /// unwinds, this root is good for nothing.
     fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
-        remains.lock_trails.extend(mem::replace(&mut self.lock_trail, later.lock_trail.clone()));
+        if let Some(outdated) = mem::replace(&mut self.lock_trail, later.lock_trail.clone()) {
+            remains.lock_trails.push(outdated);
+        }
         self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
     }
 

@@ -1,9 +1,9 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
 use super::Core;
-use crate::content::{Published, Revision, Root};
+use crate::content::{Published, Revision, Root, put_off_drops};
 use crate::error::FlushError;
-use crate::event::LockEvent;
+use crate::event::{LockEvent, LockRecord};
 use crate::locks::{FencingToken, LockInfo};
 use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
@@ -120,7 +120,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
             self.cursor = Some(root.lock_version);
             return Some(Ok(LockDelivery::Events(events)));
         }
-        let (locks, root) = locks.all_with(&published.clock, || published.load());
+        // Others' roots may be let go of in a load, and shards are locked.
+        let (locks, (root, put_off)) = locks.all_with(&published.clock, || put_off_drops(|| published.load()));
+        published.settle(put_off);
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
             return Some(Err(FlushError::Ended));
@@ -134,7 +136,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
 fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor: u64) -> Option<Vec<LockEvent<K, T>>> {
     let mut records: Vec<_> = root.lock_trail.as_deref()?.after(cursor)?.collect();
     records.reverse();
-    let event = |version, record: &crate::event::LockRecord<K>, index: usize| {
+    let event = |version, record: &LockRecord<K>, index: usize| {
         let change = &record.changes[index];
         let Some(holder) = change.holder.downcast_ref::<T>() else {
             unreachable!("all tokens of a dictionary are of one type")

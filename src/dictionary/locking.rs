@@ -102,18 +102,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
 
 impl<K, V, T, S> Core<K, V, T, S> {
     /// What the table tells of locks, as roots keep it; nothing if they do not.
-    pub(super) fn kept<'a>(
-        &self,
-        changes: impl IntoIterator<Item = LockChange<K, T>> + 'a,
-    ) -> Arc<[LockChange<K, Origin>]> {
-        let Some(erase) = self.settings.lock_events else { return Arc::new([]) };
+    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Arc<[LockChange<K, Origin>]>> {
+        let erase = self.settings.lock_events?;
         let erased = changes.into_iter().map(|LockChange { kind, key, holder, granted }| LockChange {
             kind,
             key,
             holder: erase(holder),
             granted,
         });
-        erased.collect()
+        Some(erased.collect())
     }
 }
 
@@ -141,7 +138,7 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
             (true, true) => Err(()),
             (true, false) => Ok(()),
             (false, _) => {
-                root.locks_changed(&changes, settings.lock_trail_limit);
+                root.locks_changed(changes.as_ref(), settings.lock_trail_limit);
                 Ok(())
             }
         };

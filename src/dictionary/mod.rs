@@ -40,13 +40,16 @@ use std::time::{Duration, Instant};
 ///
 /// | operation | progress |
 /// |---|---|
-/// | [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), [`is_frozen`](Self::is_frozen), [`change_buffer`](Self::change_buffer) | never wait |
+/// | [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), [`is_frozen`](Self::is_frozen), [`change_buffer`](Self::change_buffer), [`commit_feed`](Self::commit_feed), [`lock_feed`](Self::lock_feed) | never wait |
 /// | [`update_state`](Self::update_state) and its kin | wait for their turn, see below, and are lock-free then; while a lock is outstanding, may wait for a thread inside one of the lock operations below; while the content is held, wait until it is let go |
 /// | [`try_update_state`](Self::try_update_state) | the same, but does not wait for held content |
-/// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks) | may wait for each other; never for held content or for a lease |
+/// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks), [`expire`](Self::expire) | may wait for each other; never for held content or for a lease |
 /// | [`freeze`](Self::freeze) | lock-free; waits for the turn, when it is done, to free memory |
 /// | [`lock_content`](Self::lock_content) | waits for other guards |
-/// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions | wait for a commit, the interval, or the end |
+/// | [`session`](Self::session), [`Session::leave`] | may wait for one another, for the few instructions of a look at a list |
+/// | [`Session::end`] | as `update_locks`; while the content is held, waits until it is let go. To drop a session does not wait for that |
+/// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions, [`CommitFeed::flush`](crate::CommitFeed::flush), [`wait_for`](Self::wait_for) | wait for a commit, the interval, or the end |
+/// | [`LockFeed::flush`] | waits until a lock comes or goes, or for the end; when a lease runs out, as `update_locks` |
 ///
 /// While others are committing, a commit waits for its *turn*: it would lose its swap otherwise. It sleeps, for some 3 ms on
 /// end at most, and then commits without, so a thread that was suspended in the middle of a commit holds up the others by
@@ -76,10 +79,10 @@ use std::time::{Duration, Instant};
 /// # Values that are dropped
 ///
 /// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
-/// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself, but
-/// when threads commit at once and one of them is interrupted or refused, old values may stay until the next commit. Nothing
-/// is locked then that the dictionary would wait for without end, and a commit is visible and everybody notified, so their
-/// `Drop` may use the dictionary. If it panics, the panic comes out of the call, the commit stands, and some memory may
+/// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself (unless
+/// it was built to [keep its commits](Builder::keep_commits)), but when threads commit at once and one of them is
+/// interrupted or refused, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
+/// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call, the commit stands, and some memory may
 /// leak. A value nested so deep that its `Drop` overflows the stack aborts the process, as everywhere in Rust: give such a
 /// type a `Drop` without recursion.
 ///

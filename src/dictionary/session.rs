@@ -354,7 +354,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     end.revision = root.revision;
                 }
                 if releases {
-                    root.locks_changed(&changes, settings.lock_trail_limit);
+                    root.locks_changed(changes.as_ref(), settings.lock_trail_limit);
                 }
                 end.removed = mine.into_iter().map(|key| key.key).collect();
                 Ok(())

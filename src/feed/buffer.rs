@@ -245,7 +245,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         if last {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));
         }
-        let from = state.delivered;
+        let from = if refused { Revision::ZERO } else { state.delivered };
         if !nothing {
             state.delivered = to;
         }

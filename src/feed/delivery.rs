@@ -22,8 +22,8 @@ pub struct Delivery<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Delivery<K, V, S> {
-    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for the
-    /// first, which holds the whole content.
+    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for a
+    /// [fresh start](Self::is_fresh_start).
     #[must_use]
     pub fn from(&self) -> Revision {
         self.from

@@ -1,0 +1,208 @@
+//! Following single commits.
+
+mod common;
+
+use common::{Dictionary, SECOND, spawn_waiting, within_a_minute};
+use state_dictionary::{Change, CommitDelivery, CommitFeed, Entry, FlushError, Revision, StateDictionary};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{panic, thread};
+
+type Delivered = CommitDelivery<&'static str, i32, &'static str>;
+
+fn keeping(trail_limit: usize) -> Dictionary {
+    StateDictionary::builder().trail_limit(trail_limit).keep_commits().build()
+}
+
+fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
+    Change::new().set(key, value)
+}
+
+fn missed(delivery: &Delivered) -> Option<(u64, u64)> {
+    delivery.missed.map(|(from, to)| (from.get(), to.get()))
+}
+
+fn revisions(delivery: &Delivered) -> Vec<u64> {
+    delivery.commits.iter().map(|commit| commit.revision.get()).collect()
+}
+
+fn tokens(delivery: &Delivered) -> Vec<&'static str> {
+    delivery.commits.iter().map(|commit| commit.token).collect()
+}
+
+#[test]
+fn every_commit_comes_with_its_token_and_as_it_was_made() {
+    let dictionary = keeping(100);
+    dictionary.update_state(&"before", set("z", 0)).unwrap();
+    let mut feed = dictionary.commit_feed();
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    let changes = [set("a", 1), set("a", 2).remove("a").set("a", 3), Change::new().remove("a").remove("b")];
+    dictionary.update_state(&"alice", changes[0].clone().if_absent("a")).unwrap();
+    dictionary.update_state(&"bob", changes[1].clone()).unwrap();
+    dictionary.update_state(&"alice", changes[2].clone()).unwrap();
+    dictionary.update_state(&"carol", Change::new()).unwrap();
+    dictionary.update_state(&"carol", set("a", 1).if_present("a")).unwrap_err();
+
+    let delivery = feed.try_flush().unwrap();
+    assert_eq!(missed(&delivery), None);
+    assert_eq!((revisions(&delivery), tokens(&delivery)), (vec![2, 3, 4], vec!["alice", "bob", "alice"]));
+    let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
+    assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were judged, and are not told");
+    assert_eq!(feed.revision(), Revision::from(4));
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
+}
+
+#[test]
+fn a_commit_made_by_a_closure_a_guard_or_the_end_of_a_session_is_told_as_well() {
+    let dictionary = keeping(100);
+    let mut feed = dictionary.commit_feed();
+    dictionary.update_state_with(&"closure", |_| set("a", 1)).unwrap();
+    dictionary.lock_content().unwrap().update_state(&"guard", set("a", 2)).unwrap();
+    let mut session = dictionary.session("session");
+    session.update_ephemeral(set("b", 1)).unwrap();
+    session.end();
+    let delivery = feed.try_flush().unwrap();
+    assert_eq!(tokens(&delivery), ["closure", "guard", "session", "session"]);
+    assert_eq!(delivery.commits[3].change, Change::new().remove("b"));
+}
+
+#[test]
+fn a_feed_that_fell_behind_is_told_what_it_missed() {
+    let dictionary = keeping(2);
+    let (mut feed, mut quick) = (dictionary.commit_feed(), dictionary.commit_feed());
+    for value in 0..7 {
+        dictionary.update_state(&"alice", set("a", value)).unwrap();
+        let delivery = quick.try_flush().unwrap();
+        assert_eq!((missed(&delivery), delivery.commits.len()), (None, 1));
+    }
+    let delivery = feed.try_flush().unwrap();
+    let (from, to) = missed(&delivery).unwrap();
+    assert_eq!(from, 0);
+    assert_eq!(revisions(&delivery), (to + 1..=7).collect::<Vec<_>>(), "joins on what was missed");
+    assert!(to <= 5, "at least as many keys as the limit says are kept");
+    // A commit larger than the trail is missed as well, whoever was quick.
+    dictionary.update_state(&"alice", set("a", 1).set("b", 1).set("c", 1)).unwrap();
+    let delivery = quick.try_flush().unwrap();
+    assert_eq!((missed(&delivery), delivery.commits.len()), (Some((7, 8)), 0));
+}
+
+#[test]
+fn without_kept_commits_everything_is_missed() {
+    let dictionary = Dictionary::new();
+    let mut feed = dictionary.commit_feed();
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    let delivery = feed.try_flush().unwrap();
+    assert_eq!((missed(&delivery), delivery.commits.len()), (Some((0, 1)), 0));
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+}
+
+#[test]
+fn a_feed_can_begin_in_the_past_or_in_the_future() {
+    let dictionary: Dictionary = StateDictionary::builder().keep_commits().content([("z", 0)]).build();
+    for value in 0..3 {
+        dictionary.update_state(&"alice", set("a", value)).unwrap();
+    }
+    let after = |revision| dictionary.commit_feed_after(Revision::from(revision)).try_flush();
+    assert_eq!(revisions(&after(2).unwrap()), [3, 4]);
+    let from_the_beginning = after(0).unwrap();
+    assert_eq!(missed(&from_the_beginning), Some((0, 1)), "initial content has no token");
+    assert_eq!(revisions(&from_the_beginning), [2, 3, 4]);
+
+    let mut feed = dictionary.commit_feed_after(Revision::from(5));
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    dictionary.update_state(&"alice", set("a", 5)).unwrap();
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    dictionary.update_state(&"alice", set("a", 6)).unwrap();
+    assert_eq!(revisions(&feed.try_flush().unwrap()), [6]);
+}
+
+#[test]
+fn a_waiting_feed_is_woken_by_a_commit_and_by_the_end() {
+    within_a_minute(|| {
+        let dictionary = keeping(100);
+        let mut feed = dictionary.commit_feed();
+        thread::scope(|scope| {
+            let waiting = spawn_waiting(scope, || (feed.flush().map(|delivery| revisions(&delivery)), feed));
+            dictionary.update_state(&"alice", set("a", 1)).unwrap();
+            let (first, mut feed) = waiting.join().unwrap();
+            assert_eq!(first, Ok(vec![1]));
+            let waiting = spawn_waiting(scope, move || feed.flush().map(|delivery| revisions(&delivery)));
+            dictionary.freeze();
+            assert_eq!(waiting.join().unwrap(), Err(FlushError::Ended));
+        });
+        drop(dictionary);
+    });
+}
+
+#[test]
+fn what_was_committed_before_the_end_is_delivered_and_then_the_feed_ends() {
+    let dictionary = keeping(100);
+    let mut feed = dictionary.commit_feed();
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    drop(dictionary);
+    assert_eq!(revisions(&feed.flush().unwrap()), [1]);
+    assert_eq!(feed.flush_timeout(SECOND).unwrap_err(), FlushError::Ended);
+}
+
+#[test]
+fn a_mirror_that_applies_every_commit_is_equal_at_every_revision() {
+    let dictionary: StateDictionary<u8, u64, usize> = StateDictionary::builder().keep_commits().build();
+    let mirror: StateDictionary<u8, u64, usize> = StateDictionary::new();
+    let mut feed = dictionary.commit_feed();
+    within_a_minute(|| {
+        thread::scope(|scope| {
+            for writer in 0..3_usize {
+                let dictionary = &dictionary;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(writer as u64);
+                    for value in 0..500 {
+                        let key = random.u8(0..5);
+                        let change =
+                            if random.bool() { Change::new().set(key, value) } else { Change::new().remove(key) };
+                        dictionary.update_state(&writer, change).unwrap();
+                    }
+                });
+            }
+            let mut next = 1;
+            while next <= 1500 {
+                let delivery = feed.flush().unwrap();
+                assert!(delivery.missed.is_none());
+                for commit in delivery.commits {
+                    assert_eq!(commit.revision.get(), next, "each once, none left out");
+                    assert_eq!(mirror.update_state(&commit.token, commit.change).unwrap(), commit.revision);
+                    next += 1;
+                }
+            }
+        });
+    });
+    let (here, there) = (mirror.snapshot(), dictionary.snapshot());
+    assert_eq!(common::content(&here), common::content(&there));
+    assert!(there.entries().all(|(key, entry)| here.entry(key).map(Entry::created) == Some(entry.created())));
+}
+
+#[test]
+fn a_token_whose_clone_panics_leaves_the_feed_where_it_was() {
+    #[derive(Debug)]
+    struct Token(Arc<()>);
+    impl Clone for Token {
+        fn clone(&self) -> Self {
+            // While the test has none but the one in the dictionary and its own, cloning once more panics.
+            assert!(Arc::strong_count(&self.0) < 3, "told to");
+            Self(Arc::clone(&self.0))
+        }
+    }
+    impl PartialEq for Token {
+        fn eq(&self, other: &Self) -> bool {
+            Arc::ptr_eq(&self.0, &other.0)
+        }
+    }
+    let dictionary: StateDictionary<u8, u8, Token> = StateDictionary::builder().keep_commits().build();
+    let mut feed: CommitFeed<u8, u8, Token> = dictionary.commit_feed();
+    let token = Token(Arc::new(()));
+    dictionary.update_state(&token, Change::new().set(1, 1)).unwrap();
+    let another = Arc::clone(&token.0);
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(|| feed.try_flush().is_ok())).is_err());
+    drop(another);
+    assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
+}

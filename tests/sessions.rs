@@ -1,0 +1,413 @@
+//! What goes with a client when it goes: its locks and its keys, in one commit.
+
+mod common;
+
+use common::{
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, parts, sorted, spawn_waiting, with_manual_clock,
+    within_a_minute,
+};
+use state_dictionary::{
+    Change, FlushError, Left, LockRequest, Revision, Session, SessionEnd, StateDictionary, UpdateError,
+};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use std::{panic, thread};
+
+type Client = Session<&'static str, i32, &'static str>;
+
+fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
+    Change::new().set(key, value)
+}
+
+fn remove(key: &'static str) -> Change<&'static str, i32> {
+    Change::new().remove(key)
+}
+
+fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
+    LockRequest::new().acquire(key, lease)
+}
+
+fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'static str]) -> Client {
+    let mut session = dictionary.session(token);
+    for key in keys {
+        assert!(session.update_ephemeral(set(key, 1)).is_ok());
+    }
+    session
+}
+
+fn removed(end: SessionEnd<&'static str, &'static str>) -> Vec<&'static str> {
+    assert!(end.left.is_empty(), "{end:?}");
+    sorted(end.removed)
+}
+
+#[test]
+fn ending_releases_the_locks_and_removes_the_keys_in_one_commit() {
+    let dictionary = Dictionary::new();
+    let mut session = dictionary.session("alice");
+    session.update_ephemeral(set("a", 1).set("b", 1)).unwrap();
+    session.update_state(set("c", 1)).unwrap();
+    session.update_locks(acquire("a", None).acquire("d", None)).unwrap();
+    dictionary.update_locks(&"bob", acquire("e", None)).unwrap();
+    let buffer = dictionary.change_buffer();
+    buffer.try_flush().unwrap();
+
+    let end = session.end();
+    assert_eq!(end.revision, Revision::from(3));
+    assert_eq!(sorted(end.released), ["a", "d"]);
+    assert_eq!(sorted(end.removed), ["a", "b"]);
+    assert!(end.left.is_empty());
+    assert_eq!(dictionary.revision(), Revision::from(3), "one commit");
+    let delivery = buffer.try_flush().unwrap();
+    assert_eq!((delivery.to(), parts(&delivery)), (Revision::from(3), (vec![], vec!["a", "b"])));
+    assert_eq!(dictionary.locks().len(), 1, "that of somebody else stays");
+    assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn dropping_a_session_ends_it() {
+    let dictionary = Dictionary::new();
+    let session = owning(&dictionary, "alice", &["a"]);
+    session.update_locks(acquire("b", None)).unwrap();
+    drop(session);
+    assert!(dictionary.snapshot().is_empty());
+    assert!(dictionary.locks().is_empty());
+}
+
+#[test]
+fn a_session_without_keys_or_locks_commits_nothing() {
+    let dictionary = Dictionary::new();
+    dictionary.update_state(&"bob", set("a", 1)).unwrap();
+    let end = dictionary.session("alice").end();
+    assert_eq!((end.revision, end.removed.len(), end.released.len()), (Revision::from(1), 0, 0));
+    let session = dictionary.session("alice");
+    session.update_locks(acquire("b", None)).unwrap();
+    let end = session.end();
+    assert_eq!((end.revision, end.released), (Revision::from(1), vec!["b"]));
+    assert_eq!(dictionary.revision(), Revision::from(1), "releasing is no commit");
+}
+
+#[test]
+fn only_keys_that_the_session_created_go_with_it() {
+    let dictionary = Dictionary::new();
+    dictionary.update_state(&"bob", set("bob's", 1)).unwrap();
+    let mut session = owning(&dictionary, "alice", &["a", "b"]);
+    session.update_ephemeral(set("bob's", 2)).unwrap();
+    assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"]);
+    dictionary.update_state(&"bob", set("a", 7)).unwrap();
+    assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"], "whoever changes the value does not make the key his own");
+    assert_eq!(removed(session.end()), ["a", "b"]);
+    assert_eq!(dictionary.snapshot()["bob's"], 2);
+}
+
+#[test]
+fn a_key_that_somebody_else_created_anew_is_not_the_sessions_any_more() {
+    let dictionary = Dictionary::new();
+    let session = owning(&dictionary, "alice", &["a", "b"]);
+    dictionary.update_state(&"bob", remove("a")).unwrap();
+    assert_eq!(session.ephemeral_keys(), ["b"]);
+    dictionary.update_state(&"bob", set("a", 2)).unwrap();
+    assert_eq!(session.ephemeral_keys(), ["b"]);
+    assert_eq!(removed(session.end()), ["b"]);
+    assert_eq!(dictionary.snapshot()["a"], 2);
+}
+
+#[test]
+fn a_key_that_the_session_removed_and_created_again_is_still_its_own() {
+    let dictionary = Dictionary::new();
+    let mut session = owning(&dictionary, "alice", &["a", "b"]);
+    session.update_ephemeral(remove("a")).unwrap();
+    assert_eq!(session.ephemeral_keys(), ["b"]);
+    session.update_ephemeral(set("a", 2)).unwrap();
+    // Set and removed within one change, in either order: the later counts.
+    session.update_ephemeral(remove("b").set("b", 3)).unwrap();
+    session.update_ephemeral(set("c", 1).remove("c")).unwrap();
+    assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"]);
+    // Set again past the session, it is nobody's.
+    session.update_ephemeral(remove("b")).unwrap();
+    session.update_state(set("b", 4)).unwrap();
+    assert_eq!(removed(session.end()), ["a"]);
+    assert_eq!(dictionary.snapshot()["b"], 4);
+}
+
+#[test]
+fn keys_that_others_hold_locked_are_left_and_reported() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a", "b", "c", "d"]);
+    dictionary.update_locks(&"bob", acquire("a", None).acquire("b", SECOND * 3)).unwrap();
+    dictionary.update_locks(&"carol", acquire("c", SECOND).acquire("nothing", None)).unwrap();
+    session.update_locks(acquire("d", None)).unwrap();
+    clock.advance(SECOND);
+    let end = session.end();
+    assert_eq!(sorted(end.removed), ["c", "d"], "an expired lock is nobody's");
+    let left: Vec<_> = sorted(end.left.iter().map(|(key, _)| *key));
+    assert_eq!(left, ["a", "b"]);
+    for (key, left) in end.left {
+        let remaining = (key == "b").then_some(SECOND * 2);
+        assert_eq!(left, Left::Locked { holder: "bob", remaining });
+    }
+    assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_lock_on_a_key_that_is_not_the_sessions_any_more_is_not_reported() {
+    let dictionary = Dictionary::new();
+    let session = owning(&dictionary, "alice", &["a"]);
+    dictionary.update_state(&"bob", remove("a")).unwrap();
+    dictionary.update_locks(&"bob", acquire("a", None)).unwrap();
+    assert!(session.end().left.is_empty());
+}
+
+#[test]
+fn expired_locks_of_the_session_are_not_reported_as_released() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = dictionary.session("alice");
+    session.update_locks(acquire("a", SECOND).acquire("b", None)).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(session.end().released, ["b"]);
+}
+
+#[test]
+fn a_frozen_dictionary_keeps_the_keys_and_releases_the_locks() {
+    let dictionary = Dictionary::new();
+    let session = owning(&dictionary, "alice", &["a"]);
+    session.update_locks(acquire("a", None)).unwrap();
+    dictionary.freeze();
+    let end = session.end();
+    assert_eq!((end.released, end.left), (vec!["a"], vec![("a", Left::Frozen)]));
+    assert!(dictionary.locks().is_empty());
+    assert_eq!(dictionary.snapshot()["a"], 1);
+}
+
+#[test]
+fn a_session_outlives_the_dictionary() {
+    let dictionary = Dictionary::new();
+    let mut session = owning(&dictionary, "alice", &["a"]);
+    session.update_locks(acquire("a", None)).unwrap();
+    let buffer = dictionary.change_buffer();
+    drop(dictionary);
+    assert!(matches!(session.update_ephemeral(set("b", 1)), Err(UpdateError::Frozen { .. })));
+    assert_eq!(session.end().left, [("a", Left::Frozen)]);
+    assert_eq!(buffer.flush().unwrap().updates().count(), 1);
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+}
+
+#[test]
+fn a_session_that_was_left_is_taken_up_again_with_its_keys_and_locks() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a"]);
+    assert!(!session.is_resumed());
+    session.update_locks(acquire("b", None)).unwrap();
+    session.leave(SECOND);
+    assert_eq!(dictionary.expire().next, Some(SECOND));
+    assert!(!dictionary.session("bob").is_resumed());
+    clock.advance(SECOND / 2);
+
+    let session = dictionary.session("alice");
+    assert!(session.is_resumed());
+    assert_eq!((*session.token(), session.ephemeral_keys()), ("alice", vec!["a"]));
+    clock.advance(SECOND);
+    let expiry = dictionary.expire();
+    assert!(expiry.sessions.is_empty() && expiry.next.is_none(), "its time does not run while it is not left");
+    let end = session.end();
+    assert_eq!((end.removed, end.released), (vec!["a"], vec!["b"]));
+}
+
+#[test]
+fn a_session_ends_when_its_grace_is_over_and_not_before() {
+    let (dictionary, clock) = with_manual_clock();
+    owning(&dictionary, "alice", &["a"]).leave(SECOND);
+    owning(&dictionary, "bob", &["b"]).leave(SECOND * 2);
+    owning(&dictionary, "carol", &["c"]).leave(Duration::MAX);
+    clock.advance(ALMOST_A_SECOND);
+    assert!(dictionary.expire().sessions.is_empty());
+    clock.advance(NANOSECOND);
+    let expiry = dictionary.expire();
+    assert_eq!(expiry.next, Some(SECOND));
+    let [(token, end)] = &expiry.sessions[..] else { panic!("{expiry:?}") };
+    assert_eq!((*token, &end.removed[..]), ("alice", &["a"][..]));
+    clock.advance(SECOND * 1000);
+    let expiry = dictionary.expire();
+    assert_eq!((expiry.sessions[0].0, expiry.sessions.len(), expiry.next), ("bob", 1, None));
+    assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn expire_takes_away_locks_that_have_run_out_and_says_when_the_next_will() {
+    let (dictionary, clock) = with_manual_clock();
+    assert_eq!(dictionary.expire().next, None);
+    dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("b", SECOND * 3).acquire("c", None)).unwrap();
+    assert_eq!(dictionary.expire().next, Some(SECOND));
+    clock.advance(SECOND);
+    let expiry = dictionary.expire();
+    assert_eq!((expiry.locks, expiry.next), (vec![("a", "alice")], Some(SECOND * 2)));
+    // Renewed for longer, `next` is too early and not too late; the call then finds out.
+    dictionary.update_locks(&"alice", acquire("b", SECOND * 10)).unwrap();
+    clock.advance(SECOND * 2);
+    let expiry = dictionary.expire();
+    assert_eq!((expiry.locks, expiry.next), (vec![], Some(SECOND * 8)));
+    // Renewed for a shorter time, it says so at once.
+    dictionary.update_locks(&"alice", acquire("b", SECOND)).unwrap();
+    assert_eq!(dictionary.expire().next, Some(SECOND));
+}
+
+#[test]
+fn ending_waits_while_the_content_is_held_and_holds_up_nobody_meanwhile() {
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        let session = owning(&dictionary, "alice", &["a"]);
+        session.update_locks(acquire("a", None)).unwrap();
+        let guard = dictionary.lock_content().unwrap();
+        thread::scope(|scope| {
+            let ending = spawn_waiting(scope, || session.end());
+            // With no shard locked.
+            dictionary.update_locks(&"bob", acquire("b", None)).unwrap();
+            assert!(guard.contains_key("a"));
+            assert_eq!(dictionary.lock("a").unwrap().holder, "alice", "locks and keys go together");
+            drop(guard);
+            let end = ending.join().unwrap();
+            assert_eq!((end.removed, end.released), (vec!["a"], vec!["a"]));
+        });
+    });
+}
+
+#[test]
+fn a_session_dropped_while_the_content_is_held_releases_its_locks_and_is_put_off() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a"]);
+    session.update_locks(acquire("a", None)).unwrap();
+    let guard = dictionary.lock_content().unwrap();
+    drop(session);
+    assert!(dictionary.locks().is_empty());
+    assert!(guard.contains_key("a"));
+    clock.advance(SECOND);
+    let expiry = dictionary.expire();
+    let [("alice", end)] = &expiry.sessions[..] else { panic!("{expiry:?}") };
+    assert_eq!(end.left, [("a", Left::PutOff)], "still held");
+    let next = expiry.next.unwrap();
+    assert!(next > Duration::ZERO, "a server that sleeps so long must not spin");
+    drop(guard);
+    clock.advance(next);
+    assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+    assert!(dictionary.snapshot().is_empty());
+}
+
+#[test]
+fn a_session_ended_by_the_thread_that_holds_the_content_is_put_off() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a"]);
+    let guard = dictionary.lock_content().unwrap();
+    assert_eq!(session.end().left, [("a", Left::PutOff)]);
+    drop(guard);
+    clock.advance(SECOND);
+    assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+}
+
+#[test]
+fn a_session_ended_inside_a_closure_of_an_update_is_put_off() {
+    let (dictionary, clock) = with_manual_clock();
+    let mut session = Some(owning(&dictionary, "alice", &["a"]));
+    let revision = dictionary.update_state_with(&"bob", |_| {
+        if let Some(session) = session.take() {
+            assert_eq!(session.end().left, [("a", Left::PutOff)]);
+        }
+        set("b", 1)
+    });
+    assert_eq!(revision.unwrap(), Revision::from(2));
+    clock.advance(SECOND);
+    assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+}
+
+#[test]
+fn a_session_dropped_by_a_panic_ends_with_the_next_expiry() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a"]);
+    let unwound = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let _session = session;
+        panic::resume_unwind(Box::new("a handler of a connection"));
+    }));
+    assert!(unwound.is_err());
+    clock.advance(SECOND);
+    assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+}
+
+#[test]
+fn a_key_whose_eq_panics_leaves_the_session_to_the_next_expiry() {
+    #[derive(Clone, Debug)]
+    struct Key(&'static str, Arc<AtomicBool>);
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            assert!(!self.1.load(Ordering::Relaxed), "Eq is told to panic");
+            self.0 == other.0
+        }
+    }
+    impl Eq for Key {}
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    let armed = Arc::new(AtomicBool::new(false));
+    let dictionary: StateDictionary<Key, i32, u8> = StateDictionary::new();
+    let key = |name| Key(name, Arc::clone(&armed));
+    let mut session = dictionary.session(1);
+    session.update_ephemeral(Change::new().set(key("a"), 1)).unwrap();
+    session.update_locks(LockRequest::new().acquire(key("a"), None)).unwrap();
+    armed.store(true, Ordering::Relaxed);
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(|| session.end())).is_err());
+    armed.store(false, Ordering::Relaxed);
+    assert_eq!((dictionary.snapshot().len(), dictionary.locks().len()), (1, 1), "nothing is half done");
+    within_a_minute(|| {
+        while !dictionary.snapshot().is_empty() {
+            dictionary.expire();
+            thread::yield_now();
+        }
+    });
+    assert!(dictionary.locks().is_empty());
+}
+
+#[test]
+fn many_short_lived_keys_do_not_pile_up_in_a_session() {
+    let dictionary: StateDictionary<u32, u32, u8> = StateDictionary::new();
+    let mut session = dictionary.session(1);
+    for key in 0..10_000 {
+        session.update_ephemeral(Change::new().set(key, key)).unwrap();
+        // Removed by somebody else, so that the session is not told.
+        dictionary.update_state(&2, Change::new().remove(key)).unwrap();
+    }
+    assert!(format!("{session:?}").contains("keys: "), "{session:?}");
+    let kept: usize =
+        format!("{session:?}").split("keys: ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!(kept < 100, "{kept}");
+    assert!(session.end().removed.is_empty());
+}
+
+#[test]
+fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
+    // Whoever sees the lock gone sees the key gone: a writer that waits for the key to be free finds it absent.
+    within_a_minute(|| {
+        let dictionary = Dictionary::new();
+        for _ in 0..200 {
+            let session = owning(&dictionary, "alice", &["a"]);
+            session.update_locks(acquire("a", None)).unwrap();
+            let (begun, wait) = mpsc::channel();
+            thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    begun.send(()).unwrap();
+                    loop {
+                        match dictionary.update_state(&"bob", set("a", 2).if_present("a")) {
+                            Err(UpdateError::Locked { .. }) => {}
+                            other => break other,
+                        }
+                    }
+                });
+                wait.recv().unwrap();
+                session.end();
+                let refused = writer.join().unwrap();
+                assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })), "{refused:?}");
+            });
+        }
+    });
+}
