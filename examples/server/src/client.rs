@@ -1,14 +1,14 @@
 //! What a client may ask for, and what it is told.
 
 use crate::connection::{Connection, End, PATIENCE};
-use crate::feed::{Frame, Joined, Key, Position, changes};
+use crate::feed::{Change, Frame, Joined, Key, Session, changes};
 use crate::protocol::{Claim, Code, Held, Reply, Request};
 use crate::room::{Room, Seat};
 use crate::rules;
-use crate::soon::Session;
+use crate::soon::*;
 use axum::extract::ws::WebSocket;
 use serde_json::json;
-use state_dictionary::{Change, Conflict, LockError, LockRequest, UpdateError};
+use state_dictionary::{Conflict, LockError, LockRequest, Position, UpdateError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -97,9 +97,9 @@ impl Client<'_> {
 
     /// Brings the client up to date from wherever it is. The frames go on from there.
     async fn join(&mut self) -> Result<tokio::sync::broadcast::Receiver<Frame>, End> {
-        let Joined { catch_up, position, locks, frames } = self.room.join(self.position).await.ok_or(End::Closing)?;
+        let Joined { catch_up, locks, frames } = self.room.join(self.position).await.ok_or(End::Closing)?;
         if let Some(delivery) = catch_up {
-            self.send(changes(delivery, position)).await?;
+            self.send(changes(&delivery)).await?;
         }
         if let Some(locks) = locks {
             self.connection.send(Reply::from(locks).text()).await?;
@@ -140,7 +140,7 @@ impl Client<'_> {
     }
 
     /// Nobody can create or remove a card, so what a session creates, and what goes with it, is its own user and cursor.
-    async fn update(&mut self, seq: u64, change: Change<Key, serde_json::Value>) -> Result<Result<Option<Reply>, String>, End> {
+    async fn update(&mut self, seq: u64, change: Change) -> Result<Result<Option<Reply>, String>, End> {
         match self.session.update_ephemeral_async(change).await {
             Ok(_) => Ok(Ok(None)),
             Err(UpdateError::Locked { conflicts, .. }) => Ok(Ok(Some(refused(seq, conflicts)))),

@@ -2,15 +2,22 @@
 //! connection sends the same bytes.
 
 use crate::protocol::Reply;
-pub(crate) use crate::soon::{Board, Key, Position};
-use crate::soon::{Buffer, LockDelivery};
+use crate::soon::*;
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
-use state_dictionary::{Delivery, LockContentError};
+use state_dictionary::{BufferOptions, ChangeBuffer, LockContentError, Position, StateDictionary};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
+
+pub(crate) type Key = Arc<str>;
+/// Clients are known to it by their ids.
+pub(crate) type Board = StateDictionary<Key, Value, Key>;
+pub(crate) type Session = state_dictionary::Session<Key, Value, Key>;
+pub(crate) type Change = state_dictionary::Change<Key, Value>;
+pub(crate) type Delivery = state_dictionary::Delivery<Key, Value>;
+pub(crate) type LockDelivery = state_dictionary::LockDelivery<Key, Key>;
 
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
 
@@ -37,8 +44,7 @@ pub(crate) struct Join {
 /// What brings a replica up to date, and the frames that follow on that without a gap or an overlap.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    pub(crate) catch_up: Option<Delivery<Key, Value>>,
-    pub(crate) position: Position,
+    pub(crate) catch_up: Option<Delivery>,
     pub(crate) locks: Option<LockDelivery>,
     pub(crate) frames: broadcast::Receiver<Frame>,
 }
@@ -54,7 +60,7 @@ pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
             delivery = async { sleep_until(due).await; buffer.flush_async().await } => {
                 let Ok(delivery) = delivery else { return };
                 due = (due + INTERVAL).max(Instant::now());
-                let _ = frames.send(changes(delivery, buffer.position()));
+                let _ = frames.send(changes(&delivery));
             }
             Ok(delivery) = locks.flush_async() => {
                 let _ = frames.send(Frame { text: Reply::from(delivery).text(), position: None });
@@ -71,28 +77,30 @@ pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
 /// Nothing is committed while this flushes the common buffer and the joining client's own, so both end at one revision:
 /// the next frame begins where the client's replica is then.
 fn join(
-    board: &Arc<Board>,
-    common: &Buffer,
+    board: &Board,
+    common: &ChangeBuffer<Key, Value>,
     frames: &broadcast::Sender<Frame>,
     since: Option<Position>,
 ) -> Result<Joined, LockContentError> {
     // Nobody else ever holds the content, so it never waits.
     let _held = board.lock_content()?;
     if let Ok(delivery) = common.try_flush() {
-        let _ = frames.send(changes(delivery, common.position()));
+        let _ = frames.send(changes(&delivery));
     }
-    let _ = since;
-    let own = board.change_buffer();
-    let catch_up = own.try_flush().ok();
+    let options = since.map_or_else(BufferOptions::new, |since| BufferOptions::new().resume(since));
+    let catch_up = board.change_buffer_with(options).try_flush().ok();
     let frames = frames.subscribe();
     // After the subscription, so that no event is in neither; those in both are told by their version.
     let locks = board.lock_feed().try_flush().ok();
-    Ok(Joined { catch_up, position: own.position(), locks, frames })
+    Ok(Joined { catch_up, locks, frames })
 }
 
 /// A delivery as a message.
-pub(crate) fn changes(delivery: Delivery<Key, Value>, position: Position) -> Frame {
-    let (from, to) = (delivery.from().get(), delivery.to().get());
-    let reply = Reply::Changes { fresh_start: from == 0, from, to, position, change: delivery.into() };
-    Frame { text: reply.text(), position: Some(position) }
+pub(crate) fn changes(delivery: &Delivery) -> Frame {
+    let reply = Reply::Changes {
+        fresh_start: delivery.is_fresh_start(),
+        position: delivery.position().to_string(),
+        delivery: delivery.into(),
+    };
+    Frame { text: reply.text(), position: Some(delivery.position()) }
 }

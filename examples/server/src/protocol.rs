@@ -1,11 +1,11 @@
 //! The messages, as the README describes them.
 
-use crate::feed::{Key, Position};
-use crate::soon::LockDelivery;
+use crate::feed::{Delivery, Key, LockDelivery};
 use axum::extract::ws::Utf8Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use state_dictionary::Delivery;
+use state_dictionary::{LockEventKind, Position};
 use std::collections::BTreeMap;
 
 /// What a client sends. A type or a member that is not known is an error.
@@ -20,7 +20,12 @@ pub(crate) struct Message {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
-    Hello { name: String, session: Option<Claim>, position: Option<Position> },
+    Hello {
+        name: String,
+        session: Option<Claim>,
+        #[serde(default, deserialize_with = "position")]
+        position: Option<Position>,
+    },
     Update { change: Change },
     Lock { keys: Vec<Key> },
     Unlock { keys: Vec<Key> },
@@ -46,7 +51,7 @@ pub(crate) struct Change {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Reply {
     Welcome { session: Claim, resumed: bool, lease_ms: u128 },
-    Changes { fresh_start: bool, from: u64, to: u64, position: Position, change: Change },
+    Changes { fresh_start: bool, position: String, delivery: Delivered },
     Locks { version: u64, locks: Vec<Held> },
     LockEvents { events: Vec<LockEvent> },
     Granted { seq: u64, keys: Vec<Key> },
@@ -89,23 +94,38 @@ impl Reply {
 impl From<LockDelivery> for Reply {
     fn from(delivery: LockDelivery) -> Self {
         match delivery {
-            LockDelivery::Everything { version, locks } => {
+            LockDelivery::Everything { version, locks, .. } => {
                 let locks = locks.into_iter().map(|(key, lock)| Held { key, holder: lock.holder }).collect();
                 Self::Locks { version, locks }
             }
             LockDelivery::Events(events) => Self::LockEvents {
                 events: events
                     .into_iter()
-                    .map(|event| LockEvent { version: event.version, kind: event.kind, key: event.key, holder: event.holder })
+                    .map(|event| LockEvent { version: event.version, kind: match event.kind { LockEventKind::Granted => "granted", LockEventKind::Expired => "expired", _ => "released" }, key: event.key, holder: event.holder })
                     .collect(),
             },
         }
     }
 }
 
-impl From<Delivery<Key, Value>> for Change {
-    fn from(delivery: Delivery<Key, Value>) -> Self {
+#[derive(Debug, Serialize)]
+pub(crate) struct Delivered {
+    from: u64,
+    to: u64,
+    updates: BTreeMap<Key, Value>,
+    removals: Vec<Key>,
+}
+
+fn position<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Position>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+}
+
+impl From<&Delivery> for Delivered {
+    fn from(delivery: &Delivery) -> Self {
         Self {
+            from: delivery.from().get(),
+            to: delivery.to().get(),
             updates: delivery.updates().map(|(key, entry)| (key.clone(), (**entry).clone())).collect(),
             removals: delivery.removals().cloned().collect(),
         }

@@ -1,11 +1,11 @@
 //! The board, and who is connected to it.
 
-use crate::feed::{Board, Join, Joined, Key, Position, follow};
+use crate::feed::{Board, Join, Joined, Key, Session, follow};
 use crate::options::Options;
 use crate::protocol::Claim;
-use crate::soon::Session;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use state_dictionary::Position;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, mpsc, oneshot
 const PLACES: u32 = 1000;
 /// How soon an expired lock or session is noticed, at the latest.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How many locks that came or went are kept for those who follow them.
+const LOCK_EVENTS: usize = 1024;
 /// How long the connections may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -55,7 +57,7 @@ pub(crate) struct Seat {
 impl Room {
     /// A board with a few cards, and the tasks that look after it.
     pub(crate) fn open(options: Options) -> Arc<Self> {
-        let board = Arc::new(Board::new(cards()));
+        let board = Arc::new(Board::builder().content(cards()).lock_events(LOCK_EVENTS).build());
         let (joins, asked) = mpsc::channel(1);
         tokio::spawn(follow(Arc::clone(&board), asked));
         tokio::spawn(keep_house(Arc::clone(&board)));
@@ -137,7 +139,7 @@ impl Room {
 /// Ends what has run out, so that it is an event for those who follow even if nobody touches the key.
 async fn keep_house(board: Arc<Board>) {
     while !board.is_frozen() {
-        let next = board.expire().unwrap_or(HOUSEKEEPING);
+        let next = board.expire().next.unwrap_or(HOUSEKEEPING);
         tokio::time::sleep(next.clamp(Duration::from_millis(1), HOUSEKEEPING)).await;
     }
 }

@@ -6,6 +6,8 @@ use common::{Client, Server, soon};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use tokio::process::Command;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest};
 
 fn place(x: f64) -> Value {
     json!({ "x": x, "y": 0.5 })
@@ -68,7 +70,7 @@ async fn who_says_goodbye_is_gone_at_once() {
     let user = format!("user.{}", ada.id);
     bob.sees(|content| content.contains_key(&user)).await;
     ada.send(json!({ "type": "bye" })).await;
-    while let Ok(_) = ada.next().await {}
+    assert_eq!(ada.end().await.map(|end| u16::from(end.code)), Some(1000));
     bob.sees(|content| !content.contains_key(&user)).await;
 }
 
@@ -136,7 +138,7 @@ async fn what_is_wrong_is_answered_with_an_error_and_harms_nothing() {
     assert_eq!(bob.answer(seq).await["type"], "refused");
     ada.update(json!({ "card.1": place(1.0) })).await;
     bob.sees_value("card.1", &place(1.0)).await;
-    assert_eq!(ada.content.len(), bob.content.len());
+    ada.sees(|content| *content == bob.content).await;
 }
 
 #[tokio::test]
@@ -160,11 +162,7 @@ async fn a_message_too_long_to_be_read_ends_the_connection_and_not_the_session()
     let id = ada.id.clone();
 
     ada.send_text("x".repeat(300_000)).await;
-    let end = loop {
-        if let Err(end) = ada.next().await {
-            break end;
-        }
-    };
+    let end = ada.end().await;
     // The code gets lost if the system finds that the server has not read everything.
     assert!(end.is_none_or(|end| u16::from(end.code) == 1009));
     let ada = ada.again(&server).await;
@@ -197,8 +195,9 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
     assert_eq!((&ada.id, &ada.welcome["resumed"]), (&id, &json!(true)));
     let changes = ada.until(|message| message["type"] == "changes").await;
     // Besides what Bob did: the name that the hello has set.
-    let missed = json!({ "updates": { "card.3": place(0.3), user.as_str(): { "name": "again" } }, "removals": [cursor] });
-    assert_eq!((&changes["change"], &changes["fresh_start"]), (&missed, &json!(false)));
+    let missed = json!({ "card.3": place(0.3), user.as_str(): { "name": "again" } });
+    assert_eq!((&changes["delivery"]["updates"], &changes["delivery"]["removals"]), (&missed, &json!([cursor])));
+    assert_eq!(changes["fresh_start"], false);
     let locks = ada.until(|message| message["type"] == "locks").await;
     assert_eq!(locks["locks"], json!([{ "key": "card.1", "holder": id }]));
     bob.sees_value(&user, &json!({ "name": "again" })).await;
@@ -219,7 +218,8 @@ async fn who_cannot_resume_gets_a_fresh_start() {
     }
     let mut client = Client::silent(&server).await;
     client.send_text(json!({ "seq": 1, "type": "hello", "name": "Bob", "position": "yesterday" }).to_string()).await;
-    assert_eq!(client.next().await.unwrap()["code"], "malformed");
+    let error = client.until(|_| true).await;
+    assert_eq!(error["code"], "malformed");
 }
 
 #[tokio::test]
@@ -229,12 +229,7 @@ async fn a_session_goes_on_in_its_latest_connection_and_with_its_secret_only() {
     let session = ada.welcome["session"].clone();
     let again = Client::hello(&server, json!({ "name": "Ada", "session": session })).await;
     assert_eq!((&again.id, &again.welcome["resumed"]), (&ada.id, &json!(true)));
-    let end = loop {
-        if let Err(end) = ada.next().await {
-            break end.expect("a close frame");
-        }
-    };
-    assert_eq!(u16::from(end.code), 4001);
+    assert_eq!(ada.end().await.map(|end| u16::from(end.code)), Some(4001));
 
     let forged = json!({ "id": session["id"], "secret": "0123456789abcdef" });
     let eve = Client::hello(&server, json!({ "name": "Eve", "session": forged })).await;
@@ -245,10 +240,13 @@ async fn a_session_goes_on_in_its_latest_connection_and_with_its_secret_only() {
 #[tokio::test]
 async fn a_page_of_another_site_is_refused() {
     let server = Server::start(&[]).await;
-    let upgrade = "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: c3RhdGUtZGljdGlvbmFyeQ==\r\n";
-    let answer = server.get("/ws", &format!("{upgrade}origin: http://elsewhere.example\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert!(server.get("/", "").await.contains("<title>Shared board</title>"));
+    let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("origin", "http://elsewhere.example".parse().unwrap());
+    match soon(connect_async(request)).await.unwrap_err() {
+        Error::Http(answer) => assert_eq!(answer.status(), 403),
+        other => panic!("{other}"),
+    }
+    assert!(server.get("/").await.contains("<title>Shared board</title>"));
 }
 
 #[tokio::test]
@@ -272,11 +270,6 @@ async fn on_ctrl_c_everybody_is_told() {
     ada.update(json!({ "card.1": place(0.125) })).await;
     let pid = server.process.id().unwrap().to_string();
     assert!(soon(Command::new("kill").args(["-INT", &pid]).status()).await.unwrap().success());
-    let end = loop {
-        if let Err(end) = ada.next().await {
-            break end.expect("a close frame");
-        }
-    };
-    assert_eq!(u16::from(end.code), 1001);
+    assert_eq!(ada.end().await.map(|end| u16::from(end.code)), Some(1001));
     assert!(soon(server.process.wait()).await.unwrap().success());
 }

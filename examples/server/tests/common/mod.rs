@@ -41,10 +41,10 @@ impl Server {
         Self { process, address }
     }
 
-    /// The head and body of what it answers.
-    pub(crate) async fn get(&self, path: &str, header: &str) -> String {
+    /// What it answers.
+    pub(crate) async fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{header}connection: close\r\n\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         soon(stream.read_to_string(&mut answer)).await.unwrap();
@@ -115,9 +115,9 @@ impl Client {
     }
 
     /// The next message, or how the connection ended.
-    pub(crate) async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
+    async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
         loop {
-            let message: Value = match soon(self.socket.next()).await {
+            let message: Value = match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Close(frame))) => return Err(frame),
                 Some(Ok(_)) => continue,
@@ -134,10 +134,10 @@ impl Client {
         if message["fresh_start"] == true {
             self.content.clear();
         }
-        for (key, value) in message["change"]["updates"].as_object().unwrap() {
+        for (key, value) in message["delivery"]["updates"].as_object().unwrap() {
             self.content.insert(key.clone(), value.clone());
         }
-        for key in message["change"]["removals"].as_array().unwrap() {
+        for key in message["delivery"]["removals"].as_array().unwrap() {
             self.content.remove(key.as_str().unwrap());
         }
         self.position = message["position"].clone();
@@ -145,12 +145,27 @@ impl Client {
 
     /// The first message that is wanted; passes over the others.
     pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let message = self.next().await.expect("a message, not the end");
-            if wanted(&message) {
-                return message;
+        soon(async {
+            loop {
+                let message = self.next().await.expect("a message, not the end");
+                if wanted(&message) {
+                    return message;
+                }
             }
-        }
+        })
+        .await
+    }
+
+    /// How the server ends the connection.
+    pub(crate) async fn end(&mut self) -> Option<CloseFrame> {
+        soon(async {
+            loop {
+                if let Err(end) = self.next().await {
+                    return end;
+                }
+            }
+        })
+        .await
     }
 
     /// The answer to the message with this number.
@@ -160,9 +175,12 @@ impl Client {
 
     /// Waits until the content is as wanted.
     pub(crate) async fn sees(&mut self, wanted: impl Fn(&BTreeMap<String, Value>) -> bool) {
-        while !wanted(&self.content) {
-            self.next().await.expect("a message, not the end");
-        }
+        soon(async {
+            while !wanted(&self.content) {
+                self.next().await.expect("a message, not the end");
+            }
+        })
+        .await;
     }
 
     /// Waits until the key has this value.

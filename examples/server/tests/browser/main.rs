@@ -1,0 +1,94 @@
+//! Two pages in headless Chromium, end to end. Ignored where nobody asks for it, since it needs a Chromium: `.ci/server`
+//! does. The screenshots are in the folder `browser` of cargo's target folder.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chromium;
+
+use chromium::Page;
+use common::{Client, Server};
+use serde_json::json;
+use std::path::Path;
+
+const CARD: &str = "shown.get('card.2')";
+
+async fn open(folder: &Path, server: &Server, name: &str) -> Page {
+    let mut page = Page::open(&folder.join(name), &format!("http://{}/?name={name}", server.address)).await;
+    page.until("document.readyState == 'complete' && document.querySelectorAll('.card').length == 6").await;
+    page
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn two_pages_share_a_board() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
+    let _ = std::fs::remove_dir_all(&folder);
+    let server = Server::start(&["--grace", "1"]).await;
+    let mut ada = open(&folder, &server, "Ada").await;
+    let mut bob = open(&folder, &server, "Bob").await;
+
+    // Who is here.
+    ada.until("[...$('people').children].map(item => item.textContent).sort().join() == 'Ada (you),Bob'").await;
+    bob.until("[...$('people').children].map(item => item.textContent).sort().join() == 'Ada,Bob (you)'").await;
+
+    // Ada drags a card, and does not let go of it. Bob sees card, cursor and holder.
+    let before = bob.middle(CARD).await;
+    let from = ada.middle(CARD).await;
+    ada.mouse("mouseMoved", from).await;
+    ada.mouse("mousePressed", from).await;
+    ada.until("held?.granted == true").await;
+    for step in 1..=10 {
+        let step = f64::from(step);
+        ada.mouse("mouseMoved", (from.0 - 15.0 * step, from.1 + 8.0 * step)).await;
+    }
+    bob.until(&format!("{CARD}.lastChild.textContent == 'Ada'")).await;
+    bob.until(&format!("document.querySelectorAll('.cursor').length == 1 && {CARD}.dataset.held == 'theirs'")).await;
+    let there = ada.eval("JSON.stringify(held.wanted)").await;
+    bob.until(&format!("JSON.stringify(content.get('card.2')) == {there}")).await;
+    let after = bob.middle(CARD).await;
+    assert!((before.0 - after.0 - 150.0).abs() < 2.0 && (after.1 - before.1 - 80.0).abs() < 2.0, "{before:?} {after:?}");
+
+    // Bob may not.
+    bob.mouse("mousePressed", after).await;
+    bob.until("$('status').textContent == 'Ada holds “Sketch the layout”.'").await;
+    bob.mouse("mouseMoved", (after.0 + 50.0, after.1)).await;
+    bob.mouse("mouseReleased", (after.0 + 50.0, after.1)).await;
+    assert_eq!(bob.middle(CARD).await, after);
+    for (page, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
+        page.screenshot(1100, 700, &folder.join(format!("{name}-desktop.png"))).await;
+        page.screenshot(375, 700, &folder.join(format!("{name}-phone.png"))).await;
+        page.call("Emulation.clearDeviceMetricsOverride", json!({})).await;
+    }
+
+    // A connection that is lost comes back, with the same session and the lock.
+    ada.eval("socket.close()").await;
+    ada.until("$('connection').dataset.state == 'lost'").await;
+    let mut eve = Client::join(&server, "Eve").await;
+    eve.update(json!({ "card.6": { "x": 0.5, "y": 0.5 } })).await;
+    ada.until("$('connection').dataset.state == 'live' && content.get('card.6').x == 0.5 && held.granted").await;
+    let seq = eve.lock("card.2").await;
+    assert_eq!(eve.answer(seq).await["type"], "refused");
+
+    // Ada's browser is killed. Her lock and her cursor go, and Bob can have the card, with the keyboard too.
+    ada.kill().await;
+    bob.until("document.querySelectorAll('.cursor').length == 0 && $('people').children.length == 2").await;
+    bob.until(&format!("!{CARD}.dataset.held")).await;
+    bob.eval(&format!("{CARD}.focus()")).await;
+    let start = bob.eval("content.get('card.2').x").await.as_f64().unwrap();
+    for _ in 0..5 {
+        bob.press("ArrowRight").await;
+    }
+    let moved = |card: &serde_json::Value| card["x"].as_f64().is_some_and(|x| (x - start - 0.1).abs() < 0.001);
+    eve.sees(|content| moved(&content["card.2"])).await;
+    bob.until("held == null").await;
+    eve.sees(|content| content.keys().filter(|key| key.starts_with("user.")).count() == 2).await;
+
+    // What people are called is shown as it is, whatever it is.
+    eve.update(json!({ format!("user.{}", eve.id): { "name": "<b>Eve</b>" } })).await;
+    bob.until("[...$('people').children].some(item => item.textContent == '<b>Eve</b>')").await;
+
+    // A page that is left says goodbye: with no grace period to wait for, the other sees it at once.
+    bob.call("Page.navigate", json!({ "url": "about:blank" })).await;
+    eve.sees(|content| content.keys().filter(|key| key.starts_with("user.")).count() == 1).await;
+}
