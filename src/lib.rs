@@ -85,6 +85,8 @@ mod wake;
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
 pub use content::{Entry, Iter, Revision, Snapshot};
+#[cfg(feature = "async")]
+pub use dictionary::OwnedContentGuard;
 pub use dictionary::{
     Builder, ContentGuard, Expiry, Left, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary,
 };

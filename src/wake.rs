@@ -71,3 +71,20 @@ pub(crate) fn wait_for_look<R>(event: &Event, clock: &Clock, mut look: impl FnMu
         }
     }
 }
+
+/// Waits until `look` finds something, without blocking the thread: [`wait`] for a task. Knows no time.
+///
+/// Dropped, it has done nothing but look.
+#[cfg(feature = "async")]
+pub(crate) async fn wait_async<R>(event: &Event, mut look: impl FnMut() -> Option<R>) -> R {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        let listener = event.listen();
+        if let Some(found) = look() {
+            return found;
+        }
+        listener.await;
+    }
+}

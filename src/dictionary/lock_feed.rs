@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
-    core: Core<K, V, T, S>,
+    pub(super) core: Core<K, V, T, S>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! The façade, where the three organs meet.
 
+#[cfg(feature = "async")]
+mod awaiting;
 mod builder;
 mod guard;
 mod lock_feed;
@@ -7,6 +9,8 @@ mod locking;
 mod session;
 mod write;
 
+#[cfg(feature = "async")]
+pub use awaiting::OwnedContentGuard;
 pub use builder::Builder;
 pub use guard::ContentGuard;
 pub use lock_feed::{LockDelivery, LockFeed};

@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T, S = DefaultHashBuilder> {
-    core: Core<K, V, T, S>,
+    pub(super) core: Core<K, V, T, S>,
     belongings: Option<Belongings<K, T>>,
     resumed: bool,
     /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
@@ -282,6 +282,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
             Some(belongings) => self.core.end(belongings, Patience::ForAll),
             None => unreachable!("only what consumes a session takes its belongings"),
         }
+    }
+
+    /// Ends the session, unless it must be awaited that the content is let go.
+    #[cfg(feature = "async")]
+    pub(super) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
+        if !self.core.is_inside_closure() {
+            match self.core.remove(self.belongings()) {
+                Ok(end) => {
+                    drop(self.belongings.take());
+                    return Some(end);
+                }
+                Err(hold) if !hold.is_of_this_thread() => return None,
+                Err(_) => {}
+            }
+        }
+        self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None))
     }
 }
 

@@ -53,7 +53,7 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
-    published: sync::Arc<Published<K, V, S>>,
+    pub(super) published: sync::Arc<Published<K, V, S>>,
     options: BufferOptions<K>,
     state: Mutex<State<K, V, S>>,
 }
@@ -205,7 +205,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
-    fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
+    pub(super) fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
         // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
         let (root, difference, put_off);
         let mut outdated = (None, None);

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
-    published: Arc<Published<K, V, S>>,
+    pub(super) published: Arc<Published<K, V, S>>,
     revision: Revision,
     token: PhantomData<fn() -> T>,
 }
@@ -108,7 +108,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
-    fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
+    pub(super) fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
         let root = self.published.load();
         if root.revision <= self.revision {
             return root.frozen.then_some(Err(FlushError::Ended));

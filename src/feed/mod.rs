@@ -4,6 +4,8 @@
 //! and what has changed since is looked up there. So coalescing and order cannot go wrong, a flush is one consistent
 //! instant, and a commit does nothing for those who watch but to wake those asleep in a flush.
 
+#[cfg(feature = "async")]
+mod awaiting;
 mod buffer;
 mod commits;
 mod delivery;

@@ -5,10 +5,10 @@ use crate::feed::{Change, Frame, Joined, Key, Session, changes};
 use crate::protocol::{Claim, Code, Held, Reply, Request};
 use crate::room::{Room, Seat};
 use crate::rules;
-use crate::soon::*;
 use axum::extract::ws::WebSocket;
 use serde_json::json;
 use state_dictionary::{Conflict, LockError, LockRequest, Position, UpdateError};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
                 _ = taken_over => End::TakenOver,
                 Err(end) = client.stay(name) => end,
             };
-            room.leave(seat, !matches!(end, End::Bye));
+            room.leave(seat, !matches!(end, End::Bye)).await;
             end
         }
         Ok(Err(end)) => end,
@@ -62,8 +62,8 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Follows the board, and does what the client asks. Only ever ends with an [`End`].
-    async fn stay(&mut self, name: String) -> Result<(), End> {
+    /// Follows the board, and does what the client asks, for as long as it can.
+    async fn stay(&mut self, name: String) -> Result<Infallible, End> {
         let id = Arc::clone(self.session.token());
         let session = Claim { secret: self.room.secret(&id), id };
         let lease_ms = self.room.options.lease.as_millis();

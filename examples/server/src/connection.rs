@@ -1,6 +1,7 @@
 //! One client's connection: what comes in as messages, and what goes out.
 
 use crate::protocol::{Code, Message, Reply, Request};
+use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -76,7 +77,7 @@ impl Connection {
         if self.heard.elapsed() > PATIENCE {
             return Err(End::Lost);
         }
-        self.packet(Packet::Ping(Default::default())).await
+        self.packet(Packet::Ping(Bytes::new())).await
     }
 
     pub(crate) async fn error(&mut self, code: Code, message: String, seq: Option<u64>) -> Result<(), End> {

@@ -2,7 +2,6 @@
 //! connection sends the same bytes.
 
 use crate::protocol::Reply;
-use crate::soon::*;
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use state_dictionary::{BufferOptions, ChangeBuffer, LockContentError, Position, StateDictionary};

@@ -8,7 +8,6 @@ mod options;
 mod protocol;
 mod room;
 mod rules;
-mod soon;
 
 use axum::Router;
 use axum::extract::{State, WebSocketUpgrade};

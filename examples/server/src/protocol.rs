@@ -80,7 +80,6 @@ pub(crate) enum Code {
     TooLarge,
     OutOfOrder,
     NotAllowed,
-    Closing,
 }
 
 impl Reply {

@@ -91,13 +91,13 @@ impl Room {
     }
 
     /// Ends the session at once, or after the grace period if the client may come back.
-    pub(crate) fn leave(&self, seat: Seat, may_come_back: bool) {
+    pub(crate) async fn leave(&self, seat: Seat, may_come_back: bool) {
         let Seat { session, mut taken_over, _turn } = seat;
         let id = Arc::clone(session.token());
         if may_come_back {
             session.leave(self.options.grace);
         } else {
-            session.end();
+            session.end_async().await;
         }
         let mut present = self.present.lock();
         if taken_over.try_recv() == Err(oneshot::error::TryRecvError::Empty) {

@@ -1,0 +1,134 @@
+//! Awaiting a feed instead of blocking the thread.
+
+use super::{ChangeBuffer, CommitDelivery, CommitFeed, Delivery};
+use crate::error::FlushError;
+use crate::sync::Arc;
+use crate::wake;
+use futures_lite::{Stream, StreamExt, future, stream};
+use std::hash::{BuildHasher, Hash};
+
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
+    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
+    ///
+    /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
+    ///
+    /// # Errors
+    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    ///
+    /// # Panics
+    /// As [`flush`](Self::flush).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_state_async(&0, Change::new().set("a", 1)).await?;
+    /// assert_eq!(buffer.flush_async().await?.updates().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn flush_async(&self) -> Result<Delivery<K, V, S>, FlushError> {
+        wake::wait_async(&self.published.wakeups.changed, || self.pending()).await
+    }
+
+    /// The deliveries, one after the other, as a stream that ends with the feed. Needs the feature `async`.
+    ///
+    /// Each poll that finds something pending delivers it, so a stream that is followed more slowly delivers less often and
+    /// more at once. While others commit without a pause there is always something, and a task that only follows such a
+    /// stream never gives way to others: use [`into_stream_with`](Self::into_stream_with), or yield.
+    ///
+    /// Cancel-safe: dropping a future of the stream's next item loses nothing. The stream owns the buffer; where a client is,
+    /// each delivery [says](Delivery::position).
+    ///
+    /// ```
+    /// use futures_lite::StreamExt;
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::pin::pin;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+    /// let mut changes = pin!(dictionary.change_buffer().into_stream());
+    /// dictionary.update_state_async(&0, Change::new().set("a", 1)).await?;
+    /// assert!(changes.next().await.is_some());
+    /// dictionary.freeze();
+    /// assert!(changes.next().await.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn into_stream(self) -> impl Stream<Item = Delivery<K, V, S>> {
+        stream::unfold(self, async |buffer| Some((buffer.flush_async().await.ok()?, buffer))).fuse()
+    }
+
+    /// [`into_stream`](Self::into_stream) at a limited rate: after each delivery, `timer` is called, and there is no other
+    /// delivery until its future is ready. Needs the feature `async`.
+    ///
+    /// What [`subscribe`](Self::subscribe) is for threads, with the timer of any runtime: `|| tokio::time::sleep(interval)`. The
+    /// first delivery does not wait for the timer, and there is no burst after a pause. While the timer runs, commits do not
+    /// wake the task; the end of the feed does, and then what is pending comes at once.
+    ///
+    /// A timer's future is dropped when it is ready or no longer needed. It runs only while the stream is polled.
+    ///
+    /// ```
+    /// use futures_lite::StreamExt;
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::{future, pin::pin};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+    /// // A timer that never rings: only the first delivery and the end are told.
+    /// let mut changes = pin!(dictionary.change_buffer().into_stream_with(future::pending));
+    /// dictionary.update_state_async(&0, Change::new().set("a", 1)).await?;
+    /// assert!(changes.next().await.is_some());
+    /// dictionary.update_state_async(&0, Change::new().set("a", 2)).await?;
+    /// drop(dictionary);
+    /// assert_eq!(changes.next().await.unwrap().to().get(), 2);
+    /// assert!(changes.next().await.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn into_stream_with<F: Future<Output = ()>, M: FnMut() -> F>(
+        self,
+        timer: M,
+    ) -> impl Stream<Item = Delivery<K, V, S>> {
+        let next = async |(buffer, mut timer, interval): (Self, M, Option<F>)| {
+            if let Some(interval) = interval {
+                future::or(buffer.until_ended(), interval).await;
+            }
+            let delivery = buffer.flush_async().await.ok()?;
+            let interval = Some(timer());
+            Some((delivery, (buffer, timer, interval)))
+        };
+        stream::unfold((self, timer, None), next).fuse()
+    }
+
+    async fn until_ended(&self) {
+        wake::wait_async(&self.published.wakeups.ended, || self.is_ended().then_some(())).await;
+    }
+}
+
+impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
+    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
+    ///
+    /// Cancel-safe: commits are taken only by the poll that returns them, so a future that is dropped has lost nothing.
+    ///
+    /// # Errors
+    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().keep_commits().build();
+    /// let mut feed = dictionary.commit_feed();
+    /// dictionary.update_state_async(&"alice", Change::new().set("a", 1)).await?;
+    /// assert_eq!(feed.flush_async().await?.commits[0].token, "alice");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn flush_async(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        let published = Arc::clone(&self.published);
+        wake::wait_async(&published.wakeups.changed, || self.pending()).await
+    }
+}

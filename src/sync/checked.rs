@@ -1,0 +1,173 @@
+//! The same contracts made of a model checker's own parts. Loom's and shuttle's follow std's interface, so one text serves
+//! both. A value behind a `RwLock` rather than an `AtomicPtr`: loom explores a load followed by a compare-and-swap
+//! incompletely (loom #392).
+
+use super::{Hashed, Ordering, Shard};
+#[cfg(all(loom, feature = "loom"))]
+use loom as checker;
+#[cfg(not(all(loom, feature = "loom")))]
+use shuttle as checker;
+
+use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::{PoisonError, TryLockError};
+
+pub(crate) use checker::sync::atomic::AtomicU64;
+pub(crate) use checker::sync::{Arc, MutexGuard};
+pub(crate) use checker::thread::ThreadId;
+pub(crate) use checker::thread_local;
+
+/// An execution must be a function of its schedule alone.
+pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
+pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 2;
+
+pub(crate) fn current_thread() -> ThreadId {
+    checker::thread::current().id()
+}
+
+pub(crate) fn default_shards() -> usize {
+    2
+}
+
+/// Does nothing: an attempt is repeated only because another thread got on, so no model can spin for ever.
+pub(crate) struct Backoff;
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    #[allow(clippy::unused_self)]
+    pub(crate) fn spin(&self) {}
+}
+
+/// Loads by a read-modify-write: loom leaves out interleavings of plain loads (loom #392).
+pub(crate) struct AtomicUsize(checker::sync::atomic::AtomicUsize);
+
+impl AtomicUsize {
+    pub(crate) fn new(value: usize) -> Self {
+        Self(checker::sync::atomic::AtomicUsize::new(value))
+    }
+
+    pub(crate) fn load(&self, _: Ordering) -> usize {
+        // ORDERING: AcqRel, the strongest a read-modify-write can have in place of the caller's.
+        self.0.fetch_add(0, Ordering::AcqRel)
+    }
+
+    pub(crate) fn store(&self, value: usize, order: Ordering) {
+        self.0.store(value, order);
+    }
+
+    pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+        self.0.fetch_add(value, order)
+    }
+
+    pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+        self.0.fetch_sub(value, order)
+    }
+}
+
+pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(checker::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waiting a while and not at all are the same to a checker, which has no time.
+    pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
+        self.try_lock()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// What a cell holds is counted by std: that reclamation is right is arc-swap's promise, not ours to check.
+use std::sync::Arc as Root;
+
+pub(crate) struct Cell<T>(RwLock<Root<T>>);
+
+impl<T> Cell<T> {
+    pub(crate) fn new(value: Root<T>) -> Self {
+        Self(RwLock::new(value))
+    }
+
+    /// Not a guard, unlike the shipped one: a thread of a model must not hold a lock twice.
+    pub(crate) fn load(&self) -> Root<T> {
+        self.load_full()
+    }
+
+    pub(crate) fn load_full(&self) -> Root<T> {
+        Root::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn compare_and_swap(&self, current: &Root<T>, new: Root<T>) -> bool {
+        let mut value = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let swapped = Root::ptr_eq(&value, current);
+        if swapped {
+            *value = new;
+        }
+        swapped
+    }
+}
+
+type RawShard<K, L> = Vec<(Hashed<K>, L)>;
+pub(crate) type WriteShard<'a, K, L> = RwLockWriteGuard<'a, RawShard<K, L>>;
+
+pub(crate) struct Shards<K, L>(Vec<RwLock<RawShard<K, L>>>);
+
+impl<K, L> Shards<K, L> {
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| RwLock::new(Vec::new())).collect())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn index_of(&self, hash: u64) -> usize {
+        usize::try_from(hash % self.0.len() as u64).unwrap_or(0)
+    }
+
+    pub(crate) fn read(&self, index: usize) -> RwLockReadGuard<'_, RawShard<K, L>> {
+        self.0[index].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self, index: usize) -> WriteShard<'_, K, L> {
+        self.0[index].write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, L> Shard<K, L> for RawShard<K, L> {
+    fn look_up(&self, hash: u64, mut key: impl FnMut(&K) -> bool) -> Option<(&K, &L)> {
+        self.iter().find(|(k, _)| k.hash == hash && key(&k.key)).map(|(k, lock)| (&k.key, lock))
+    }
+
+    fn look_up_mut(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<&mut L> {
+        self.iter_mut().find(|(k, l)| k.hash == hash && lock(l)).map(|(_, l)| l)
+    }
+
+    fn put(&mut self, key: Hashed<K>, lock: L) {
+        self.push((key, lock));
+    }
+
+    fn take(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<(K, L)> {
+        let index = self.iter().position(|(k, l)| k.hash == hash && lock(l))?;
+        let (key, lock) = self.swap_remove(index);
+        Some((key.key, lock))
+    }
+
+    fn take_all(&mut self) -> Vec<(Hashed<K>, L)> {
+        std::mem::take(self)
+    }
+}

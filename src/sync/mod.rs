@@ -1,0 +1,54 @@
+//! Every primitive that threads meet on, and the only folder that knows loom and shuttle.
+//!
+//! Shipped, the root's cell is arc-swap's, the lock table's shards are dashmap's and waiting is event-listener's. None
+//! of the first two can be explored by a model checker, so under `--cfg loom` with the feature `loom` (and likewise for
+//! shuttle) each is replaced by a part with the same contract, made of the checker's own. All code above this folder
+//! is the same in both worlds.
+//!
+//! The contracts:
+//!
+//! * [`Cell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
+//!   given, compared by address, and an address cannot come back while somebody holds it.
+//! * [`Shards`]: each shard is a table behind a reader-writer lock; which shard a hash belongs to never changes.
+//! * [`Arc`]: what outlives its makers and is shared by them; a cell's content is in a plain `std::sync::Arc`.
+//! * [`Event`]: a listener sees every notification after the call that made it.
+
+#[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
+mod checked;
+#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle")))]
+mod condvar;
+#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"))))]
+mod event;
+#[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
+mod shipped;
+
+#[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
+use checked as imp;
+#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle")))]
+use condvar as wait;
+#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"))))]
+use event as wait;
+#[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
+use shipped as imp;
+
+pub(crate) use imp::{
+    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard, Shards,
+    ThreadId, WriteShard, current_thread, default_shards, thread_local,
+};
+pub(crate) use std::sync::atomic::Ordering;
+pub(crate) use wait::Event;
+
+use crate::key::Hashed;
+
+/// What the lock table asks of one locked shard.
+///
+/// Only `look_up` runs code of the caller's; the other operations identify an entry by its value alone, so that a shard can
+/// be changed without running a user's `Eq`.
+pub(crate) trait Shard<K, L> {
+    fn look_up(&self, hash: u64, key: impl FnMut(&K) -> bool) -> Option<(&K, &L)>;
+    fn look_up_mut(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<&mut L>;
+    fn put(&mut self, key: Hashed<K>, lock: L);
+    fn take(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<(K, L)>;
+    /// Empties the shard. Locked tables cannot be iterated in safe code; what must stay is inserted again.
+    fn take_all(&mut self) -> Vec<(Hashed<K>, L)>;
+}

@@ -1,0 +1,145 @@
+//! What is shipped: the cell is arc-swap's, the shards are dashmap's.
+
+use super::{Hashed, Shard};
+use arc_swap::{ArcSwapAny, Guard};
+use dashmap::{DashMap, SharedValue};
+use hashbrown::raw::RawTable;
+use std::hash::BuildHasherDefault;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) use crossbeam_utils::Backoff;
+pub(crate) use parking_lot::MutexGuard;
+pub(crate) use std::hash::RandomState as DefaultHashBuilder;
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use std::thread::ThreadId;
+pub(crate) use std::thread_local;
+
+pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 4096;
+
+pub(crate) fn current_thread() -> ThreadId {
+    std::thread::current().id()
+}
+
+pub(crate) fn default_shards() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from) * 4
+}
+
+pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(parking_lot::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
+
+    /// The lock, unless others have it for some 3 milliseconds on end.
+    ///
+    /// Whoever waits sleeps almost at once. To spin beside the owner would take the cache lines away that the next
+    /// commit needs; while the others sleep, one thread makes many commits in a row. And an owner that was
+    /// interrupted may need this very core to go on.
+    #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
+    pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
+        for sleep in [50, 100, 200, 400, 800, 1600].map(Duration::from_micros) {
+            let backoff = Backoff::new();
+            for _ in 0..3 {
+                if let Some(guard) = self.0.try_lock() {
+                    return Some(guard);
+                }
+                backoff.spin();
+            }
+            thread::sleep(sleep);
+        }
+        self.0.try_lock()
+    }
+}
+
+#[cfg(not(feature = "rwlock-strategy"))]
+type Strategy = arc_swap::DefaultStrategy;
+#[cfg(feature = "rwlock-strategy")]
+type Strategy = std::sync::RwLock<()>;
+
+pub(crate) struct Cell<T>(ArcSwapAny<Arc<T>, Strategy>);
+
+impl<T> Cell<T> {
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self(ArcSwapAny::with_strategy(value, Strategy::default()))
+    }
+
+    /// For a short look: cheaper than `load_full`, but few can be held at once per thread.
+    pub(crate) fn load(&self) -> Guard<Arc<T>, Strategy> {
+        self.0.load()
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<T> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: Arc<T>) -> bool {
+        Arc::ptr_eq(&self.0.compare_and_swap(current, new), current)
+    }
+}
+
+/// Every call to a raw table brings its hash, so this is never asked for one.
+type NoHasher = BuildHasherDefault<std::hash::DefaultHasher>;
+type RawShard<K, L> = RawTable<(Hashed<K>, SharedValue<L>)>;
+pub(crate) type WriteShard<'a, K, L> = dashmap::RwLockWriteGuard<'a, RawShard<K, L>>;
+pub(crate) type ReadShard<'a, K, L> = dashmap::RwLockReadGuard<'a, RawShard<K, L>>;
+
+pub(crate) struct Shards<K, L>(DashMap<Hashed<K>, L, NoHasher>);
+
+impl<K: Eq, L> Shards<K, L> {
+    /// `count` is a power of two above 1.
+    pub(crate) fn new(count: usize) -> Self {
+        Self(DashMap::with_hasher_and_shard_amount(NoHasher::default(), count))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.shards().len()
+    }
+
+    pub(crate) fn index_of(&self, hash: u64) -> usize {
+        // On a 32-bit machine the upper half is lost, as it is in dashmap itself.
+        #[allow(clippy::cast_possible_truncation)]
+        self.0.determine_shard(hash as usize)
+    }
+
+    pub(crate) fn read(&self, index: usize) -> ReadShard<'_, K, L> {
+        self.0.shards()[index].read()
+    }
+
+    pub(crate) fn write(&self, index: usize) -> WriteShard<'_, K, L> {
+        self.0.shards()[index].write()
+    }
+}
+
+impl<K, L> Shard<K, L> for RawShard<K, L> {
+    fn look_up(&self, hash: u64, mut key: impl FnMut(&K) -> bool) -> Option<(&K, &L)> {
+        self.get(hash, |(k, _)| key(&k.key)).map(|(k, lock)| (&k.key, lock.get()))
+    }
+
+    fn look_up_mut(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<&mut L> {
+        self.get_mut(hash, |(_, l)| lock(l.get())).map(|(_, l)| l.get_mut())
+    }
+
+    fn put(&mut self, key: Hashed<K>, lock: L) {
+        let hash = key.hash;
+        self.insert(hash, (key, SharedValue::new(lock)), |(k, _)| k.hash);
+    }
+
+    fn take(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<(K, L)> {
+        self.remove_entry(hash, |(_, l)| lock(l.get())).map(|(k, l)| (k.key, l.into_inner()))
+    }
+
+    fn take_all(&mut self) -> Vec<(Hashed<K>, L)> {
+        self.drain().map(|(k, l)| (k, l.into_inner())).collect()
+    }
+}
