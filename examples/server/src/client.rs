@@ -1,6 +1,6 @@
 //! What a client may ask for, and what it is told.
 
-use crate::connection::{Connection, End, PATIENCE};
+use crate::connection::{Connection, End, PATIENCE, Received};
 use crate::feed::{Change, Frame, Joined, Key, Session, changes};
 use crate::protocol::{Claim, Code, Held, Reply, Request};
 use crate::room::{Room, Seat};
@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{interval, timeout};
 
 /// How often a client is asked whether it is there.
@@ -42,14 +42,14 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
 /// What every connection begins with.
 async fn hello(connection: &mut Connection) -> Result<(String, Option<Claim>, Option<Position>), End> {
     loop {
-        match connection.receive().await? {
-            (_, Request::Hello { name, session, position }) if rules::is_name(&name) => {
+        let (code, why, seq) = match connection.receive().await? {
+            Received::Request(_, Request::Hello { name, session, position }) if rules::is_name(&name) => {
                 return Ok((name, session, position));
             }
-            (seq, _) => {
-                connection.error(Code::NotAllowed, "first comes a hello with a name".to_owned(), Some(seq)).await?;
-            }
-        }
+            Received::Request(seq, _) => (Code::NotAllowed, "first comes a hello with a name".to_owned(), Some(seq)),
+            Received::Wrong(code, why) => (code, why, None),
+        };
+        connection.error(code, why, seq).await?;
     }
 }
 
@@ -86,17 +86,17 @@ impl Client<'_> {
                     }
                     Err(RecvError::Closed) => return Err(End::Closing),
                 },
-                request = self.connection.receive() => {
-                    let (seq, request) = request?;
-                    self.answer(seq, request).await?;
-                }
+                received = self.connection.receive() => match received? {
+                    Received::Request(seq, request) => self.answer(seq, request).await?,
+                    Received::Wrong(code, why) => self.connection.error(code, why, None).await?,
+                },
                 _ = ping.tick() => self.connection.ping().await?,
             }
         }
     }
 
     /// Brings the client up to date from wherever it is. The frames go on from there.
-    async fn join(&mut self) -> Result<tokio::sync::broadcast::Receiver<Frame>, End> {
+    async fn join(&mut self) -> Result<Receiver<Frame>, End> {
         let Joined { catch_up, locks, frames } = self.room.join(self.position).await.ok_or(End::Closing)?;
         if let Some(delivery) = catch_up {
             self.send(changes(&delivery)).await?;
@@ -116,15 +116,15 @@ impl Client<'_> {
     async fn answer(&mut self, seq: u64, request: Request) -> Result<(), End> {
         let board = &self.room.board;
         let answer = match request {
-            Request::Hello { .. } => Err("once is enough".to_owned()),
+            Request::Hello { .. } => Err(Refusal::NotAllowed("there was a hello already".to_owned())),
             Request::Bye => return Err(End::Bye),
             Request::Update { change } => match rules::may_write(self.session.token(), &change, board) {
-                Ok(()) => self.update(seq, change.into()).await?,
-                Err(why) => Err(why),
+                Ok(()) => self.update(change.into()).await,
+                Err(why) => Err(Refusal::NotAllowed(why)),
             },
             Request::Lock { keys } => match rules::may_lock(&keys, board) {
-                Ok(()) => self.lock(seq, keys)?,
-                Err(why) => Err(why),
+                Ok(()) => self.lock(seq, keys),
+                Err(why) => Err(Refusal::NotAllowed(why)),
             },
             Request::Unlock { keys } => {
                 let request = keys.into_iter().fold(LockRequest::new(), LockRequest::release);
@@ -133,34 +133,43 @@ impl Client<'_> {
             }
         };
         match answer {
-            Ok(Some(reply)) => self.connection.send(reply.text()).await,
             Ok(None) => Ok(()),
-            Err(why) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
+            Ok(Some(reply)) => self.connection.send(reply.text()).await,
+            Err(Refusal::Locked(conflicts)) => {
+                let held = |conflict: Conflict<Key, Key>| Held { key: conflict.key, holder: conflict.holder };
+                let locked = conflicts.into_iter().map(held).collect();
+                self.connection.send(Reply::Refused { seq, locked }.text()).await
+            }
+            Err(Refusal::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
+            Err(Refusal::Frozen) => Err(End::Closing),
         }
     }
 
     /// Nobody can create or remove a card, so what a session creates, and what goes with it, is its own user and cursor.
-    async fn update(&mut self, seq: u64, change: Change) -> Result<Result<Option<Reply>, String>, End> {
+    async fn update(&mut self, change: Change) -> Result<Option<Reply>, Refusal> {
         match self.session.update_ephemeral_async(change).await {
-            Ok(_) => Ok(Ok(None)),
-            Err(UpdateError::Locked { conflicts, .. }) => Ok(Ok(Some(refused(seq, conflicts)))),
-            Err(UpdateError::Frozen { .. }) => Err(End::Closing),
-            Err(other) => Ok(Err(other.to_string())),
+            Ok(_) => Ok(None),
+            Err(UpdateError::Locked { conflicts, .. }) => Err(Refusal::Locked(conflicts)),
+            Err(UpdateError::Frozen { .. }) => Err(Refusal::Frozen),
+            Err(other) => Err(Refusal::NotAllowed(other.to_string())),
         }
     }
 
-    fn lock(&mut self, seq: u64, keys: Vec<Key>) -> Result<Result<Option<Reply>, String>, End> {
+    fn lock(&mut self, seq: u64, keys: Vec<Key>) -> Result<Option<Reply>, Refusal> {
         let lease = self.room.options.lease;
         let request = keys.iter().cloned().fold(LockRequest::new(), |request, key| request.acquire(key, lease));
         match self.session.update_locks(request) {
-            Ok(_) => Ok(Ok(Some(Reply::Granted { seq, keys }))),
-            Err(LockError::Locked { conflicts, .. }) => Ok(Ok(Some(refused(seq, conflicts)))),
-            Err(_) => Err(End::Closing),
+            Ok(_) => Ok(Some(Reply::Granted { seq, keys })),
+            Err(LockError::Locked { conflicts, .. }) => Err(Refusal::Locked(conflicts)),
+            Err(_) => Err(Refusal::Frozen),
         }
     }
 }
 
-fn refused(seq: u64, conflicts: Vec<Conflict<Key, Key>>) -> Reply {
-    let locked = conflicts.into_iter().map(|conflict| Held { key: conflict.key, holder: conflict.holder }).collect();
-    Reply::Refused { seq, locked }
+/// Why a client does not get what it asks for.
+enum Refusal {
+    NotAllowed(String),
+    /// By others.
+    Locked(Vec<Conflict<Key, Key>>),
+    Frozen,
 }

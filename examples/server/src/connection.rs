@@ -22,6 +22,12 @@ pub(crate) struct Connection {
     heard: Instant,
 }
 
+pub(crate) enum Received {
+    /// With its number.
+    Request(u64, Request),
+    Wrong(Code, String),
+}
+
 /// Why a connection ends.
 pub(crate) enum End {
     /// The client said so.
@@ -41,10 +47,8 @@ impl Connection {
         Self { socket, expected: 1, heard: Instant::now() }
     }
 
-    /// The next request, in its order, with its number. What is none is answered with an error, and does not count.
-    ///
-    /// A receive that is given up loses nothing, except that an answer may go out later, with the next one.
-    pub(crate) async fn receive(&mut self) -> Result<(u64, Request), End> {
+    /// The next request, in its order. What is none does not count. Cancel-safe.
+    pub(crate) async fn receive(&mut self) -> Result<Received, End> {
         loop {
             let packet = match self.socket.recv().await {
                 Some(Ok(packet)) => packet,
@@ -52,23 +56,24 @@ impl Connection {
                 None => return Err(End::Lost),
             };
             self.heard = Instant::now();
-            let error = match packet {
+            return Ok(match packet {
                 Packet::Text(text) if text.len() > LONG => {
-                    (Code::TooLarge, format!("longer than {LONG} bytes"))
+                    Received::Wrong(Code::TooLarge, format!("longer than {LONG} bytes"))
                 }
                 Packet::Text(text) => match serde_json::from_str(&text) {
                     Ok(Message { seq, request }) if seq == self.expected => {
                         self.expected += 1;
-                        return Ok((seq, request));
+                        Received::Request(seq, request)
                     }
-                    Ok(Message { seq, .. }) => (Code::OutOfOrder, format!("{seq} is not {}", self.expected)),
-                    Err(error) => (Code::Malformed, error.to_string()),
+                    Ok(Message { seq, .. }) => {
+                        Received::Wrong(Code::OutOfOrder, format!("the number is {seq} and not {}", self.expected))
+                    }
+                    Err(error) => Received::Wrong(Code::Malformed, error.to_string()),
                 },
-                Packet::Binary(_) => (Code::Malformed, "messages are text".to_owned()),
+                Packet::Binary(_) => Received::Wrong(Code::Malformed, "messages are text".to_owned()),
                 Packet::Ping(_) | Packet::Pong(_) => continue,
                 Packet::Close(_) => return Err(End::Lost),
-            };
-            self.error(error.0, error.1, None).await?;
+            });
         }
     }
 

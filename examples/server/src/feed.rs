@@ -53,15 +53,16 @@ pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
     let frames = broadcast::Sender::new(KEPT);
     let buffer = board.change_buffer();
     let mut locks = board.lock_feed();
-    let mut due = Instant::now();
+    let (mut due, mut locks_due) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
-            delivery = async { sleep_until(due).await; buffer.flush_async().await } => {
+            delivery = at(due, buffer.flush_async()) => {
                 let Ok(delivery) = delivery else { return };
-                due = (due + INTERVAL).max(Instant::now());
+                due = after(due);
                 let _ = frames.send(changes(&delivery));
             }
-            Ok(delivery) = locks.flush_async() => {
+            Ok(delivery) = at(locks_due, locks.flush_async()) => {
+                locks_due = after(locks_due);
                 let _ = frames.send(Frame { text: Reply::from(delivery).text(), position: None });
             }
             Some(Join { since, answer }) = joins.recv() => {
@@ -71,6 +72,17 @@ pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
             }
         }
     }
+}
+
+/// When the next message is due.
+fn after(due: Instant) -> Instant {
+    let now = Instant::now();
+    if due + INTERVAL > now { due + INTERVAL } else { now + INTERVAL }
+}
+
+async fn at<F: Future>(due: Instant, future: F) -> F::Output {
+    sleep_until(due).await;
+    future.await
 }
 
 /// Nothing is committed while this flushes the common buffer and the joining client's own, so both end at one revision:

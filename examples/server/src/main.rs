@@ -18,9 +18,15 @@ use axum::serve::ListenerExt;
 use options::{Options, USAGE};
 use room::Room;
 use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// How much the system keeps for a client that reads slowly. By default it would be megabytes, seconds out of date when they
+/// are read.
+const UNSENT: u32 = 256 << 10;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -46,9 +52,7 @@ async fn main() -> ExitCode {
 
 /// Serves until Ctrl-C.
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
     // Small messages go out at once.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
@@ -66,6 +70,16 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // On Windows it would mean that a port that is taken can be had all the same.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(UNSENT)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
 async fn connect(State(room): State<Arc<Room>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     if !is_same_origin(&headers) {
         return (StatusCode::FORBIDDEN, "a page of another site").into_response();
@@ -73,10 +87,12 @@ async fn connect(State(room): State<Arc<Room>>, headers: HeaderMap, upgrade: Web
     let Ok(place) = Arc::clone(&room.places).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "everybody else is here already").into_response();
     };
-    upgrade.max_message_size(connection::TOO_LONG).max_frame_size(connection::TOO_LONG).on_upgrade(async move |socket| {
-        client::serve(socket, &room).await;
-        drop(place);
-    })
+    upgrade.max_message_size(connection::TOO_LONG).max_frame_size(connection::TOO_LONG).on_upgrade(
+        async move |socket| {
+            client::serve(socket, &room).await;
+            drop(place);
+        },
+    )
 }
 
 /// A browser tells which site's page connects; a page of some other site must not act for the user. Other programs tell

@@ -26,9 +26,15 @@ pub(crate) enum Request {
         #[serde(default, deserialize_with = "position")]
         position: Option<Position>,
     },
-    Update { change: Change },
-    Lock { keys: Vec<Key> },
-    Unlock { keys: Vec<Key> },
+    Update {
+        change: Change,
+    },
+    Lock {
+        keys: Vec<Key>,
+    },
+    Unlock {
+        keys: Vec<Key>,
+    },
     Bye,
 }
 
@@ -100,7 +106,16 @@ impl From<LockDelivery> for Reply {
             LockDelivery::Events(events) => Self::LockEvents {
                 events: events
                     .into_iter()
-                    .map(|event| LockEvent { version: event.version, kind: match event.kind { LockEventKind::Granted => "granted", LockEventKind::Expired => "expired", _ => "released" }, key: event.key, holder: event.holder })
+                    .map(|event| LockEvent {
+                        version: event.version,
+                        kind: match event.kind {
+                            LockEventKind::Granted => "granted",
+                            LockEventKind::Expired => "expired",
+                            _ => "released",
+                        },
+                        key: event.key,
+                        holder: event.holder,
+                    })
                     .collect(),
             },
         }

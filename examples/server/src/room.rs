@@ -146,7 +146,14 @@ async fn keep_house(board: Arc<Board>) {
 
 /// The cards there are: where each is, and what is on it.
 fn cards() -> impl Iterator<Item = (Key, Value)> {
-    let titles = ["Agree on the goal", "Sketch the layout", "Order the parts", "Build the first one", "Try it out", "Write it up"];
+    let titles = [
+        "Agree on the goal",
+        "Sketch the layout",
+        "Order the parts",
+        "Build the first one",
+        "Try it out",
+        "Write it up",
+    ];
     (1_u32..).zip(titles).flat_map(|(number, title)| {
         let (column, row) = ((number - 1) % 2, (number - 1) / 2);
         let place = json!({ "x": 0.1 + 0.8 * f64::from(column), "y": 0.1 + 0.4 * f64::from(row) });

@@ -1,11 +1,17 @@
 //! What the README promises of the messages, over real connections to a real server.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
 use common::{Client, Server, soon};
-use serde_json::{Value, json};
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest};
 
@@ -220,6 +226,61 @@ async fn who_cannot_resume_gets_a_fresh_start() {
     client.send_text(json!({ "seq": 1, "type": "hello", "name": "Bob", "position": "yesterday" }).to_string()).await;
     let error = client.until(|_| true).await;
     assert_eq!(error["code"], "malformed");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_too_slowly_gets_what_it_missed_merged() {
+    let server = Server::start(&[]).await;
+    let mut slow = Client::narrow(&server, "slow").await;
+    let mut watcher = Client::join(&server, "watcher").await;
+    let mut writers = JoinSet::new();
+    for _ in 0..12 {
+        let mut writer = Client::join(&server, "writer").await;
+        let value: Map<_, _> =
+            ('a'..='n').map(|name| (name.to_string().repeat(16), json!(0.123_456_789_012_345))).collect();
+        let mut update = Map::new();
+        for part in 0..10 {
+            let mut value = value.clone();
+            value.extend([("x".to_owned(), json!(0)), ("y".to_owned(), json!(0))]);
+            update.insert(format!("cursor.{}.{part}", writer.id), value.into());
+        }
+        writers.spawn(async move {
+            let mut ticks = interval(Duration::from_millis(20));
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => drop(writer.update(update.clone().into()).await),
+                    _ = writer.socket.next() => {}
+                }
+            }
+        });
+    }
+    // It reads nothing while the other gets more messages than can be kept for it. Then one comes that is several of those.
+    soon(async {
+        let mut steps = BTreeSet::new();
+        let is_merged = |steps: &BTreeSet<u64>, message: &Value| {
+            let [from, to] = ["from", "to"].map(|end| message["delivery"][end].as_u64().unwrap_or_default());
+            steps.range(from + 1..).next().is_some_and(|step| *step < to)
+        };
+        for number in 1.. {
+            steps.extend(watcher.next().await.unwrap()["delivery"]["to"].as_u64());
+            if number > 80 && is_merged(&steps, &slow.next().await.unwrap()) {
+                break;
+            }
+        }
+    })
+    .await;
+    drop(writers);
+    // Reading on, it comes to what the other has.
+    soon(async {
+        while slow.position != watcher.position {
+            tokio::select! {
+                message = slow.next() => message.unwrap(),
+                message = watcher.next() => message.unwrap(),
+            };
+        }
+    })
+    .await;
+    assert_eq!(slow.content, watcher.content);
 }
 
 #[tokio::test]

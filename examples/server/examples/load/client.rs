@@ -171,7 +171,10 @@ async fn write(
         let mut text = format!(r#"{{"seq":{},"type":"update","change":{{"updates":{{"#, updates + 1);
         write!(text, r#""cursor.{id}":{{"x":{x:.6},"y":{y:.6},"n":{updates},"t":{}}}"#, shared.now())?;
         for part in 1..keys {
-            write!(text, r#","cursor.{id}.{part}":{{"x":{y:.6},"y":{x:.6},"z":{angle:.6},"turn":{angle:.6},"n":{updates}}}"#)?;
+            write!(
+                text,
+                r#","cursor.{id}.{part}":{{"x":{y:.6},"y":{x:.6},"z":{angle:.6},"turn":{angle:.6},"n":{updates}}}"#
+            )?;
         }
         text.push_str("}}}");
         bytes += text.len() as u64;

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const USAGE: &str = "usage: load [--address 127.0.0.1:8080] [--clients 200] [--rate 30] [--seconds 60]";
 /// Whatever takes longer than this will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -134,7 +134,9 @@ async fn checker(address: &str, shared: &Arc<Shared>, last: &[(usize, u64)]) -> 
 
 async fn status(address: &str) -> Outcome<Value> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| format!("no server at {address}: {error}"))?;
-    stream.write_all(format!("GET /status HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET /status HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;

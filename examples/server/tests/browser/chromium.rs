@@ -51,6 +51,7 @@ impl Page {
         let target = page.call("Target.createTarget", json!({ "url": url })).await["targetId"].clone();
         let attached = page.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true })).await;
         page.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
+        page.call("Runtime.enable", json!({})).await;
         page
     }
 
@@ -65,6 +66,7 @@ impl Page {
             loop {
                 let Message::Text(text) = self.socket.next().await.expect("Chromium ended").unwrap() else { continue };
                 let answer: Value = serde_json::from_str(&text).unwrap();
+                assert_ne!(answer["method"], "Runtime.exceptionThrown", "{answer}");
                 if answer["id"] == self.calls {
                     assert!(answer.get("error").is_none(), "{call}: {answer}");
                     return answer["result"].clone();

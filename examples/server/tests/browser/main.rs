@@ -1,5 +1,6 @@
 //! Two pages in headless Chromium, end to end. Ignored where nobody asks for it, since it needs a Chromium: `.ci/server`
 //! does. The screenshots are in the folder `browser` of cargo's target folder.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -47,13 +48,17 @@ async fn two_pages_share_a_board() {
     let there = ada.eval("JSON.stringify(held.wanted)").await;
     bob.until(&format!("JSON.stringify(content.get('card.2')) == {there}")).await;
     let after = bob.middle(CARD).await;
-    assert!((before.0 - after.0 - 150.0).abs() < 2.0 && (after.1 - before.1 - 80.0).abs() < 2.0, "{before:?} {after:?}");
+    assert!(
+        (before.0 - after.0 - 150.0).abs() < 2.0 && (after.1 - before.1 - 80.0).abs() < 2.0,
+        "{before:?} {after:?}"
+    );
 
     // Bob may not.
     bob.mouse("mousePressed", after).await;
     bob.until("$('status').textContent == 'Ada holds “Sketch the layout”.'").await;
     bob.mouse("mouseMoved", (after.0 + 50.0, after.1)).await;
     bob.mouse("mouseReleased", (after.0 + 50.0, after.1)).await;
+    bob.until(&format!("!{CARD}.classList.contains('shake')")).await;
     assert_eq!(bob.middle(CARD).await, after);
     for (page, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
         page.screenshot(1100, 700, &folder.join(format!("{name}-desktop.png"))).await;

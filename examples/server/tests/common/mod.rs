@@ -1,4 +1,5 @@
 //! A server process, and clients of it.
+#![allow(dead_code)] // each test binary uses its own part
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -6,14 +7,14 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// Whatever has not come by then never will.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     timeout(DEADLINE, future).await.expect("nothing came for a long time")
@@ -54,7 +55,7 @@ impl Server {
 
 /// A client that applies every change to its replica.
 pub(crate) struct Client {
-    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) socket: WebSocketStream<TcpStream>,
     pub(crate) seq: u64,
     pub(crate) id: String,
     /// What the welcome said.
@@ -66,8 +67,30 @@ pub(crate) struct Client {
 impl Client {
     /// A connection that has said nothing.
     pub(crate) async fn silent(server: &Server) -> Self {
-        let (socket, _) = soon(connect_async(format!("ws://{}/ws", server.address))).await.unwrap();
-        Self { socket, seq: 0, id: String::new(), welcome: Value::Null, content: BTreeMap::new(), position: Value::Null }
+        Self::on(TcpStream::connect(&server.address).await.unwrap()).await
+    }
+
+    /// A new client for which the system keeps little that it has not read.
+    pub(crate) async fn narrow(server: &Server, name: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(128 << 10).unwrap();
+        let mut client = Self::on(socket.connect(server.address.parse().unwrap()).await.unwrap()).await;
+        client.send(json!({ "type": "hello", "name": name })).await;
+        client.until(|message| message["fresh_start"] == true).await;
+        client
+    }
+
+    async fn on(stream: TcpStream) -> Self {
+        let address = stream.peer_addr().unwrap();
+        let (socket, _) = soon(client_async(format!("ws://{address}/ws"), stream)).await.unwrap();
+        Self {
+            socket,
+            seq: 0,
+            id: String::new(),
+            welcome: Value::Null,
+            content: BTreeMap::new(),
+            position: Value::Null,
+        }
     }
 
     /// A new client, which has the whole content.
@@ -115,7 +138,7 @@ impl Client {
     }
 
     /// The next message, or how the connection ended.
-    async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
+    pub(crate) async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
         loop {
             let message: Value = match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
