@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{SECOND, within_a_minute};
+use common::{SECOND, spawn_waiting, within_a_minute};
 use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
 use std::cell::{Cell, RefCell};
+use std::hash::{Hash, Hasher};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -130,6 +131,107 @@ fn a_closure_whose_superseded_values_write_when_they_are_dropped_gets_done() {
         set("a", OnDrop(Arc::new(move || drop(weak.upgrade().map(|d| d.update_state(&0, set("dropped", inert())))))))
     });
     assert!(committed.is_ok());
+}
+
+/// A key that looks at the locks of its dictionary when it, or a clone of it, is dropped.
+#[derive(Clone)]
+struct Looking(u8, #[allow(dead_code)] OnDrop); // dropped, not read
+
+impl PartialEq for Looking {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Looking {}
+
+impl Hash for Looking {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+type Looked = StateDictionary<Looking, u8, OnDrop>;
+
+/// Neither where events and commits are kept, nor where they are at once too many to be kept, nor where nobody asks.
+#[test]
+fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_session_or_by_an_expiry() {
+    for (trail_limit, events, keeps, frozen) in [
+        (0, 0, false, false),
+        (0, 1, true, false),
+        (100, 100, true, false),
+        (100, 100, true, true),
+        (100, 0, false, true),
+    ] {
+        within_a_minute(|| {
+            let clock = ManualClock::new();
+            let builder = Looked::builder().manual_clock(&clock).shards(2).trail_limit(trail_limit).lock_events(events);
+            let builder = if keeps { builder.keep_commits() } else { builder };
+            let dictionary: Arc<Looked> = Arc::new(builder.build());
+            let weak = Arc::downgrade(&dictionary);
+            let looked = Arc::new(AtomicUsize::new(0));
+            let look = OnDrop(Arc::new({
+                let looked = Arc::clone(&looked);
+                move || {
+                    if let Some(dictionary) = weak.upgrade() {
+                        assert!(dictionary.locks().len() <= 5);
+                        looked.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }));
+            let key = |number| Looking(number, look.clone());
+            let mut session = dictionary.session(look.clone());
+            let set = (0..3).fold(Change::new(), |change, number| change.set(key(number), 0));
+            assert!(session.update_ephemeral(set).is_ok());
+            let locks = LockRequest::new().acquire(key(0), None).acquire(key(3), None).acquire(key(4), SECOND);
+            assert!(session.update_locks(locks).is_ok());
+            assert!(dictionary.update_locks(&inert(), LockRequest::new().acquire(key(1), SECOND * 2)).is_ok());
+            clock.advance(SECOND);
+            if frozen {
+                dictionary.freeze();
+            }
+            let before = looked.load(Ordering::Relaxed);
+            let end = session.end();
+            assert_eq!((end.released.len(), end.removed.len()), (2, if frozen { 0 } else { 2 }));
+            drop(end);
+            clock.advance(SECOND);
+            assert_eq!(dictionary.expire().locks.len(), 1);
+            let _ = dictionary.update_locks(&inert(), LockRequest::new().acquire(key(8), None).release(key(9)));
+            dictionary.clear_locks();
+            assert!(looked.load(Ordering::Relaxed) > before);
+        });
+    }
+}
+
+#[test]
+fn a_token_whose_drop_panics_at_the_end_of_a_session_leaves_nobody_waiting() {
+    within_a_minute(|| {
+        let dictionary = StateDictionary::<&'static str, u8, OnDrop>::new();
+        let armed = Arc::new(AtomicUsize::new(0));
+        let token = OnDrop(Arc::new({
+            let armed = Arc::clone(&armed);
+            move || {
+                if armed.load(Ordering::Relaxed) > 0 {
+                    armed.store(0, Ordering::Relaxed);
+                    DROPPING.set(false);
+                    panic!("on purpose");
+                }
+            }
+        }));
+        let mut session = dictionary.session(token);
+        assert!(session.update_ephemeral(Change::new().set("a", 1)).is_ok());
+        assert!(session.update_locks(LockRequest::new().acquire("a", None)).is_ok());
+        let buffer = dictionary.change_buffer();
+        assert!(buffer.flush().is_ok());
+        let panicked = thread::scope(|scope| {
+            let waiting = spawn_waiting(scope, || buffer.flush().unwrap().removals().len());
+            armed.store(1, Ordering::Relaxed);
+            let panicked = panic::catch_unwind(panic::AssertUnwindSafe(|| session.end())).is_err();
+            assert_eq!(waiting.join().unwrap(), 1);
+            panicked
+        });
+        assert!(panicked && dictionary.locks().is_empty() && dictionary.snapshot().is_empty());
+    });
 }
 
 /// Writes when its thread ends.

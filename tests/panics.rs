@@ -141,6 +141,70 @@ fn releasing_everything_of_a_token_whose_eq_panics_changes_nothing() {
 }
 
 #[test]
+fn an_ephemeral_change_that_panics_changes_nothing_and_what_it_sets_goes_with_the_session() {
+    panicking_at_every_call(|dictionary| {
+        let mut session = dictionary.session(Fused(ALICE.0));
+        let change = Change::new().set(key(7), 17).set(key(0), 10).set(key(8), 18).set(key(7), 18).remove(key(1));
+        assert!(session.update_ephemeral(change).is_ok());
+        let removed = common::sorted(session.end().removed);
+        assert!(matches!(removed[..], [Fused(7), Fused(8)]), "{removed:?}");
+    });
+}
+
+/// Not even if `Eq` panics while the spare tree is brought up to date, when the commit is visible.
+#[test]
+fn once_an_ephemeral_change_is_visible_the_session_knows_its_keys() {
+    for calls in 0.. {
+        let dictionary = dictionary(100);
+        let mut session = dictionary.session(Fused(ALICE.0));
+        FUSE.set(Some(calls));
+        let committed =
+            panic::catch_unwind(AssertUnwindSafe(|| session.update_ephemeral(Change::new().set(key(7), 17))));
+        let burnt = FUSE.take().is_none();
+        assert_eq!(dictionary.get(&key(7)).is_some(), committed.is_ok(), "after a panic at call {calls}");
+        assert_eq!(session.end().removed.len(), usize::from(committed.is_ok()));
+        assert!(dictionary.get(&key(7)).is_none());
+        if !burnt {
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_session_that_panics_changes_nothing_and_is_made_up_for() {
+    let begin = || {
+        let clock = ManualClock::new();
+        let builder = StateDictionary::builder().manual_clock(&clock).shards(2).keep_commits().lock_events(100);
+        let dictionary: FusedDictionary = builder.build();
+        let mut session = dictionary.session(Fused(ALICE.0));
+        assert!(session.update_ephemeral(Change::new().set(key(0), 0).set(key(1), 1).set(key(2), 2)).is_ok());
+        assert!(session.update_locks(LockRequest::new().acquire(key(3), None).acquire(key(2), None)).is_ok());
+        assert!(dictionary.update_locks(&BOB, LockRequest::new().acquire(key(1), None)).is_ok());
+        (dictionary, clock, session)
+    };
+    for calls in 0.. {
+        let (dictionary, clock, session) = begin();
+        let before = describe(&dictionary);
+        FUSE.set(Some(calls));
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| drop(session)));
+        if FUSE.take().is_some() {
+            assert!(ended.is_ok() && calls > 0);
+            return;
+        }
+        if ended.is_err() {
+            assert_eq!(describe(&dictionary), before, "changed by a panic at call {calls}");
+            clock.advance(SECOND);
+            let expiry = within_a_minute(|| dictionary.expire());
+            let (token, end) = &expiry.sessions[0];
+            assert_eq!((token.0, end.removed.len(), end.released.len(), end.left.len()), (ALICE.0, 2, 2, 1));
+        }
+        assert_eq!(dictionary.snapshot().keys().map(|key| key.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(dictionary.locks().len(), 1);
+        assert!(dictionary.expire().sessions.is_empty());
+    }
+}
+
+#[test]
 fn inspection_that_panics_leaves_the_locks_in_place() {
     panicking_at_every_call(|dictionary| {
         assert_eq!(dictionary.locks().len(), 3);

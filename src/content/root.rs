@@ -72,10 +72,6 @@ impl<K, V, S: BuildHasher> Shared<K, V, S> {
 }
 
 impl<K, V, S> Root<K, V, S> {
-    pub(crate) fn shared(&self) -> &Shared<K, V, S> {
-        &self.shared
-    }
-
     pub(crate) fn position(&self) -> Position {
         Position { store: self.shared.id, revision: self.revision }
     }
@@ -170,21 +166,25 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.content.get(key).is_some_and(|entry| entry.created() == created)
     }
 
-    /// Removes keys that are there, as one commit, in this root, which is not yet published.
+    /// Removes keys that are there, as one commit, in this root, which is not yet published. Drops nothing of the user's: what
+    /// it takes out is returned.
     pub(crate) fn remove(
         &mut self,
         keys: &[Hashed<K>],
         logged: Option<impl FnOnce(Change<K, V>) -> Box<Logged<K, V>>>,
         trail_limit: usize,
-    ) {
-        for key in keys {
-            self.content.remove(key);
-        }
+    ) -> Vec<(Hashed<K>, Entry<V>)> {
+        let removed = keys.iter().filter_map(|key| self.content.remove_with_key(key)).collect();
         self.revision = self.revision.next();
+        if keys.len() > trail_limit {
+            self.trail = Trail::starting_after(self.revision.0);
+            return removed;
+        }
         let change = || keys.iter().fold(Change::new(), |change, key| change.remove(key.key.clone()));
         let touched = keys.iter().map(|key| Touched { key: key.clone(), existed: true, removed: true });
         let footprint = Footprint { touched: touched.collect(), logged: logged.map(|log| log(change())) };
         self.trail = self.trail.with(self.revision.0, footprint, keys.len(), trail_limit);
+        removed
     }
 
     /// The content, for a buffer to keep.

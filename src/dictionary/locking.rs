@@ -5,6 +5,7 @@ use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
+use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -96,13 +97,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        RootFence { core: self, put_off: PutOff::default(), changed: false }
+        RootFence { core: self, put_off: PutOff::default(), changed: false, committed: false, told: SmallVec::new() }
     }
 }
 
 impl<K, V, T, S> Core<K, V, T, S> {
     /// What the table tells of locks, as roots keep it; nothing if they do not.
-    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Arc<[LockChange<K, Origin>]>> {
+    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Told<K>> {
         let erase = self.settings.lock_events?;
         let erased = changes.into_iter().map(|LockChange { kind, key, holder, granted }| LockChange {
             kind,
@@ -120,12 +121,20 @@ pub(super) struct RootFence<'a, K, V, T, S> {
     put_off: PutOff,
     /// Whether there is something to see for those who follow the locks.
     changed: bool,
+    /// Whether there is for those who follow the content.
+    committed: bool,
+    /// Kept, because with a shard locked the last of a key or a token must not be dropped.
+    told: SmallVec<[Told<K>; 1]>,
 }
+
+/// Locks that came or went at one version, as roots keep them.
+pub(super) type Told<K> = Arc<[LockChange<K, Origin>]>;
 
 impl<K, V, T, S> RootFence<'_, K, V, T, S> {
     /// Tells of a root that was replaced past this fence.
-    pub(super) fn replaced(&mut self, locks_changed: bool, put_off: PutOff) {
+    pub(super) fn replaced(&mut self, locks_changed: bool, committed: bool, put_off: PutOff) {
         self.changed |= locks_changed;
+        self.committed |= committed;
         self.put_off = self.put_off.and(put_off);
     }
 }
@@ -143,6 +152,7 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
             }
         };
         let (version, put_off) = published.replace(edit, |root| root.version);
+        self.told.extend(changes);
         self.put_off = self.put_off.and(put_off);
         self.changed |= version.is_ok();
         version.ok()
@@ -165,6 +175,9 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
 
 impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
     fn drop(&mut self) {
+        if self.committed {
+            self.core.published.wakeups.changed.notify_all();
+        }
         if self.changed {
             self.core.published.wakeups.locks.notify_all();
         }

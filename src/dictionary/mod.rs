@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 /// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks), [`expire`](Self::expire) | may wait for each other; never for held content or for a lease |
 /// | [`freeze`](Self::freeze) | lock-free; waits for the turn, when it is done, to free memory |
 /// | [`lock_content`](Self::lock_content) | waits for other guards |
-/// | [`session`](Self::session), [`Session::leave`] | may wait for one another, for the few instructions of a look at a list |
+/// | [`session`](Self::session), [`Session::leave`] | may wait for one another, and for the end of a session that was left |
 /// | [`Session::end`] | as `update_locks`; while the content is held, waits until it is let go. To drop a session does not wait for that |
 /// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions, [`CommitFeed::flush`](crate::CommitFeed::flush), [`wait_for`](Self::wait_for) | wait for a commit, the interval, or the end |
 /// | [`LockFeed::flush`] | waits until a lock comes or goes, or for the end; when a lease runs out, as `update_locks` |

@@ -3,15 +3,15 @@
 use super::write::Patience;
 use super::{Core, StateDictionary};
 use crate::change::Change;
-use crate::content::{Hold, Logged, Revision, Root};
+use crate::content::{Entry, Hold, Logged, Published, Revision, Root};
 use crate::error::{LockError, UpdateError};
-use crate::event::LockEventKind;
 use crate::key::{BuildPassThrough, Hashed};
-use crate::locks::{Claim, LockReceipt, LockRequest};
-use crate::sync::{DefaultHashBuilder, Mutex};
-use std::collections::HashMap;
+use crate::locks::{Claim, Fence, LockReceipt, LockRequest};
+use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One client: its token, its locks, and the keys that are there only as long as it is.
@@ -53,10 +53,12 @@ pub struct Session<K, V, T, S = DefaultHashBuilder> {
 
 type End<K, V, T, S> = fn(&Core<K, V, T, S>, Belongings<K, T>, Patience) -> SessionEnd<K, T>;
 
+#[derive(Clone)]
 struct Belongings<K, T> {
     token: T,
-    /// The keys that the session created, and when. Some may have been removed by others since.
-    keys: HashMap<Hashed<K>, Revision, BuildPassThrough>,
+    /// Keys that the session has set, each with the commit that did. Those are its own that this commit created and that have
+    /// had a value ever since.
+    keys: Vec<(Hashed<K>, Revision)>,
     /// With how many keys those that are gone are next looked for.
     prune_at: usize,
 }
@@ -68,7 +70,7 @@ const FIRST_PRUNING: usize = 64;
 pub(super) struct Sessions<K, T>(Mutex<Vec<Lingering<K, T>>>);
 
 struct Lingering<K, T> {
-    belongings: Belongings<K, T>,
+    belongings: Arc<Belongings<K, T>>,
     /// When it ends; never, if the clock does not reach so far.
     due: Option<Instant>,
 }
@@ -129,7 +131,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
         let lingering = self.core.sessions.take_up(&token);
         let resumed = lingering.is_some();
-        let belongings = lingering.unwrap_or_else(|| Belongings::new(token));
+        let belongings = lingering.map_or_else(|| Belongings::new(token), Arc::unwrap_or_clone);
         Session { core: self.core.clone(), belongings: Some(belongings), resumed, end: Core::end }
     }
 
@@ -160,9 +162,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         let mut sessions = Vec::new();
         // Of those that are put off now, the due time is not before this.
         let began = clock.now();
-        while let Some(belongings) = self.core.sessions.take_due(began) {
+        while let Some(belongings) = self.core.sessions.due(began) {
             let token = belongings.token.clone();
-            sessions.push((token, self.core.end(belongings, Patience::None)));
+            if let Ok(end) = self.core.try_end(&belongings, Some(began), true) {
+                sessions.push((token, end));
+            }
         }
         let deadlines = [self.core.locks.next_deadline(), self.core.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
@@ -246,11 +250,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         change: Change<K, V>,
         patience: Patience,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        match self.core.commit_borrowed(self.token(), &change, None, patience) {
+        let Self { core, belongings: Some(belongings), .. } = self else {
+            unreachable!("only what consumes a session takes its belongings")
+        };
+        let set = belongings.keys_set_by(&change, &core.published);
+        match core.commit_borrowed(&belongings.token, &change, None, patience) {
             Ok(root) => {
-                if let Some(belongings) = &mut self.belongings {
-                    belongings.note(&change, &root);
-                }
+                belongings.keys.extend(set.into_iter().map(|key| (key, root.revision)));
                 Ok(root.revision)
             }
             Err(refusal) => Err(refusal.of(change)),
@@ -287,17 +293,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// Ends the session, unless it must be awaited that the content is let go.
     #[cfg(feature = "async")]
     pub(super) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        if !self.core.is_inside_closure() {
-            match self.core.remove(self.belongings()) {
-                Ok(end) => {
-                    drop(self.belongings.take());
-                    return Some(end);
-                }
-                Err(hold) if !hold.is_of_this_thread() => return None,
-                Err(_) => {}
-            }
+        match self.core.try_end(self.belongings(), None, false) {
+            Ok(end) => Some(Ending { core: &self.core, belongings: self.belongings.take() }.finish(end)),
+            Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
+            Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
         }
-        self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None))
     }
 }
 
@@ -314,110 +314,161 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
     }
 }
 
+/// Why a session was not ended.
+enum NotEnded {
+    /// The content is held.
+    Held(Hold),
+    /// It was lingering, and somebody has taken it up or ended it.
+    Gone,
+}
+
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
     fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
-        let mut ending = Ending { core: self, belongings: Some(belongings) };
+        let ending = Ending { core: self, belongings: Some(belongings) };
         let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
-        while !self.is_inside_closure() {
-            match self.remove(belongings) {
-                Ok(end) => {
-                    drop(ending.belongings.take());
-                    return end;
-                }
-                Err(hold) if patience == Patience::ForAll && !hold.is_of_this_thread() => self.wait_until_let_go(hold),
-                Err(_) => break,
+        let mut put_off = patience != Patience::ForAll;
+        let end = loop {
+            match self.try_end(belongings, None, put_off) {
+                Ok(end) => break end,
+                Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
+                Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
+                Err(NotEnded::Gone) => unreachable!("nobody else has it"),
             }
-        }
-        let theirs = |owner: &T| *owner == belongings.token;
-        let released = self.locks.remove_all(theirs, LockEventKind::Released, &self.published.clock, &mut self.fence());
-        let root = self.published.load();
-        let left = belongings.present(&root).into_iter().map(|key| (key, Left::PutOff)).collect();
-        SessionEnd { revision: root.revision, released, removed: Vec::new(), left }
+        };
+        ending.finish(end)
     }
 
-    /// Releases the locks and removes the keys in one step, with all shards locked, or does nothing if the content is held.
-    fn remove(&self, belongings: &Belongings<K, T>) -> Result<SessionEnd<K, T>, Hold> {
+    /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
+    /// `put_off`, or else nothing is done. A session that is `lingering` is ended only if it was due at that time and is
+    /// still there: whoever takes it up comes before all of this, or after.
+    fn try_end(
+        &self,
+        belongings: &Belongings<K, T>,
+        lingering: Option<Instant>,
+        put_off: bool,
+    ) -> Result<SessionEnd<K, T>, NotEnded> {
         let Belongings { token, keys, .. } = belongings;
-        let keys: Vec<(Hashed<K>, Revision)> = keys.iter().map(|(key, created)| (key.clone(), *created)).collect();
-        let Core { published, settings, .. } = self;
+        let Core { published, settings, sessions, .. } = self;
+        let inside = self.is_inside_closure();
+        // What has keys and tokens outlives the fence, so that it is dropped when no shard is locked any more and everybody
+        // has been notified, also when unwinding.
+        let (mut told, mut shares, mut not_ended) = (None, Vec::new(), None);
+        let mut revision = Revision::ZERO;
         let mut fence = self.fence();
-        let mut end =
-            SessionEnd { revision: Revision::ZERO, released: Vec::new(), removed: Vec::new(), left: Vec::new() };
-        let mut held = None;
-        let released = self.locks.release_with(token, &keys, &published.clock, |claims, changes| {
-            let releases = !changes.is_empty();
-            let changes = self.kept(changes);
-            let logged = settings.commit_log.map(|erase| (erase, token.clone()));
-            let edit = |root: &mut Root<K, V, S>| {
-                let (mine, theirs) = share_out(root, &keys, &claims);
-                end.left = theirs;
-                end.revision = root.revision;
-                if root.frozen {
-                    end.left.extend(mine.into_iter().map(|key| (key.key, Left::Frozen)));
-                    return if releases { Ok(()) } else { Err(()) };
+        let tells = fence.tells();
+        let released = self.locks.release_with(token, keys, &published.clock, tells, |claims, releases, changes| {
+            told = self.kept(changes);
+            let lingering = match lingering.map(|due| sessions.claim(belongings, due)) {
+                Some(None) => {
+                    not_ended = Some(NotEnded::Gone);
+                    return false;
                 }
-                if !mine.is_empty() && root.held.is_some() {
-                    held = root.held;
-                    return Err(());
+                Some(claimed) => claimed,
+                None => None,
+            };
+            let edit = |root: &mut Root<K, V, S>| {
+                shares.push(Share::of(root, keys, claims));
+                let Some(Share { mine, left, taken_out }) = shares.last_mut() else {
+                    unreachable!("it was just pushed")
+                };
+                revision = root.revision;
+                if root.frozen {
+                    left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
+                } else if inside || root.held.is_some() {
+                    if !(put_off || inside || mine.is_empty()) {
+                        not_ended = root.held.map(NotEnded::Held);
+                        return Err(());
+                    }
+                    left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
                 }
                 if mine.is_empty() && !releases {
                     return Err(());
                 }
                 if !mine.is_empty() {
-                    let logged =
-                        logged.clone().map(|(erase, token)| move |change| Box::new(Logged::new(erase(token), &change)));
-                    root.remove(&mine, logged, settings.trail_limit);
-                    end.revision = root.revision;
+                    let origin = settings.commit_log.map(|erase| move || erase(token.clone()));
+                    let log = origin.map(|origin| move |change| Box::new(Logged { origin: origin(), change }));
+                    *taken_out = root.remove(mine, log, settings.trail_limit);
+                    revision = root.revision;
                 }
-                if releases {
-                    root.locks_changed(changes.as_ref(), settings.lock_trail_limit);
+                if releases && !root.frozen {
+                    root.locks_changed(told.as_ref(), settings.lock_trail_limit);
                 }
-                end.removed = mine.into_iter().map(|key| key.key).collect();
                 Ok(())
             };
             let (replaced, put_off) = published.replace(edit, |_| ());
-            fence.replaced(replaced.is_ok() && releases, put_off);
-            replaced.ok()
-        });
-        match (released, held) {
-            (None, Some(held)) => Err(held),
-            (released, _) => {
-                end.released = released.map(|((), released)| released).unwrap_or_default();
-                if !end.removed.is_empty() {
-                    published.wakeups.changed.notify_all();
+            let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
+            fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
+            if let Some(lingering) = lingering {
+                match shares.last() {
+                    Some(share) if share.is_put_off() => lingering.put_off(published.clock.now().checked_add(RETRY)),
+                    _ => lingering.ended(),
                 }
-                Ok(end)
             }
+            replaced.is_ok()
+        });
+        if let Some(reason) = not_ended {
+            return Err(reason);
         }
+        let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
+        Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
     }
 }
 
-/// Which of the keys that the root has from the session may be removed, and which somebody else holds.
-fn share_out<K: Clone + Eq, V, T: Clone, S>(
-    root: &Root<K, V, S>,
-    keys: &[(Hashed<K>, Revision)],
-    claims: &[Claim<T>],
-) -> (Vec<Hashed<K>>, Vec<(K, Left<T>)>) {
-    let (mut mine, mut theirs) = (Vec::new(), Vec::new());
-    for (index, (key, created)) in keys.iter().enumerate() {
-        if !root.has_created(key, *created) {
-            continue;
-        }
-        match claims.iter().find(|claim| claim.index == index) {
-            Some(Claim { holder, remaining, .. }) => {
-                let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
-                theirs.push((key.key.clone(), left));
+/// What of a root is a session's, as one attempt to end it finds it.
+struct Share<K, V, T> {
+    mine: Vec<Hashed<K>>,
+    left: Vec<(K, Left<T>)>,
+    taken_out: Vec<(Hashed<K>, Entry<V>)>,
+}
+
+impl<K: Clone + Eq, V, T: Clone> Share<K, V, T> {
+    /// Which keys of the session may be removed, and which somebody else holds.
+    fn of<S>(root: &Root<K, V, S>, keys: &[(Hashed<K>, Revision)], claims: &[Option<Claim<T>>]) -> Self {
+        let mut share = Self { mine: Vec::new(), left: Vec::new(), taken_out: Vec::new() };
+        let there = keys.iter().zip(claims).filter(|((key, created), _)| root.has_created(key, *created));
+        for ((key, _), claim) in there {
+            match claim {
+                Some(Claim { holder, remaining }) => {
+                    let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
+                    share.left.push((key.key.clone(), left));
+                }
+                None => share.mine.push(key.clone()),
             }
-            None => mine.push(key.clone()),
         }
+        share
     }
-    (mine, theirs)
+}
+
+impl<K, V, T> Share<K, V, T> {
+    fn is_put_off(&self) -> bool {
+        is_put_off(&self.left)
+    }
+}
+
+impl<K, T> SessionEnd<K, T> {
+    fn is_put_off(&self) -> bool {
+        is_put_off(&self.left)
+    }
+}
+
+fn is_put_off<K, T>(left: &[(K, Left<T>)]) -> bool {
+    left.iter().any(|(_, left)| matches!(left, Left::PutOff))
 }
 
 /// Puts the belongings of a session that could not be ended, also because of a panic, where `expire` finds them.
 struct Ending<'a, K, V, T, S> {
     core: &'a Core<K, V, T, S>,
     belongings: Option<Belongings<K, T>>,
+}
+
+impl<K, V, T, S> Ending<'_, K, V, T, S> {
+    /// Lets go of them, unless something was put off.
+    fn finish(mut self, end: SessionEnd<K, T>) -> SessionEnd<K, T> {
+        if !end.is_put_off() {
+            drop(self.belongings.take());
+        }
+        end
+    }
 }
 
 impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
@@ -431,30 +482,32 @@ impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
 
 impl<K, T> Belongings<K, T> {
     fn new(token: T) -> Self {
-        Self { token, keys: HashMap::default(), prune_at: FIRST_PRUNING }
+        Self { token, keys: Vec::new(), prune_at: FIRST_PRUNING }
     }
 }
 
 impl<K: Clone + Eq + Hash, T> Belongings<K, T> {
-    /// Notes which keys the change, committed in this root, created, and forgets those that it removed.
-    fn note<V, S: BuildHasher>(&mut self, change: &Change<K, V>, root: &Root<K, V, S>) {
-        for (key, _) in change.operations() {
-            let hash = root.shared().lookup(key).hash;
-            let key = Hashed { hash, key: key.clone() };
-            if root.has_created(&key, root.revision) {
-                self.keys.insert(key, root.revision);
-            } else if !root.content.contains_key(&key) {
-                self.keys.remove(&key);
-            }
-        }
+    /// The keys, each once, that a change will set. Makes room for them, so that nothing of the user's runs, and nothing can
+    /// fail, when the change is committed and they are noted.
+    fn keys_set_by<V, S: BuildHasher>(
+        &mut self,
+        change: &Change<K, V>,
+        published: &Published<K, V, S>,
+    ) -> HashSet<Hashed<K>, BuildPassThrough> {
         if self.keys.len() >= self.prune_at {
-            self.keys.retain(|key, created| root.has_created(key, *created));
+            let root = published.load();
+            self.keys.retain(|(key, created)| root.has_created(key, *created));
             self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
         }
+        let hasher = &published.shared().hasher;
+        let set = change.operations().filter(|(_, value)| value.is_some());
+        let set: HashSet<_, _> = set.map(|(key, _)| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
+        self.keys.reserve(set.len());
+        set
     }
 
     fn present<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
-        let there = self.keys.iter().filter(|(key, created)| root.has_created(key, **created));
+        let there = self.keys.iter().filter(|(key, created)| root.has_created(key, *created));
         there.map(|(key, _)| key.key.clone()).collect()
     }
 }
@@ -465,10 +518,10 @@ impl<K, T> Sessions<K, T> {
     }
 
     fn put(&self, belongings: Belongings<K, T>, due: Option<Instant>) {
-        self.0.lock().push(Lingering { belongings, due });
+        self.0.lock().push(Lingering { belongings: Arc::new(belongings), due });
     }
 
-    fn take_up(&self, token: &T) -> Option<Belongings<K, T>>
+    fn take_up(&self, token: &T) -> Option<Arc<Belongings<K, T>>>
     where
         T: PartialEq,
     {
@@ -477,14 +530,47 @@ impl<K, T> Sessions<K, T> {
         Some(lingering.swap_remove(index).belongings)
     }
 
-    fn take_due(&self, now: Instant) -> Option<Belongings<K, T>> {
-        let mut lingering = self.0.lock();
-        let index = lingering.iter().position(|session| session.due.is_some_and(|due| due <= now))?;
-        Some(lingering.swap_remove(index).belongings)
+    /// A session that is due. It stays until it is claimed.
+    fn due(&self, now: Instant) -> Option<Arc<Belongings<K, T>>> {
+        let lingering = self.0.lock();
+        lingering.iter().find(|session| session.is_due(now)).map(|session| Arc::clone(&session.belongings))
+    }
+
+    /// The right to end a session that is due: as long as this lives, nobody can take it up.
+    fn claim(&self, belongings: &Belongings<K, T>, now: Instant) -> Option<Claimed<'_, K, T>> {
+        let lingering = self.0.lock();
+        let is_it =
+            |session: &Lingering<K, T>| std::ptr::eq(&raw const *session.belongings, belongings) && session.is_due(now);
+        let index = lingering.iter().position(is_it)?;
+        Some(Claimed { lingering, index })
     }
 
     fn next_due(&self) -> Option<Instant> {
         self.0.lock().iter().filter_map(|session| session.due).min()
+    }
+}
+
+impl<K, T> Lingering<K, T> {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+}
+
+/// A lingering session that is being ended.
+struct Claimed<'a, K, T> {
+    lingering: MutexGuard<'a, Vec<Lingering<K, T>>>,
+    index: usize,
+}
+
+impl<K, T> Claimed<'_, K, T> {
+    /// It has ended. Drops nothing of the user's, for whoever ended it has its belongings.
+    fn ended(mut self) {
+        drop(self.lingering.swap_remove(self.index));
+    }
+
+    /// It could not be ended, and is due again at this time.
+    fn put_off(mut self, due: Option<Instant>) {
+        self.lingering[self.index].due = due;
     }
 }
 

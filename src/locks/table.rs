@@ -55,8 +55,6 @@ const FIRST_SWEEP: usize = 64;
 
 /// That somebody else holds a key, of those that a session would remove.
 pub(crate) struct Claim<T> {
-    /// Which of the keys.
-    pub(crate) index: usize,
     pub(crate) holder: T,
     pub(crate) remaining: Option<Duration>,
 }
@@ -195,11 +193,15 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         clock: &Clock,
         fence: &mut impl Fence<K, T>,
     ) -> Vec<(K, T, LockEventKind)> {
+        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        let mut told = Vec::new();
         let mut all = AllShards::lock(self);
         let now = clock.now();
         let unwanted = all.choose(|lock| unwanted(lock, now));
         if unwanted.iter().any(Option::is_some) {
-            let told = if fence.tells() { all.changes(&unwanted) } else { Vec::new() };
+            if fence.tells() {
+                told.extend(all.changes(&unwanted));
+            }
             fence.replace(false, told);
         }
         let removed = all.remove(unwanted);
@@ -210,31 +212,39 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     }
 
     /// Takes away all locks of `token`, in one step with what `act` does to content while every shard is locked. `act` is
-    /// given the claims of others on `keys`, and what to tell of the locks that go, and must replace the root if there are
-    /// any; it returns `None` if nothing is to be done after all. The keys of the locks that had not run out are returned.
-    pub(crate) fn release_with<R>(
+    /// given the claim of another on each of `keys`, whether any locks go, and what to tell of them, if that `tells`; it must
+    /// replace the root if any go, and drop nothing of the user's. It says whether that was done: if not, nothing is. The keys of
+    /// the locks that had not run out are returned.
+    pub(crate) fn release_with(
         &self,
         token: &T,
         keys: &[(Hashed<K>, impl Sized)],
         clock: &Clock,
-        act: impl FnOnce(Vec<Claim<T>>, Vec<LockChange<K, T>>) -> Option<R>,
-    ) -> Option<(R, Vec<K>)> {
-        let mut indices: HashMap<&Hashed<K>, usize, BuildPassThrough> = HashMap::default();
-        indices.extend(keys.iter().map(|(key, _)| key).zip(0..));
+        tells: bool,
+        act: impl FnOnce(&[Option<Claim<T>>], bool, Vec<LockChange<K, T>>) -> bool,
+    ) -> Vec<K> {
+        // Made before the shards are locked, so that they are dropped after, also when unwinding.
+        let (mut claims, mut told) = (Vec::with_capacity(keys.len()), Vec::new());
         let mut all = AllShards::lock(self);
         let now = clock.now();
         let theirs = all.choose(|lock| (lock.owner == *token).then(|| lock.end(LockEventKind::Released, now)));
-        let others = all.locks.iter().filter(|(_, lock)| lock.owner != *token && !lock.expired(now));
-        let claims = others.filter_map(|(key, lock)| {
-            let (index, holder) = (*indices.get(key)?, lock.owner.clone());
-            Some(Claim { index, holder, remaining: lock.remaining(now) })
-        });
-        let result = act(claims.collect(), all.changes(&theirs))?;
+        if !keys.is_empty() {
+            let others = all.locks.iter().filter(|(_, lock)| lock.owner != *token && !lock.expired(now));
+            let others: HashMap<_, _, BuildPassThrough> = others.map(|(key, lock)| (key, lock)).collect();
+            let claim = |lock: &&Lock<T>| Claim { holder: lock.owner.clone(), remaining: lock.remaining(now) };
+            claims.extend(keys.iter().map(|(key, _)| others.get(key).map(claim)));
+        }
+        if tells {
+            told.extend(all.changes(&theirs));
+        }
+        if !act(&claims, theirs.iter().any(Option::is_some), told) {
+            return Vec::new();
+        }
         let removed = all.remove(theirs);
         drop(all);
         self.gone(removed.len());
         let live = removed.into_iter().filter(|(.., kind)| *kind != LockEventKind::Expired);
-        Some((result, live.map(|(key, ..)| key.key).collect()))
+        live.map(|(key, ..)| key.key).collect()
     }
 
     /// The lock on a key. Waits for a thread that is updating locks in the same shard.
@@ -250,17 +260,27 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
     /// All locks at one instant. Waits for every thread that is updating locks.
     pub(crate) fn all(&self, clock: &Clock) -> Vec<(K, LockInfo<T>)> {
-        self.all_with(clock, || ()).0
+        self.all_of(clock, |lock, now| !lock.expired(now), || ()).0
     }
 
-    /// All locks at one instant, and what `look` finds while every shard is locked.
+    /// All locks that are there at one instant, also those that have just run out and have yet to be taken away, and what
+    /// `look` finds while every shard is locked.
     pub(crate) fn all_with<R>(&self, clock: &Clock, look: impl FnOnce() -> R) -> (Vec<(K, LockInfo<T>)>, R) {
+        self.all_of(clock, |_, _| true, look)
+    }
+
+    fn all_of<R>(
+        &self,
+        clock: &Clock,
+        wanted: impl Fn(&Lock<T>, Instant) -> bool,
+        look: impl FnOnce() -> R,
+    ) -> (Vec<(K, LockInfo<T>)>, R) {
         // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
         let mut found = Vec::new();
         let all = AllShards::lock(self);
         let now = clock.now();
-        let live = all.locks.iter().filter(|(_, lock)| !lock.expired(now));
-        found.extend(live.map(|(key, lock)| (key.key.clone(), lock.info(now))));
+        let wanted = all.locks.iter().filter(|(_, lock)| wanted(lock, now));
+        found.extend(wanted.map(|(key, lock)| (key.key.clone(), lock.info(now))));
         let looked = look();
         drop(all);
         (found, looked)
@@ -337,13 +357,16 @@ impl<'a, K: Eq, T> AllShards<'a, K, T> {
         self.locks.iter().map(|(_, lock)| end(lock)).collect()
     }
 
-    fn changes(&self, ends: &[Option<LockEventKind>]) -> Vec<LockChange<K, T>>
+    fn changes<'b>(
+        &'b self,
+        ends: &'b [Option<LockEventKind>],
+    ) -> impl Iterator<Item = LockChange<K, T>> + use<'a, 'b, K, T>
     where
         K: Clone,
         T: Clone,
     {
         let ending = self.locks.iter().zip(ends);
-        ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?))).collect()
+        ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?)))
     }
 
     fn remove(&mut self, ends: Vec<Option<LockEventKind>>) -> Vec<(Hashed<K>, Lock<T>, LockEventKind)> {
