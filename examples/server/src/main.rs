@@ -28,6 +28,9 @@ use tokio::net::{TcpListener, TcpSocket};
 /// are read.
 const UNSENT: u32 = 256 << 10;
 
+/// How much of what a client sends is read at a time. Messages are short, and so much is cleared before each reading.
+const READ: usize = 4 << 10;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = match Options::parse(std::env::args_os().skip(1)) {
@@ -87,12 +90,14 @@ async fn connect(State(room): State<Arc<Room>>, headers: HeaderMap, upgrade: Web
     let Ok(place) = Arc::clone(&room.places).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "everybody else is here already").into_response();
     };
-    upgrade.max_message_size(connection::TOO_LONG).max_frame_size(connection::TOO_LONG).on_upgrade(
-        async move |socket| {
+    upgrade
+        .read_buffer_size(READ)
+        .max_message_size(connection::TOO_LONG)
+        .max_frame_size(connection::TOO_LONG)
+        .on_upgrade(async move |socket| {
             client::serve(socket, &room).await;
             drop(place);
-        },
-    )
+        })
 }
 
 /// A browser tells which site's page connects; a page of some other site must not act for the user. Other programs tell

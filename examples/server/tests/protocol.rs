@@ -105,6 +105,7 @@ async fn what_is_wrong_is_answered_with_an_error_and_harms_nothing() {
         ("malformed", json!({ "seq": -1, "type": "bye" }).to_string()),
         ("malformed", json!({ "seq": expected, "type": "shutdown" }).to_string()),
         ("malformed", json!({ "seq": expected, "type": "lock", "keys": "card.1" }).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "lock", "keys": ["card.2"], "for": "ever" }).to_string()),
         ("malformed", format!("{}{}", "[".repeat(5000), "]".repeat(5000))),
         ("too_large", update(expected, json!({ "card.1": "x".repeat(20_000) })).to_string()),
         ("out_of_order", update(expected - 1, json!({ "card.1": place(0.0) })).to_string()),
