@@ -112,16 +112,33 @@ impl Page {
         self.call("Input.dispatchMouseEvent", event).await;
     }
 
+    /// A finger that goes down at the first point, and up at the last.
+    pub(crate) async fn drag_by_finger(&mut self, points: &[(f64, f64)]) {
+        self.call("Emulation.setTouchEmulationEnabled", json!({ "enabled": true })).await;
+        for (index, (x, y)) in points.iter().enumerate() {
+            let event = if index == 0 { "touchStart" } else { "touchMove" };
+            let touch = json!({ "type": event, "touchPoints": [{ "x": x, "y": y }] });
+            self.call("Input.dispatchTouchEvent", touch).await;
+            if index == 0 {
+                self.until("held?.granted == true").await;
+            }
+        }
+        self.call("Input.dispatchTouchEvent", json!({ "type": "touchEnd", "touchPoints": [] })).await;
+    }
+
     pub(crate) async fn press(&mut self, key: &str) {
         for event in ["keyDown", "keyUp"] {
             self.call("Input.dispatchKeyEvent", json!({ "type": event, "key": key, "code": key })).await;
         }
     }
 
-    /// The page in a window of this size, as a PNG in `file`.
-    pub(crate) async fn screenshot(&mut self, width: u32, height: u32, file: &Path) {
+    pub(crate) async fn resize(&mut self, width: u32, height: u32) {
         let window = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", window).await;
+    }
+
+    /// The page as a PNG in `file`.
+    pub(crate) async fn screenshot(&mut self, file: &Path) {
         let image = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
         std::fs::write(file, BASE64_STANDARD.decode(image["data"].as_str().unwrap()).unwrap()).unwrap();
     }

@@ -9,7 +9,7 @@ mod chromium;
 
 use chromium::Page;
 use common::{Client, Server};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 const CARD: &str = "shown.get('card.2')";
@@ -61,10 +61,13 @@ async fn two_pages_share_a_board() {
     bob.until(&format!("!{CARD}.classList.contains('shake')")).await;
     assert_eq!(bob.middle(CARD).await, after);
     for (page, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
-        page.screenshot(1100, 700, &folder.join(format!("{name}-desktop.png"))).await;
-        page.screenshot(375, 700, &folder.join(format!("{name}-phone.png"))).await;
-        page.call("Emulation.clearDeviceMetricsOverride", json!({})).await;
+        for (device, width) in [("desktop", 1100), ("phone", 375)] {
+            page.resize(width, 700).await;
+            page.screenshot(&folder.join(format!("{name}-{device}.png"))).await;
+            assert_eq!(page.eval("document.documentElement.scrollWidth").await, width, "nothing is too wide");
+        }
     }
+    ada.resize(1100, 700).await;
 
     // A connection that is lost comes back, with the same session and the lock.
     ada.eval("socket.close()").await;
@@ -84,10 +87,16 @@ async fn two_pages_share_a_board() {
     for _ in 0..5 {
         bob.press("ArrowRight").await;
     }
-    let moved = |card: &serde_json::Value| card["x"].as_f64().is_some_and(|x| (x - start - 0.1).abs() < 0.001);
+    let moved = |card: &Value| card["x"].as_f64().is_some_and(|x| (x - start - 0.1).abs() < 0.001);
     eve.sees(|content| moved(&content["card.2"])).await;
     bob.until("held == null").await;
     eve.sees(|content| content.keys().filter(|key| key.starts_with("user.")).count() == 2).await;
+
+    // On a phone, with a finger.
+    let (x, y) = bob.middle("shown.get('card.1')").await;
+    bob.drag_by_finger(&[(x, y), (x + 10.0, y + 40.0), (x + 20.0, y + 80.0)]).await;
+    let moved = |card: &Value| card["x"].as_f64() > Some(0.15) && card["y"].as_f64() > Some(0.2);
+    eve.sees(|content| moved(&content["card.1"])).await;
 
     // What people are called is shown as it is, whatever it is.
     eve.update(json!({ format!("user.{}", eve.id): { "name": "<b>Eve</b>" } })).await;
