@@ -27,7 +27,17 @@ pub struct Change<K, V> {
 }
 
 /// What a [`Change`] can ask of a key before it applies.
+///
+/// ```
+/// use state_dictionary::{Change, Condition, Revision};
+///
+/// let change: Change<&str, i32> = Change::new().set("a", 1).if_absent("a").if_revision("b", Revision::from(7));
+/// let conditions: Vec<_> = change.conditions().collect();
+/// assert_eq!(conditions, [(&"a", Condition::Absent), (&"b", Condition::At(Revision::from(7)))]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Condition {
     /// The key has no value.
     Absent,
@@ -55,6 +65,15 @@ impl<K, V> Change<K, V> {
     }
 
     /// Sets every pair of `updates`, then removes every key of `removals`: a key in both ends up removed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, u8> = StateDictionary::new();
+    /// dictionary.update_state(&0, Change::from_parts([("a", 1), ("b", 1)], ["b"]))?;
+    /// assert_eq!(dictionary.snapshot().keys().collect::<Vec<_>>(), [&"a"]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, u8>>(())
+    /// ```
     #[must_use]
     pub fn from_parts(updates: impl IntoIterator<Item = (K, V)>, removals: impl IntoIterator<Item = K>) -> Self {
         let mut change: Self = updates.into_iter().collect();
@@ -66,12 +85,36 @@ impl<K, V> Change<K, V> {
     ///
     /// Keys are converted, so that a `&str` will do for a `String` or an `Arc<str>`. A number has to be given its type:
     /// `1_u64`.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::sync::Arc;
+    ///
+    /// let dictionary: StateDictionary<Arc<str>, u8, u8> = StateDictionary::new();
+    /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 1))?.get(), 1);
+    /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 1))?.get(), 2, "and watchers hear of it");
+    /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 3).set("a", 4))?.get(), 3);
+    /// assert_eq!(dictionary.snapshot()["a"], 4);
+    /// # Ok::<(), state_dictionary::UpdateError<Arc<str>, u8, u8>>(())
+    /// ```
     #[must_use]
     pub fn set(self, key: impl Into<K>, value: V) -> Self {
         self.set_shared(key, Arc::new(value))
     }
 
     /// Sets a key to a value that is already shared.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::sync::Arc;
+    ///
+    /// let dictionary: StateDictionary<&str, Vec<u8>, ()> = StateDictionary::new();
+    /// let large = Arc::new(vec![0; 1 << 20]);
+    /// dictionary.update_state(&(), Change::new().set_shared("a", Arc::clone(&large)).set_shared("b", large))?;
+    /// let snapshot = dictionary.snapshot();
+    /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "there is one of it");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, Vec<u8>, ()>>(())
+    /// ```
     #[must_use]
     pub fn set_shared(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
         self.operations.push((key.into(), Some(value)));
@@ -79,6 +122,17 @@ impl<K, V> Change<K, V> {
     }
 
     /// Removes a key. Removing one that is not there is allowed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, u8> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// let revision = dictionary.update_state(&0, Change::new().remove("a"))?;
+    /// assert_eq!(revision.get(), 1, "a commit like any other");
+    /// assert!(buffer.try_flush().is_err(), "but nothing to tell anybody");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, u8>>(())
+    /// ```
     #[must_use]
     pub fn remove(mut self, key: impl Into<K>) -> Self {
         self.operations.push((key.into(), None));
@@ -86,12 +140,31 @@ impl<K, V> Change<K, V> {
     }
 
     /// Refuses the change if the key has a value.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, &str, &str> = StateDictionary::new();
+    /// let claim = |who| dictionary.update_state(&who, Change::new().set("seat", who).if_absent("seat"));
+    /// assert!(claim("alice").is_ok());
+    /// let error = claim("bob").unwrap_err().to_string();
+    /// assert_eq!(error, "conditions do not hold: \"seat\" should be absent, is at revision 1");
+    /// ```
     #[must_use]
     pub fn if_absent(self, key: impl Into<K>) -> Self {
         self.on(key, Condition::Absent)
     }
 
     /// Refuses the change if the key has no value.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// // Moves the piece if it is still on the board; never puts it back there.
+    /// let moved = dictionary.update_state(&(), Change::new().set("piece", 7).if_present("piece"));
+    /// assert!(moved.is_err() && dictionary.snapshot().is_empty());
+    /// ```
     #[must_use]
     pub fn if_present(self, key: impl Into<K>) -> Self {
         self.on(key, Condition::Present)
@@ -100,12 +173,26 @@ impl<K, V> Change<K, V> {
     /// Refuses the change unless the key's value was set by the commit with this revision.
     ///
     /// The revision of a value is told by [`Entry::revision`](crate::Entry::revision).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// let seen = dictionary.get("a").unwrap();
+    /// let add = || Change::new().set("a", *seen + 1).if_revision("a", seen.revision());
+    /// assert!(dictionary.update_state(&(), add()).is_ok());
+    /// match dictionary.update_state(&(), add()) {
+    ///     Err(UpdateError::ConditionFailed { failed, .. }) => assert_eq!(failed[0].found.unwrap().get(), 2),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// ```
     #[must_use]
     pub fn if_revision(self, key: impl Into<K>, revision: Revision) -> Self {
         self.on(key, Condition::At(revision))
     }
 
-    fn on(mut self, key: impl Into<K>, condition: Condition) -> Self {
+    pub(crate) fn on(mut self, key: impl Into<K>, condition: Condition) -> Self {
         self.conditions.push((key.into(), condition));
         self
     }
@@ -114,6 +201,19 @@ impl<K, V> Change<K, V> {
     ///
     /// Composition is associative, [`Change::new`] is its unit, and applying the composition leaves the content that
     /// applying the two one after the other would. The conditions of both are judged against the content before either.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let both = Change::new().set("a", 1).set("b", 1).then(Change::new().remove("a").set("b", 2));
+    /// dictionary.update_state(&(), both).unwrap();
+    /// assert_eq!(dictionary.snapshot().iter().collect::<Vec<_>>(), [(&"b", &2)]);
+    ///
+    /// // The condition is about the content before, not about what the change itself has just done.
+    /// let both = Change::new().set("c", 1).then(Change::new().set("d", 1).if_present("c"));
+    /// assert!(dictionary.update_state(&(), both).is_err());
+    /// ```
     #[must_use]
     pub fn then(mut self, mut later: Self) -> Self {
         self.operations.append(&mut later.operations);
@@ -130,6 +230,15 @@ impl<K, V> Change<K, V> {
     }
 
     /// Whether there is nothing to set or remove. Conditions do not count.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let question = Change::new().if_present("a");
+    /// assert!(question.is_empty());
+    /// assert!(dictionary.update_state(&(), question).is_err(), "though they are judged");
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()

@@ -45,6 +45,23 @@ impl ManualClock {
 
     /// Moves the clock forward and wakes whoever waits on it.
     ///
+    /// ```
+    /// use state_dictionary::{FlushError, ManualClock, StateDictionary};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let clock = ManualClock::new();
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().manual_clock(&clock).build();
+    /// let buffer = dictionary.change_buffer();
+    /// thread::scope(|scope| {
+    ///     let second = Duration::from_secs(1);
+    ///     let waiting = scope.spawn(move || buffer.flush_timeout(second).unwrap_err());
+    ///     while !waiting.is_finished() {
+    ///         clock.advance(second); // more than once, for the thread may not have begun
+    ///     }
+    ///     assert_eq!(waiting.join().unwrap(), FlushError::NothingPending);
+    /// });
+    /// ```
+    ///
     /// # Panics
     /// If the clock would stand more than `u64::MAX` nanoseconds (about 584 years) after where it began. It then stands
     /// where it stood.

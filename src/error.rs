@@ -10,6 +10,22 @@ use std::time::Duration;
 /// Why a change was not committed. Nothing of it was.
 ///
 /// When there are several reasons, the first of these is told: frozen, locked, condition.
+///
+/// ```
+/// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+/// let error = dictionary.update_state(&"bob", Change::new().set("ball", 1)).unwrap_err();
+/// assert_eq!(error.to_string(), "locked by others: \"ball\" by \"alice\" until released");
+///
+/// dictionary.release_all(&"alice");
+/// assert!(dictionary.update_state(&"bob", error.into_change()).is_ok());
+///
+/// dictionary.freeze();
+/// let error = dictionary.update_state(&"bob", Change::new().set("ball", 2)).unwrap_err();
+/// assert!(matches!(error, UpdateError::Frozen { .. }));
+/// ```
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError<K, V, T> {
@@ -117,7 +133,17 @@ impl<K: Debug, V, T: Debug> Debug for UpdateError<K, V, T> {
 impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 
 /// A condition that did not hold.
+///
+/// ```
+/// use state_dictionary::{Change, Condition, StateDictionary, UpdateError};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let change = Change::new().set("b", 1).if_present("a");
+/// let Err(UpdateError::ConditionFailed { failed, .. }) = dictionary.update_state(&(), change) else { panic!() };
+/// assert_eq!((failed[0].key, failed[0].expected, failed[0].found), ("a", Condition::Present, None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FailedCondition<K> {
     /// The key.
@@ -143,6 +169,23 @@ impl<K: Debug> Display for FailedCondition<K> {
 }
 
 /// Why locks were not granted. None of them was; the releases that were asked for were carried out, unless said otherwise.
+///
+/// ```
+/// use state_dictionary::{LockError, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+/// dictionary.update_locks(&"bob", LockRequest::new().acquire("bat", None)).unwrap();
+///
+/// match dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None).acquire("net", None).release("bat")) {
+///     Err(LockError::Locked { conflicts, receipt, .. }) => {
+///         assert_eq!((conflicts[0].key, conflicts[0].holder), ("ball", "alice"));
+///         assert_eq!(receipt.released, ["bat"], "which happens all the same");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// assert!(dictionary.lock("net").is_none(), "all or none");
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockError<K, T> {
@@ -173,6 +216,16 @@ pub enum LockError<K, T> {
 
 impl<K, T> LockError<K, T> {
     /// The request that was refused.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// let error = dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).unwrap_err();
+    /// dictionary.release_all(&"alice");
+    /// assert!(dictionary.update_locks(&"bob", error.into_request()).is_ok());
+    /// ```
     #[must_use]
     pub fn into_request(self) -> LockRequest<K> {
         match self {
@@ -205,6 +258,20 @@ impl<K: Debug, T: Debug> Display for Conflict<K, T> {
 }
 
 /// Why the content could not be held.
+///
+/// ```
+/// use state_dictionary::{LockContentError, StateDictionary};
+/// use std::thread;
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let guard = dictionary.lock_content()?;
+/// assert_eq!(dictionary.lock_content().unwrap_err(), LockContentError::HeldByThisThread);
+/// thread::scope(|scope| {
+///     scope.spawn(|| assert_eq!(dictionary.try_lock_content().unwrap_err(), LockContentError::Held));
+/// });
+/// # drop(guard);
+/// # Ok::<(), LockContentError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockContentError {
@@ -226,6 +293,16 @@ impl Display for LockContentError {
 impl Error for LockContentError {}
 
 /// Why a flush brought nothing.
+///
+/// ```
+/// use state_dictionary::{FlushError, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let buffer = dictionary.change_buffer();
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending); // look again later
+/// drop(dictionary);
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended); // never again
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlushError {
@@ -247,6 +324,14 @@ impl Display for FlushError {
 impl Error for FlushError {}
 
 /// Why a revision was not reached.
+///
+/// ```
+/// use state_dictionary::{StateDictionary, WaitError};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// dictionary.freeze();
+/// assert_eq!(dictionary.wait_for(1.into()).unwrap_err(), WaitError::Frozen);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {

@@ -11,7 +11,28 @@ use std::sync::Arc;
 /// every operation on locks but renewals. So events are ordered among themselves by their version, and among the commits by
 /// their revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (Where a
 /// session ends, its locks are released by the very commit that removes its keys.)
+///
+/// ```
+/// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> =
+///     StateDictionary::builder().manual_clock(&clock).lock_events(100).build();
+/// let mut feed = dictionary.lock_feed();
+/// assert!(feed.flush().is_ok()); // all locks: none
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
+/// clock.advance(Duration::from_secs(5));
+/// let Ok(LockDelivery::Events(events)) = feed.flush() else { panic!() };
+/// assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [
+///     LockEventKind::Granted,
+///     LockEventKind::Expired, // although nobody touched the key
+/// ]);
+/// assert!(events[0].version < events[1].version && events[0].fencing_token == events[1].fencing_token);
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockEvent<K, T> {
     /// When it happened, in the one order of versions. Events of one call share it.
@@ -29,7 +50,27 @@ pub struct LockEvent<K, T> {
 }
 
 /// What can happen to a lock. Renewals are not told: they change only how long it lasts.
+///
+/// ```
+/// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+/// let mut feed = dictionary.lock_feed();
+/// assert!(feed.flush().is_ok()); // all locks: none
+/// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None));
+/// acquire()?;
+/// dictionary.release_all(&"alice");
+/// acquire()?;
+/// dictionary.clear_locks();
+/// let Ok(LockDelivery::Events(events)) = feed.flush() else { panic!() };
+/// let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+/// use LockEventKind::{Cleared, Granted, Released};
+/// assert_eq!(kinds, [Granted, Released, Granted, Cleared]);
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LockEventKind {
     /// It was granted.

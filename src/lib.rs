@@ -40,6 +40,8 @@
 //! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
 //! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep.
 //!
+//! **Sessions** tie the three to a client: when a [`Session`] ends, its locks are released and its keys removed, in one commit.
+//!
 //! # Consistency
 //!
 //! Every operation is linearizable: it takes effect at one instant between its call and its return. For all that changes
@@ -49,13 +51,17 @@
 //! has been granted is seen by every commit after it. Locks live outside the root, in a sharded map; a grant, a release or
 //! an expiry is complete only when it has replaced the root as well.
 //!
-//! # What it costs, and when to use something else
+//! # Where to read on
 //!
-//! A commit takes a third of a microsecond, or one or two where somebody keeps the content that it replaces; a mutable
-//! concurrent map takes a tenth of one. If nobody needs snapshots, multi-key changes or a feed, use such a map. If changes
-//! must survive the process, use a database. If every change must be seen singly and none merged, use a channel.
+//! [`StateDictionary`] first, then [`Change`], [`LockRequest`] and [`ChangeBuffer`]. Longer texts are in [`docs`]:
 //!
-//! What can wait, and on what, is told in a table at [`StateDictionary`].
+//! * [patterns](docs::patterns): mistakes, what comes of them, and what to do instead.
+//! * [limitations](docs::limitations): what it does not do or not well, and when something else is better.
+//! * [performance](docs::performance): what every operation costs, and what it may wait for.
+//! * [internals](docs::internals): how it works, with a picture.
+//! * [json](docs::json): the form of everything that is sent as JSON.
+//! * [proofs](docs::proofs): how it is checked, what that shows and does not show, and how to check a program of your own.
+//! * [migrating](docs::migrating): from NanoVer and Narupa.
 //!
 //! # Features
 //!
@@ -65,9 +71,11 @@
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
-//!
-//! How to check a program of your own, and how this crate is checked, is told in [`docs::proofs`].
+//! * `serde`: what is asked and what is told can be serialised, in the forms of [`docs::json`].
+//! * `json`: `serde`, and `JsonDictionary`, the usual instance, whose keys are strings and whose values are JSON.
+//! * `wire`: `json`, and the module `wire`, which reads and writes the messages of NanoVer and Narupa.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod change;
 mod clock;
@@ -76,11 +84,17 @@ mod dictionary;
 mod error;
 mod event;
 mod feed;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod locks;
 mod position;
+#[cfg(feature = "serde")]
+mod serde;
 mod sync;
 mod wake;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
@@ -95,13 +109,33 @@ pub use event::{LockEvent, LockEventKind};
 pub use feed::{
     BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
 };
+#[cfg(feature = "json")]
+pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
 pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {
+    #[doc = include_str!("../docs/json.md")]
+    pub mod json {}
+
+    #[doc = include_str!("../docs/patterns.md")]
+    pub mod patterns {}
+
+    #[doc = include_str!("../docs/limitations.md")]
+    pub mod limitations {}
+
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
+
+    #[doc = include_str!("../docs/internals.md")]
+    pub mod internals {}
+
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}
+
+    #[doc = include_str!("../docs/migrating.md")]
+    pub mod migrating {}
 }
 
 #[cfg(doctest)]

@@ -10,6 +10,16 @@ use std::str::FromStr;
 ///
 /// A random number of 64 bits, made when the dictionary is built. Displayed as 16 hexadecimal digits, and parsed from
 /// them.
+///
+/// ```
+/// use state_dictionary::{StateDictionary, StoreId};
+///
+/// let dictionaries: [StateDictionary<&str, i32, ()>; 2] = [StateDictionary::new(), StateDictionary::new()];
+/// let [one, other] = dictionaries.each_ref().map(StateDictionary::id);
+/// assert_ne!(one, other);
+/// assert_eq!(one.to_string().parse(), Ok(one));
+/// assert_eq!(StoreId::from(0x1f).to_string(), "000000000000001f");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId(u64);
 
@@ -100,6 +110,14 @@ impl FromStr for Position {
 }
 
 /// A text that is not a [`Position`] or a [`StoreId`].
+///
+/// ```
+/// use state_dictionary::Position;
+///
+/// let error = "yesterday".parse::<Position>().unwrap_err();
+/// assert!(error.to_string().starts_with("not a position"));
+/// assert!("00000000deadbeef:17".parse::<Position>().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParsePositionError;

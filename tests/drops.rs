@@ -85,7 +85,7 @@ fn a_value_may_use_the_dictionary_when_it_is_dropped() {
         assert_eq!(outcomes(), [true], "by a commit");
         drop(buffer.try_flush());
         assert!(dictionary.update_state_with(&0, |_| set("a", inert())).is_ok());
-        assert_eq!(outcomes(), [], "the buffer still has it");
+        assert!(outcomes().is_empty(), "the buffer still has it");
         drop(buffer.try_flush());
         assert_eq!(outcomes(), [true], "by a flush");
         update(armed());

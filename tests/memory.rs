@@ -106,6 +106,23 @@ fn commits_are_made_in_place_while_nobody_keeps_the_content() {
 }
 
 #[test]
+fn what_only_looks_allocates_nothing() {
+    let _alone = ALONE.lock();
+    let dictionary: Dictionary = StateDictionary::builder().content((0..1_000).map(|key| (key, 0))).build();
+    let buffer = dictionary.change_buffer();
+    assert!(buffer.flush().is_ok());
+    let before = ALLOCATOR.stats().allocations;
+    for key in 0..COMMITS {
+        let (entry, snapshot, another) = (dictionary.get(&key), dictionary.snapshot(), dictionary.change_buffer());
+        assert!(entry.is_some_and(|entry| Some(&*entry) == snapshot.get(&key)));
+        assert!(another.try_flush().is_ok_and(|delivery| delivery.updates().count() == 1_000));
+        assert!(buffer.try_flush().is_err());
+        assert!(dictionary.lock(&key).is_none() && !dictionary.is_frozen() && dictionary.revision().get() == 1);
+    }
+    assert!(ALLOCATOR.stats().allocations - before <= A_FEW);
+}
+
+#[test]
 fn with_very_many_keys_commits_copy_paths_so_that_dropping_a_snapshot_stays_cheap() {
     let _alone = ALONE.lock();
     let dictionary: Dictionary = StateDictionary::builder().content((0..140_000).map(|key| (key, 0))).build();

@@ -8,7 +8,19 @@ use std::sync::Arc;
 ///
 /// Revisions of one dictionary are gap-free and totally ordered. An empty dictionary is at [`Revision::ZERO`]; initial
 /// content given to the builder is commit 1.
+///
+/// ```
+/// use state_dictionary::{Change, Revision, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// assert_eq!(dictionary.revision(), Revision::ZERO);
+/// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
+/// assert_eq!(u64::from(revision), 1);
+/// assert_eq!(dictionary.update_state(&(), Change::new())?, revision, "nothing was committed");
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Revision(pub(crate) u64);
 
 impl Revision {
@@ -45,6 +57,18 @@ impl From<u64> for Revision {
 }
 
 /// A value and the revision of the commit that set it. Dereferences to the value; clones share it.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, String, ()> = StateDictionary::new();
+/// dictionary.update_state(&(), Change::new().set("a", "one".to_owned()))?;
+/// let entry = dictionary.get("a").unwrap();
+/// dictionary.update_state(&(), Change::new().remove("a"))?;
+/// assert_eq!(entry.len(), 3, "the string's: an entry can be kept as long as one likes");
+/// assert_eq!(entry.revision().get(), 1);
+/// # Ok::<(), state_dictionary::UpdateError<&str, String, ()>>(())
+/// ```
 pub struct Entry<V> {
     value: Arc<V>,
     revision: Revision,
@@ -81,6 +105,21 @@ impl<V> Entry<V> {
     }
 
     /// The revision of the commit that gave the key a value, since when it has always had one.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// dictionary.update_state(&(), Change::new().set("a", 2))?;
+    /// let entry = dictionary.get("a").unwrap();
+    /// assert_eq!((entry.created().get(), entry.revision().get()), (1, 2));
+    ///
+    /// dictionary.update_state(&(), Change::new().remove("a"))?;
+    /// dictionary.update_state(&(), Change::new().set("a", 3))?;
+    /// assert_eq!(dictionary.get("a").unwrap().created().get(), 4);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub const fn created(&self) -> Revision {
         self.created

@@ -134,6 +134,11 @@ where
 
     /// # Panics
     /// If the key has no value.
+    ///
+    /// ```should_panic
+    /// let dictionary: state_dictionary::StateDictionary<&str, i32, ()> = state_dictionary::StateDictionary::new();
+    /// let _ = dictionary.snapshot()["nothing"]; // `get` says `None`
+    /// ```
     fn index(&self, key: &Q) -> &V {
         match self.get(key) {
             Some(value) => value,
@@ -152,6 +157,15 @@ impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
 }
 
 /// The pairs of a [`Snapshot`].
+///
+/// ```
+/// use state_dictionary::StateDictionary;
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1), ("b", 2)]).build();
+/// let snapshot = dictionary.snapshot();
+/// let sum: i32 = snapshot.iter().map(|(_, value)| value).sum();
+/// assert_eq!((sum, snapshot.iter().len()), (3, 2));
+/// ```
 pub struct Iter<'a, K, V>(Entries<'a, K, V>);
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {

@@ -158,6 +158,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 /// frozen then. There is no check that its owner does not write past it: that waits for ever.
 ///
 /// Dereferences to a [`Snapshot`] that is always the present content.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+/// use std::thread;
+///
+/// # futures_lite::future::block_on(async {
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let mut guard = dictionary.lock_content_async().await;
+/// drop(dictionary);
+/// thread::spawn(move || assert!(guard.update_state(&(), Change::new().set("a", 1)).is_err())).join().unwrap();
+/// # });
+/// ```
 #[must_use = "the content is let go when the guard is dropped"]
 pub struct OwnedContentGuard<K, V, T, S = DefaultHashBuilder> {
     core: Core<K, V, T, S>,

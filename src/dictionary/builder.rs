@@ -43,6 +43,15 @@ impl<K, V, T> Builder<K, V, T> {
 impl<K, V, T, S> Builder<K, V, T, S> {
     /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can make slow by a choice of keys; use a
     /// faster one only where keys can be trusted.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    /// use std::hash::{BuildHasherDefault, DefaultHasher};
+    ///
+    /// // Without a random seed, so the same in every run.
+    /// type Fixed = BuildHasherDefault<DefaultHasher>;
+    /// let dictionary: StateDictionary<u32, i32, (), Fixed> = StateDictionary::builder().hasher(Fixed::default()).build();
+    /// ```
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> Builder<K, V, T, H> {
         let Self { clock, settings, shards, content, .. } = self;
         Builder { hasher, clock, settings, shards, content }
@@ -60,6 +69,20 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// A buffer that falls further behind catches up by comparing contents. Worth setting to a few times the number of
     /// keys written between two flushes; more than the number of keys there are brings little. 0 is allowed: every flush
     /// then compares.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, Change, StateDictionary};
+    ///
+    /// // Resuming needs the trail, and so says how much of it there is: the first keys are forgotten here.
+    /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().trail_limit(2).build();
+    /// let start = dictionary.position();
+    /// for key in 0..5_u32 {
+    ///     dictionary.update_state(&(), Change::new().set(key, 1))?;
+    /// }
+    /// let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(start));
+    /// assert!(buffer.flush().unwrap().is_fresh_start());
+    /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
+    /// ```
     pub fn trail_limit(mut self, keys: usize) -> Self {
         self.settings.trail_limit = keys;
         self
@@ -77,6 +100,17 @@ impl<K, V, T, S> Builder<K, V, T, S> {
 
     /// How many locks that came or went the dictionary remembers for those who follow the locks, at least; up to twice as
     /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went.
+    ///
+    /// ```
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new(); // without
+    /// let mut feed = dictionary.lock_feed();
+    /// assert!(feed.flush().is_ok());
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Everything { .. })), "once more");
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     pub fn lock_events(mut self, keys: usize) -> Self
     where
         T: Send + Sync + 'static,
@@ -94,6 +128,15 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     }
 
     /// The content to begin with, as commit 1. Of two values for one key the later is taken. Repeated calls add.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> =
+    ///     StateDictionary::builder().content([("a", 1), ("b", 1)]).content([("a", 2)]).build();
+    /// assert_eq!((dictionary.snapshot()["a"], dictionary.snapshot().len()), (2, 2));
+    /// assert_eq!(dictionary.revision().get(), 1);
+    /// ```
     pub fn content(mut self, content: impl IntoIterator<Item = (K, V)>) -> Self {
         self.content.extend(content);
         self

@@ -24,6 +24,21 @@ use std::time::{Duration, Instant};
 /// [`freeze`](StateDictionary::freeze) do not. A guard that is leaked (`mem::forget`) holds the content for ever: writers
 /// wait for ever, [`try_update_state`](StateDictionary::try_update_state) and everything else keeps working, and
 /// [`freeze`](StateDictionary::freeze) sets the waiting writers free.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+/// use std::thread;
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("sum", 1)]).build();
+/// thread::scope(|scope| {
+///     let mut guard = dictionary.lock_content().unwrap();
+///     scope.spawn(|| dictionary.update_state(&(), Change::new().set("sum", 0))); // waits
+///     let doubled = guard["sum"] * 2;
+///     guard.update_state(&(), Change::new().set("sum", doubled)).unwrap();
+///     assert_eq!(guard["sum"], 2, "whatever the other thread wants");
+/// });
+/// assert_eq!(dictionary.snapshot()["sum"], 0);
+/// ```
 #[must_use = "the content is let go when the guard is dropped"]
 pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
     core: &'a Core<K, V, T, S>,
@@ -62,6 +77,21 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// [`LockContentError::Held`] if the content is still held then, or [`LockContentError::HeldByThisThread`].
+    ///
+    /// ```
+    /// use state_dictionary::{LockContentError, StateDictionary};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let guard = dictionary.lock_content().unwrap();
+    /// thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         let too_late = dictionary.lock_content_timeout(Duration::from_millis(1));
+    ///         assert_eq!(too_late.unwrap_err(), LockContentError::Held);
+    ///     });
+    /// });
+    /// # drop(guard);
+    /// ```
     pub fn lock_content_timeout(&self, timeout: Duration) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
         self.lock_content_until(self.core.published.clock.now().checked_add(timeout))
     }
@@ -70,6 +100,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// [`LockContentError::Held`] if the content is held, or [`LockContentError::HeldByThisThread`].
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let guard = dictionary.try_lock_content();
+    /// assert!(guard.is_ok() && dictionary.try_lock_content().is_err());
+    /// drop(guard);
+    /// assert!(dictionary.try_lock_content().is_ok());
+    /// ```
     pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
         let (hold, content) = self.core.hold(Some(current_thread()))?;
         Ok(ContentGuard { core: &self.core, hold, content, not_send: PhantomData })
@@ -120,6 +160,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// let mut guard = dictionary.lock_content().unwrap();
+    /// let refused = guard.update_state(&"bob", Change::new().set("ball", 1));
+    /// assert!(matches!(refused, Err(UpdateError::Locked { .. })));
+    /// guard.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
+    /// assert_eq!(guard["ball"], 1);
+    /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         let root = self.core.commit(token, change, Some(self.hold), Patience::ForAll)?;
         let revision = root.revision;

@@ -47,7 +47,39 @@ pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
 }
 
 /// What a [`LockFeed`] delivers.
+///
+/// ```
+/// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
+/// use std::collections::HashMap;
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+/// let (mut feed, mut holders) = (dictionary.lock_feed(), HashMap::new());
+/// let mut follow = || match feed.try_flush() {
+///     Ok(LockDelivery::Everything { locks, .. }) => {
+///         holders = locks.into_iter().map(|(key, lock)| (key, lock.holder)).collect();
+///         holders.len()
+///     }
+///     Ok(LockDelivery::Events(events)) => {
+///         for event in events {
+///             match event.kind {
+///                 LockEventKind::Granted => drop(holders.insert(event.key, event.holder)),
+///                 _ => drop(holders.remove(event.key)),
+///             }
+///         }
+///         holders.len()
+///     }
+///     Err(_) => holders.len(),
+/// };
+/// assert_eq!(follow(), 0);
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None).acquire("bat", None))?;
+/// assert_eq!(follow(), 2);
+/// dictionary.release_all(&"alice");
+/// assert_eq!(follow(), 0);
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum LockDelivery<K, T> {
     /// All locks at one instant: the first delivery, and what follows when events were missed.
     Everything {
@@ -56,6 +88,7 @@ pub enum LockDelivery<K, T> {
         /// The latest commit at that instant.
         revision: Revision,
         /// The locks, in no particular order.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
         locks: Vec<(K, LockInfo<T>)>,
     },
     /// What happened since the delivery before, oldest first. Never empty.
@@ -84,6 +117,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     ///
     /// # Errors
     /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let mut feed = dictionary.lock_feed();
+    /// assert!(feed.flush().is_ok(), "at once: there are no locks");
+    /// let nothing = feed.flush_timeout(Duration::from_millis(1));
+    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
         self.flush_until(self.core.published.clock.now().checked_add(timeout))
     }

@@ -45,6 +45,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
     /// are updating locks.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// dictionary.update_locks(&"bob", LockRequest::new().acquire("bat", None))?;
+    /// assert_eq!(dictionary.release_all(&"alice"), ["ball"]);
+    /// assert_eq!(dictionary.locks().len(), 1);
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     pub fn release_all(&self, token: &T) -> Vec<K> {
         let Core { locks, published, .. } = &self.core;
         locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.core.fence())
@@ -53,6 +64,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
     ///
     /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert_eq!(dictionary.clear_locks(), ["ball"]);
+    /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(receipt.renewed.is_empty(), "so she finds out that it was lost");
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn clear_locks(&self) -> Vec<K> {
         let Core { locks, published, .. } = &self.core;
@@ -60,6 +82,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     }
 
     /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert_eq!(dictionary.lock("ball").map(|lock| lock.holder), Some("alice"));
+    /// assert!(dictionary.lock("bat").is_none(), "now; a moment later it may be another's");
+    /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
+    /// ```
     #[must_use]
     pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
     where
@@ -71,6 +103,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
     /// write while there are any; meant
     /// for inspection, not for use at a high rate.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// for (key, lock) in dictionary.locks() {
+    ///     println!("{key} is held by {}", lock.holder);
+    /// }
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     #[must_use]
     pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
         self.core.locks.all(&self.core.published.clock)

@@ -40,45 +40,39 @@ use std::time::{Duration, Instant};
 /// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
 /// [`freeze`](Self::freeze) does; snapshots and buffers live on.
 ///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+/// use std::{sync::Arc, thread};
+///
+/// let dictionary: Arc<StateDictionary<String, u32, u8>> = Arc::new(StateDictionary::new());
+/// let writers: Vec<_> = (0..4)
+///     .map(|writer| {
+///         let dictionary = Arc::clone(&dictionary);
+///         thread::spawn(move || dictionary.update_state(&writer, Change::new().set(format!("key {writer}"), 1)))
+///     })
+///     .collect();
+/// for writer in writers {
+///     writer.join().unwrap()?;
+/// }
+/// assert_eq!((dictionary.snapshot().len(), dictionary.revision().get()), (4, 4));
+/// # Ok::<(), state_dictionary::UpdateError<String, u32, u8>>(())
+/// ```
+///
 /// # What can wait
 ///
-/// | operation | progress |
-/// |---|---|
-/// | [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), [`is_frozen`](Self::is_frozen), [`change_buffer`](Self::change_buffer), [`commit_feed`](Self::commit_feed), [`lock_feed`](Self::lock_feed) | never wait |
-/// | [`update_state`](Self::update_state) and its kin | wait for their turn, see below, and are lock-free then; while a lock is outstanding, may wait for a thread inside one of the lock operations below; while the content is held, wait until it is let go |
-/// | [`try_update_state`](Self::try_update_state) | the same, but does not wait for held content |
-/// | [`update_locks`](Self::update_locks), [`release_all`](Self::release_all), [`clear_locks`](Self::clear_locks), [`lock`](Self::lock), [`locks`](Self::locks), [`expire`](Self::expire) | may wait for each other; never for held content or for a lease |
-/// | [`freeze`](Self::freeze) | lock-free; waits for the turn, when it is done, to free memory |
-/// | [`lock_content`](Self::lock_content) | waits for other guards |
-/// | [`session`](Self::session), [`Session::leave`] | may wait for one another, and for the end of a session that was left |
-/// | [`Session::end`] | as `update_locks`; while the content is held, waits until it is let go. To drop a session does not wait for that |
-/// | [`ChangeBuffer::flush`](crate::ChangeBuffer::flush), subscriptions, [`CommitFeed::flush`](crate::CommitFeed::flush), [`wait_for`](Self::wait_for) | wait for a commit, the interval, or the end |
-/// | [`LockFeed::flush`] | waits until a lock comes or goes, or for the end; when a lease runs out, as `update_locks` |
+/// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), making a buffer or a
+/// feed. A commit waits for its *turn* while others commit, for some 3 ms at most, and is lock-free then; while a lock is
+/// outstanding, it may wait for a thread that is inside a lock operation, and while somebody holds the content, until it is
+/// let go. Lock operations may wait for each other, never for a lock to come free. A flush waits, for that is what it is for.
 ///
-/// While others are committing, a commit waits for its *turn*: it would lose its swap otherwise. It sleeps, for some 3 ms on
-/// end at most, and then commits without, so a thread that was suspended in the middle of a commit holds up the others by
-/// that much per commit and no more. Of two threads that do nothing but commit, fewer than one commit in a hundred sleeps.
-///
-/// A lock is outstanding from its grant until it is released or cleared, or is taken away after its lease has run out: by
-/// whoever comes across it, or by a sweep when there are many. With the feature `rwlock-strategy` the root is behind a
-/// reader-writer lock, so that everything above may wait for the few instructions of another thread.
+/// [`docs::performance`](crate::docs::performance) has a table of every operation.
 ///
 /// # What it costs
 ///
-/// Reading a key is O(log n) with a base of 32, taking a snapshot O(1), both whatever happens meanwhile. A commit of k keys
-/// is O(k log n). It changes, in place, the tree of the root before the present one, if nobody has that root any more;
-/// where somebody does (a snapshot, a buffer that has just flushed), it copies a path of the tree for each key instead,
-/// which takes three to five times as long and is what a persistent map always does. So there are up to two sets of the
-/// tree's nodes, some 200 bytes per key each. Values are shared, and so are keys whose clones are, such as `Arc<str>`.
-///
-/// What a snapshot alone still has is freed by whoever drops the snapshot: O(k log n) for k keys that were set since it was
-/// taken, as with every persistent map. Up to 4,096 keys it can be the whole tree, half a millisecond at worst. With more
-/// keys, trees are changed in place only after as many commits without a snapshot, so it can be a whole tree once in so
-/// many commits (13 ms for 100,000 keys); with more than 131,072, paths are always copied. A thread that was interrupted in
-/// the middle of a `get` can be the one who frees it, too.
-///
-/// Every commit also looks at every thread that has used an arc-swap pointer (this one or another), some 12 ns each. A
-/// buffer costs a commit nothing, however many there are; a thread that is asleep in a flush costs its waking.
+/// Reading a key is O(log n), taking a snapshot O(1), a commit of k keys O(k log n). A commit takes three to five times as long
+/// where somebody keeps the content that it replaces. Buffers cost it nothing, however many there are, but it looks at every
+/// thread that follows, and wakes those that are asleep in a flush. Whoever drops a snapshot frees what only that still had.
+/// All of this is told at more length in [`docs::performance`](crate::docs::performance#what-makes-commits-slow).
 ///
 /// # Values that are dropped
 ///
@@ -86,9 +80,9 @@ use std::time::{Duration, Instant};
 /// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself (unless
 /// it was built to [keep its commits](Builder::keep_commits)), but when threads commit at once and one of them is
 /// interrupted or refused, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
-/// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the panic comes out of the call, the commit stands, and some memory may
-/// leak. A value nested so deep that its `Drop` overflows the stack aborts the process, as everywhere in Rust: give such a
-/// type a `Drop` without recursion.
+/// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the
+/// panic comes out of the call, the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows
+/// the stack aborts the process, as everywhere in Rust: give such a type a `Drop` without recursion.
 ///
 /// # Panics
 ///
@@ -155,6 +149,16 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// The whole content at this instant. O(1); never waits.
     ///
     /// The snapshot never changes. Use it to read several keys of one instant.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let empty = dictionary.snapshot();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// assert!(empty.is_empty() && dictionary.snapshot().contains_key("a"));
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "copy_content")]
     pub fn snapshot(&self) -> Snapshot<K, V, S> {
@@ -172,6 +176,19 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
     /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
     /// [`lock_content`](Self::lock_content) go on working.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, FlushError, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// assert!(dictionary.freeze());
+    /// assert!(!dictionary.freeze(), "it was frozen already");
+    /// assert!(dictionary.update_state(&(), Change::new().set("a", 2)).is_err());
+    /// assert!(buffer.flush().is_ok(), "what was pending");
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
         self.core.published.freeze()
@@ -186,6 +203,19 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// A buffer that follows the dictionary. O(1); never waits.
     ///
     /// Its first flush gives the whole content as it is then. Of a frozen dictionary, that is also its last.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_state(&(), Change::new().set("b", 1))?;
+    /// assert_eq!(buffer.flush().unwrap().len(), 2, "first everything, also what was there before");
+    /// dictionary.update_state(&(), Change::new().set("b", 2))?;
+    /// assert_eq!(buffer.flush().unwrap().len(), 1, "and then what has changed");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "get_change_buffer")]
     pub fn change_buffer(&self) -> ChangeBuffer<K, V, S> {
@@ -235,6 +265,18 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] if the time has passed, [`WaitError::Frozen`] if the revision can no longer come.
+    ///
+    /// ```
+    /// use state_dictionary::{Revision, StateDictionary, WaitError};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let soon = dictionary.wait_for_timeout(Revision::from(1), Duration::ZERO);
+    /// assert_eq!(soon.unwrap_err(), WaitError::TimedOut);
+    /// dictionary.freeze();
+    /// assert_eq!(dictionary.wait_for(Revision::from(1)).unwrap_err(), WaitError::Frozen);
+    /// assert!(dictionary.wait_for(Revision::ZERO).is_ok(), "it was reached before");
+    /// ```
     pub fn wait_for_timeout(&self, revision: Revision, timeout: Duration) -> Result<Snapshot<K, V, S>, WaitError> {
         self.wait_for_until(revision, self.core.published.clock.now().checked_add(timeout))
     }
@@ -249,12 +291,36 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// The dictionary must have been built with [`Builder::keep_commits`]; otherwise every delivery says only which commits
     /// were missed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new(); // without `keep_commits`
+    /// let mut feed = dictionary.commit_feed();
+    /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let delivery = feed.flush().unwrap();
+    /// assert!(delivery.commits.is_empty() && delivery.missed.is_some_and(|(_, to)| to == revision));
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn commit_feed(&self) -> CommitFeed<K, V, T, S> {
         self.commit_feed_after(self.revision())
     }
 
     /// A feed of every commit after the one with this revision; one that was not made yet is waited for.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, Revision, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// for number in 1..=3 {
+    ///     dictionary.update_state(&(), Change::new().set("a", number))?;
+    /// }
+    /// let mut feed = dictionary.commit_feed_after(Revision::from(1));
+    /// let delivery = feed.try_flush().unwrap();
+    /// assert_eq!(delivery.commits.iter().map(|commit| commit.revision.get()).collect::<Vec<_>>(), [2, 3]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn commit_feed_after(&self, revision: Revision) -> CommitFeed<K, V, T, S> {
         CommitFeed::new(Arc::clone(&self.core.published), revision)
@@ -269,6 +335,16 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 
 impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// The value of one key, with the revision of the commit that set it. O(log n); never waits.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// assert_eq!(dictionary.get("a").map(|entry| *entry), Some(1));
+    /// assert!(dictionary.get("b").is_none());
+    /// # Ok::<(), state_dictionary::UpdateError<String, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Entry<V>>
     where

@@ -76,7 +76,21 @@ struct Lingering<K, T> {
 }
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
+///
+/// ```
+/// use state_dictionary::{Change, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+/// let mut alice = dictionary.session("alice");
+/// alice.update_ephemeral(Change::new().set("cursor", 1))?;
+/// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
+/// let end = alice.end();
+/// assert_eq!((end.removed, end.released, end.left.len()), (vec!["cursor"], vec!["ball"], 0));
+/// assert_eq!(end.revision, dictionary.revision());
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SessionEnd<K, T> {
     /// The commit that removed the keys; if there were none, the latest one.
@@ -86,11 +100,31 @@ pub struct SessionEnd<K, T> {
     /// The keys that were removed.
     pub removed: Vec<K>,
     /// The keys that were not, and why.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+    )]
     pub left: Vec<(K, Left<T>)>,
 }
 
 /// Why a session's key was not removed.
+///
+/// ```
+/// use state_dictionary::{Change, Left, LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+/// let mut alice = dictionary.session("alice");
+/// alice.update_ephemeral(Change::new().set("ball", 1))?;
+/// dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).unwrap();
+/// let end = alice.end();
+/// assert_eq!(end.left, [("ball", Left::Locked { holder: "bob", remaining: None })]);
+/// assert!(dictionary.get("ball").is_some(), "bob plays on");
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Left<T> {
     /// Somebody else holds its lock. The key stays.
@@ -98,6 +132,7 @@ pub enum Left<T> {
         /// Who holds it.
         holder: T,
         /// For how long still, if its lease has an end and is not renewed.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
         remaining: Option<Duration>,
     },
     /// The dictionary is frozen. The key stays.
@@ -109,14 +144,31 @@ pub enum Left<T> {
 }
 
 /// What a call of [`StateDictionary::expire`] found, and when the next is due.
+///
+/// ```
+/// use state_dictionary::{ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// dictionary.session("alice").leave(Duration::from_secs(10));
+/// dictionary.session("bob").leave(Duration::from_secs(15));
+/// clock.advance(Duration::from_secs(10));
+/// let expiry = dictionary.expire();
+/// assert_eq!(expiry.sessions.iter().map(|(token, _)| *token).collect::<Vec<_>>(), ["alice"]);
+/// assert_eq!(expiry.next, Some(Duration::from_secs(5)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
     /// The sessions whose time was over.
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
 
@@ -128,6 +180,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// it, or else a new one.
     ///
     /// O(n) in the number of lingering sessions.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let session = dictionary.session("alice");
+    /// assert!(!session.is_resumed());
+    /// session.leave(Duration::from_secs(10));
+    /// assert!(dictionary.session("alice").is_resumed());
+    /// ```
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
         let lingering = self.core.sessions.take_up(&token);
         let resumed = lingering.is_some();
@@ -232,6 +295,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let (alice, bob) = (dictionary.session("alice"), dictionary.session("bob"));
+    /// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
+    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError::Locked { .. })));
+    /// drop(alice);
+    /// assert!(bob.update_state(Change::new().set("ball", 1)).is_ok());
+    /// drop(bob);
+    /// assert!(dictionary.get("ball").is_some());
+    /// ```
     pub fn update_state(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.core.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }
@@ -241,6 +317,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().content([("board", 0)]).build();
+    /// let mut alice = dictionary.session("alice");
+    /// alice.update_ephemeral(Change::new().set("cursor", 1).set("board", 1))?;
+    /// assert_eq!(alice.ephemeral_keys(), ["cursor"], "the board was there before her");
+    /// drop(alice);
+    /// assert_eq!(dictionary.snapshot().iter().collect::<Vec<_>>(), [(&"board", &1)]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+    /// ```
     pub fn update_ephemeral(&mut self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.update_ephemeral_with(change, Patience::ForAll)
     }
@@ -282,6 +370,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// O(n) in the number of all locks, and O(k log n) for k keys. Waits for threads that are updating locks, and while the
     /// content is held, though not for a guard of this thread: then the keys are [put off](Left::PutOff). A session that is
     /// dropped instead does not wait for held content at all.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, Left, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let mut alice = dictionary.session("alice");
+    /// alice.update_ephemeral(Change::new().set("cursor", 1)).unwrap();
+    ///
+    /// let guard = dictionary.lock_content().unwrap();
+    /// assert_eq!(alice.end().left, [("cursor", Left::PutOff)], "this very thread is in the way");
+    /// drop(guard);
+    /// assert!(dictionary.get("cursor").is_some()); // until `expire` is called, a little later
+    /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn end(mut self) -> SessionEnd<K, T> {
         match self.belongings.take() {

@@ -104,6 +104,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let guard = dictionary.lock_content().unwrap();
+    /// thread::scope(|scope| {
+    ///     let refused = scope.spawn(|| dictionary.try_update_state(&(), Change::new().set("a", 1)));
+    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError::ContentHeld { .. })));
+    /// });
+    /// # drop(guard);
+    /// ```
     pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.core.commit(token, change, None, Patience::ForItsTurn).map(|root| root.revision)
     }
@@ -158,6 +171,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Panics
     /// If `modify` does; then nothing is committed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let exhausted = dictionary.update_state_with_limit(&(), 3, |content| {
+    ///     // Somebody is faster each time.
+    ///     thread::scope(|scope| { scope.spawn(|| dictionary.update_state(&(), Change::new().set("a", 1))); });
+    ///     Change::new().set("b", content.len() as i32)
+    /// });
+    /// assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 3, .. })));
+    /// ```
     pub fn update_state_with_limit(
         &self,
         token: &T,

@@ -107,8 +107,22 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is asleep in a flush or a subscription of it. May wait
-    /// for a flush of this buffer that is looking, not for one that is asleep.
+    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is
+    /// asleep in a flush or a subscription of it. May wait for a flush of this buffer that is looking, not for one that is
+    /// asleep.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, FlushError, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// assert!(buffer.freeze()); // a client has gone; from another thread, mostly
+    /// dictionary.update_state(&(), Change::new().set("a", 2)).unwrap();
+    /// let delivery = buffer.flush().unwrap();
+    /// assert_eq!(**delivery.updates().next().unwrap().1, 1, "what was committed before");
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    /// ```
     pub fn freeze(&self) -> bool {
         let mut state = self.state.lock();
         let (root, put_off) = put_off_drops(|| self.published.load());
@@ -128,6 +142,17 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// [resume](BufferOptions::resume) from. Before the first flush, where it began.
     ///
     /// Later than the end of the last delivery, if nothing was to be delivered of the commits since.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let cursors = dictionary.change_buffer_with(BufferOptions::new().prefixes(["cursor."]));
+    /// dictionary.update_state(&(), Change::new().set("drawing", 1))?;
+    /// assert!(cursors.try_flush().is_err());
+    /// assert_eq!(cursors.position(), dictionary.position(), "nothing was to be delivered, and it was looked at");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn position(&self) -> Position {
         Position { store: self.published.shared().id, revision: self.state.lock().reached }
@@ -135,6 +160,16 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
 
     /// Whether no more commits will be delivered: the buffer or the dictionary is frozen, or the dictionary was dropped.
     /// There may still be something pending.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// drop(dictionary);
+    /// assert!(buffer.is_ended() && buffer.flush().is_ok());
+    /// ```
     #[must_use]
     pub fn is_ended(&self) -> bool {
         !matches!(self.state.lock().end, End::Open) || self.published.peek(|root| root.frozen)
@@ -160,6 +195,17 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// # Panics
     /// If a key's `Clone`, `Hash` or `Eq` does; the buffer is then as it was before the call. If a value's `Drop` does, when
     /// the content delivered before is let go of; what this call would have delivered is then lost.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// let watcher = thread::spawn(move || buffer.flush().map(|delivery| delivery.len()));
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// assert_eq!(watcher.join().unwrap(), Ok(1));
+    /// ```
     #[doc(alias = "flush_changed_blocking")]
     pub fn flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
         self.flush_until(None)
@@ -172,6 +218,16 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a sign of life instead
+    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushError> {
         self.flush_until(self.now().checked_add(timeout))
     }
@@ -183,6 +239,17 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffers = [dictionary.change_buffer(), dictionary.change_buffer()];
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// // One thread serves many clients.
+    /// let deliveries = buffers.iter().filter_map(|buffer| buffer.try_flush().ok());
+    /// assert_eq!(deliveries.count(), 2);
+    /// ```
     pub fn try_flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }
@@ -192,6 +259,23 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// The iterator waits as [`flush`](Self::flush) does and ends with the feed. The first delivery does not wait for the
     /// interval, and there is no burst after a pause. While it sleeps in its interval, commits do not wake it; the end of
     /// the feed does, and then what is pending comes at once.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// let watcher = thread::spawn(move || {
+    ///     let deliveries = buffer.subscribe(Duration::from_millis(33));
+    ///     deliveries.last().map(|delivery| delivery.to())
+    /// });
+    /// for number in 1..=100 {
+    ///     dictionary.update_state(&(), Change::new().set("a", number)).unwrap();
+    /// }
+    /// drop(dictionary);
+    /// assert_eq!(watcher.join().unwrap().map(u64::from), Some(100), "in far fewer deliveries");
+    /// ```
     #[doc(alias = "subscribe_changes")]
     #[doc(alias = "subscribe_updates")]
     pub fn subscribe(&self, interval: Duration) -> Subscription<'_, K, V, S> {

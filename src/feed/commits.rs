@@ -43,16 +43,52 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 }
 
 /// What a [`CommitFeed`] delivers. Deliveries of one feed join without a gap that is not told.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().keep_commits().trail_limit(2).build();
+/// let mut feed = dictionary.commit_feed();
+/// for key in 0..5_u32 {
+///     dictionary.update_state(&(), Change::new().set(key, 1))?;
+/// }
+/// let delivery = feed.flush().unwrap();
+/// let (after, to) = delivery.missed.unwrap();
+/// assert_eq!((after.get(), to.get()), (0, 2), "the trail reaches back to commit 3");
+/// assert_eq!(delivery.commits.len(), 3);
+/// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
+/// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CommitDelivery<K, V, T> {
     /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
     /// second. They came before all of `commits`.
     pub missed: Option<(Revision, Revision)>,
     /// The commits, oldest first.
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(
+            serialize = "Commit<K, V, T>: serde::Serialize",
+            deserialize = "Commit<K, V, T>: serde::Deserialize<'de>"
+        ))
+    )]
     pub commits: Vec<Commit<K, V, T>>,
 }
 
 /// One commit, as it was made.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().keep_commits().build();
+/// let mut feed = dictionary.commit_feed();
+/// dictionary.update_state(&"alice", Change::new().set("a", 1).if_absent("a"))?;
+/// let commit = feed.flush().unwrap().commits.remove(0);
+/// assert_eq!((commit.revision.get(), commit.token), (1, "alice"));
+/// assert_eq!(commit.change.conditions().len(), 0, "which held");
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+/// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Commit<K, V, T> {
     /// Its revision.
@@ -60,6 +96,13 @@ pub struct Commit<K, V, T> {
     /// Who made it.
     pub token: T,
     /// What it did, without the conditions it was made under.
+    #[cfg_attr(
+        feature = "serde",
+        serde(bound(
+            serialize = "Change<K, V>: serde::Serialize",
+            deserialize = "Change<K, V>: serde::Deserialize<'de>"
+        ))
+    )]
     pub change: Change<K, V>,
 }
 
@@ -96,6 +139,18 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     ///
     /// # Errors
     /// [`FlushError::NothingPending`] if there are none, [`FlushError::Ended`] if nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, FlushError, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let mut feed = dictionary.commit_feed();
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// dictionary.freeze();
+    /// assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Ended);
+    /// ```
     pub fn try_flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }

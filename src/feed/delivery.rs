@@ -16,6 +16,23 @@ use std::fmt;
 /// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each
 /// time, and until it is dropped a delivery keeps alive what a [`Snapshot`](crate::Snapshot) would (one for which the
 /// buffer had fallen off the trail, also the content delivered before). It waits for nothing and holds up nobody.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let buffer = dictionary.change_buffer();
+/// dictionary.update_state(&(), Change::new().set("a", 1).set("b", 1))?;
+/// let first = buffer.flush().unwrap();
+/// dictionary.update_state(&(), Change::new().set("a", 2))?;
+/// dictionary.update_state(&(), Change::new().set("a", 3).remove("b"))?;
+/// let second = buffer.flush().unwrap();
+///
+/// assert_eq!((first.to(), second.from(), second.to().get()), (second.from(), first.to(), 3));
+/// assert_eq!(second.updates().map(|(key, entry)| (*key, **entry)).collect::<Vec<_>>(), [("a", 3)]);
+/// assert_eq!(second.removals().collect::<Vec<_>>(), [&"b"]);
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+/// ```
 pub struct Delivery<K, V, S = DefaultHashBuilder> {
     pub(super) from: Revision,
     pub(super) difference: Difference<K, V, S>,
@@ -45,6 +62,20 @@ impl<K, V, S> Delivery<K, V, S> {
 
     /// Whether this is the whole content (of the keys that are followed), and no difference: whoever applies it must forget
     /// what it had before. So it is of the first delivery of a buffer, unless it could resume from where a client was.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::collections::HashMap;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
+    /// let mut replica = HashMap::from([("from the day before", 0)]);
+    /// let delivery = dictionary.change_buffer().flush().unwrap();
+    /// if delivery.is_fresh_start() {
+    ///     replica.clear();
+    /// }
+    /// replica.extend(delivery.updates().map(|(key, entry)| (*key, **entry)));
+    /// assert_eq!(replica, HashMap::from([("a", 1)]));
+    /// ```
     #[must_use]
     pub fn is_fresh_start(&self) -> bool {
         self.difference.is_everything()
@@ -67,6 +98,15 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     }
 
     /// The number of keys. 0 only in a fresh start of a client that could not resume. Takes the time of iterating them all.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, StateDictionary, StoreId, Position, Revision};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let elsewhere = Position { store: StoreId::from(0), revision: Revision::from(7) };
+    /// let delivery = dictionary.change_buffer_with(BufferOptions::new().resume(elsewhere)).try_flush().unwrap();
+    /// assert!(delivery.is_fresh_start() && delivery.len() == 0);
+    /// ```
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
@@ -74,6 +114,14 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     }
 
     /// The updates and the removals, cloned.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
+    /// let (updates, removals) = dictionary.change_buffer().flush().unwrap().into_parts();
+    /// assert_eq!((updates[0].0, *updates[0].1, removals.len()), ("a", 1, 0));
+    /// ```
     #[must_use]
     pub fn into_parts(self) -> (Vec<(K, Entry<V>)>, Vec<K>)
     where
@@ -84,6 +132,18 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     }
 
     /// The change that does to another dictionary what happened to this one.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
+    /// let (mirror, buffer) = (StateDictionary::<&str, i32, ()>::new(), dictionary.change_buffer());
+    /// mirror.update_state(&(), buffer.flush().unwrap().into_change())?;
+    /// dictionary.update_state(&(), Change::new().set("b", 2).remove("a"))?;
+    /// mirror.update_state(&(), buffer.flush().unwrap().into_change())?;
+    /// assert_eq!(mirror.snapshot().iter().collect::<Vec<_>>(), [(&"b", &2)]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn into_change(self) -> Change<K, V>
     where

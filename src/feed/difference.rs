@@ -127,6 +127,16 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
 
 /// The updates of a [`Delivery`](super::Delivery): keys with their latest entries. Each step is O(log n) in the content;
 /// of a delivery that was off the trail, all together are O(n).
+///
+/// ```
+/// use state_dictionary::StateDictionary;
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1), ("b", 2)]).build();
+/// let delivery = dictionary.change_buffer().flush().unwrap();
+/// let updates = delivery.updates();
+/// assert_eq!(updates.clone().count(), 2, "a clone begins where it is");
+/// assert_eq!(updates.map(|(_, entry)| **entry).sum::<i32>(), 3);
+/// ```
 pub struct Updates<'a, K, V> {
     source: Source<'a, K, V>,
     filter: &'a Filter<K>,

@@ -23,6 +23,19 @@ pub struct BufferOptions<K> {
 }
 
 /// Which removals a [`ChangeBuffer`](super::ChangeBuffer) delivers.
+///
+/// ```
+/// use state_dictionary::{BufferOptions, Change, StateDictionary, Tombstones};
+///
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+/// let usual = dictionary.change_buffer();
+/// let always = dictionary.change_buffer_with(BufferOptions::new().tombstones(Tombstones::Always));
+/// dictionary.update_state(&(), Change::new().set("a", 1))?;
+/// dictionary.update_state(&(), Change::new().remove("a"))?;
+/// assert!(usual.try_flush().is_err(), "it never heard of it");
+/// assert_eq!(always.try_flush().unwrap().removals().collect::<Vec<_>>(), [&"a"]);
+/// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tombstones {
@@ -70,6 +83,17 @@ impl<K> BufferOptions<K> {
     /// each key there is, in the first flush and when the buffer was off the trail), whoever touched it: a filter saves
     /// what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on waiting. It runs
     /// with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the buffer is as it was before.
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().content((0..10).map(|key| (key, 0))).build();
+    /// let even = dictionary.change_buffer_with(BufferOptions::new().filter(|key| key % 2 == 0));
+    /// assert_eq!(even.flush().unwrap().len(), 5);
+    /// dictionary.update_state(&(), Change::new().set(1_u32, 1).remove(2_u32).remove(3_u32))?;
+    /// assert_eq!(even.flush().unwrap().removals().collect::<Vec<_>>(), [&2]);
+    /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
+    /// ```
     #[must_use]
     pub fn filter(mut self, filter: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self
     where
@@ -83,6 +107,16 @@ impl<K> BufferOptions<K> {
     }
 
     /// Follows only the keys that begin with one of these, as a [`filter`](Self::filter).
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, StateDictionary};
+    ///
+    /// let content = [("avatar.1", 0), ("cursor.1", 0), ("cursor.2", 0)];
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content(content).build();
+    /// let followed = |options| dictionary.change_buffer_with(options).try_flush().map_or(0, |delivery| delivery.len());
+    /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar.", "cursor."])), 3, "any of them");
+    /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar."]).prefixes(["cursor."])), 0, "both");
+    /// ```
     #[must_use]
     pub fn prefixes<P: Into<String>>(self, prefixes: impl IntoIterator<Item = P>) -> Self
     where

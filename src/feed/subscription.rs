@@ -7,6 +7,25 @@ use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
 /// The deliveries of a [`ChangeBuffer`], at most one per interval. Made by [`ChangeBuffer::subscribe`].
+///
+/// ```
+/// use state_dictionary::{Change, ManualClock, StateDictionary};
+/// use std::{thread, time::Duration};
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().manual_clock(&clock).build();
+/// let buffer = dictionary.change_buffer();
+/// thread::scope(|scope| {
+///     let mut subscription = buffer.subscribe(Duration::from_secs(1));
+///     dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+///     assert!(subscription.next().is_some(), "the first does not wait for the interval");
+///     dictionary.update_state(&(), Change::new().set("a", 2)).unwrap();
+///     scope.spawn(|| clock.advance(Duration::from_secs(1)));
+///     assert!(subscription.next().is_some(), "the second did");
+/// });
+/// drop(dictionary);
+/// assert!(buffer.subscribe(Duration::ZERO).next().is_none());
+/// ```
 #[derive(Debug)]
 #[must_use = "a subscription is an iterator, and does nothing unless it is iterated"]
 pub struct Subscription<'a, K, V, S = DefaultHashBuilder> {

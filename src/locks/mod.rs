@@ -20,7 +20,27 @@ use std::fmt;
 ///
 /// A resource outside the dictionary can use it to turn away a client whose lease has run out unnoticed: remember the
 /// greatest token seen, refuse smaller ones. Renewing a lock keeps its token.
+///
+/// ```
+/// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let acquire = |who| {
+///     let receipt = dictionary.update_locks(&who, LockRequest::new().acquire("disk", Duration::from_secs(5)));
+///     receipt.unwrap().granted[0].1
+/// };
+/// let alice = acquire("alice");
+/// clock.advance(Duration::from_secs(5)); // alice is slow
+/// let bob = acquire("bob");
+///
+/// // The disk has seen bob's. When alice comes, with a smaller one, it knows that she is late.
+/// let greatest_seen = bob;
+/// assert!(alice < greatest_seen);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken(pub(crate) u64);
 
 impl FencingToken {

@@ -34,6 +34,21 @@ impl<K> LockRequest<K> {
     ///
     /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end; one of
     /// zero makes the whole request an error, even if a later call asks for the same key again.
+    ///
+    /// ```
+    /// use state_dictionary::{LockError, LockRequest, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let acquire = |lease: Option<Duration>| dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", lease));
+    /// acquire(Some(Duration::from_secs(60)))?;
+    /// acquire(Some(Duration::from_secs(1)))?; // shorter, too
+    /// assert!(dictionary.lock("ball").unwrap().remaining <= Some(Duration::from_secs(1)));
+    /// acquire(None)?; // for ever
+    /// assert_eq!(dictionary.lock("ball").unwrap().remaining, None);
+    /// assert!(matches!(acquire(Some(Duration::ZERO)), Err(LockError::ZeroLease { .. })));
+    /// # Ok::<(), LockError<&str, &str>>(())
+    /// ```
     #[must_use]
     pub fn acquire(mut self, key: impl Into<K>, lease: impl Into<Option<Duration>>) -> Self {
         self.acquire.push((key.into(), lease.into()));
@@ -41,6 +56,15 @@ impl<K> LockRequest<K> {
     }
 
     /// Gives the lock on a key back. Releasing a lock one does not hold is no error; the receipt tells.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
+    /// assert_eq!((receipt.released, receipt.not_held), (vec![], vec!["ball"]));
+    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+    /// ```
     #[must_use]
     pub fn release(mut self, key: impl Into<K>) -> Self {
         self.release.push(key.into());
@@ -67,12 +91,32 @@ impl<K> Default for LockRequest<K> {
 }
 
 /// What became of a [`LockRequest`]. Keys are in no particular order.
+///
+/// ```
+/// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)));
+/// let first = acquire()?.granted[0].1;
+/// assert_eq!(acquire()?.renewed, [("ball", first)]);
+///
+/// clock.advance(Duration::from_secs(5)); // too late: somebody else may have written to it
+/// let receipt = acquire()?;
+/// assert_eq!((receipt.renewed.len(), receipt.expired), (0, vec!["ball"]));
+/// assert!(receipt.granted[0].1 > first);
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockReceipt<K> {
     /// Locks that are newly held. They share one fencing token, that of this call.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub granted: Vec<(K, FencingToken)>,
     /// Locks that were held before and have a new lease, with the fencing token they were granted with.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub renewed: Vec<(K, FencingToken)>,
     /// Locks given back.
     pub released: Vec<K>,
@@ -98,7 +142,22 @@ impl<K> LockReceipt<K> {
 }
 
 /// A key that somebody else holds.
+///
+/// ```
+/// use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary, UpdateError};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5))).unwrap();
+/// let refused = dictionary.update_state(&"bob", Change::new().set("ball", 1));
+/// let Err(UpdateError::Locked { change, conflicts, .. }) = refused else { panic!() };
+/// assert_eq!((conflicts[0].key, conflicts[0].holder), ("ball", "alice"));
+/// clock.advance(conflicts[0].remaining.unwrap());
+/// assert!(dictionary.update_state(&"bob", change).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Conflict<K, T> {
     /// The key.
@@ -106,16 +165,29 @@ pub struct Conflict<K, T> {
     /// Who holds it.
     pub holder: T,
     /// For how long still, if its lease has an end and is not renewed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
 }
 
 /// A lock as it was at one instant.
+///
+/// ```
+/// use state_dictionary::{LockRequest, StateDictionary};
+///
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+/// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+/// let lock = dictionary.lock("ball").unwrap();
+/// assert_eq!((lock.holder, lock.remaining), ("alice", None));
+/// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockInfo<T> {
     /// Who holds it.
     pub holder: T,
     /// For how long still, if its lease has an end and is not renewed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
     /// The token it was granted with.
     pub fencing_token: FencingToken,

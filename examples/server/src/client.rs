@@ -1,13 +1,13 @@
 //! What a client may ask for, and what it is told.
 
 use crate::connection::{Connection, End, PATIENCE, Received};
-use crate::feed::{Change, Frame, Joined, Key, Session, changes};
-use crate::protocol::{Claim, Code, Held, Reply, Request};
+use crate::feed::{Frame, Joined, Key, Session, changes};
+use crate::protocol::{Claim, Code, Reply, Request};
 use crate::room::{Room, Seat};
 use crate::rules;
 use axum::extract::ws::WebSocket;
 use serde_json::json;
-use state_dictionary::{Conflict, LockError, LockRequest, Position, UpdateError};
+use state_dictionary::{Conflict, JsonChange, LockError, LockRequest, Position, UpdateError};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,7 +69,7 @@ impl Client<'_> {
         let lease_ms = self.room.options.lease.as_millis();
         let welcome = Reply::Welcome { session, resumed: self.session.is_resumed(), lease_ms };
         self.connection.send(welcome.text()).await?;
-        let user = Change::new().set(format!("user.{}", self.session.token()), json!({ "name": name }));
+        let user = JsonChange::new().set(format!("user.{}", self.session.token()), json!({ "name": name }));
         if self.session.update_ephemeral_async(user).await.is_err() {
             return Err(End::Closing);
         }
@@ -101,8 +101,8 @@ impl Client<'_> {
         if let Some(delivery) = catch_up {
             self.send(changes(&delivery)).await?;
         }
-        if let Some(locks) = locks {
-            self.connection.send(Reply::from(locks).text()).await?;
+        if let Some(delivery) = locks {
+            self.connection.send(Reply::Locks { delivery: &delivery }.text()).await?;
         }
         Ok(frames)
     }
@@ -119,7 +119,7 @@ impl Client<'_> {
             Request::Hello { .. } => Err(Refusal::NotAllowed("there was a hello already".to_owned())),
             Request::Bye => return Err(End::Bye),
             Request::Update { change } => match rules::may_write(self.session.token(), &change, board) {
-                Ok(()) => self.update(change.into()).await,
+                Ok(()) => self.update(change).await,
                 Err(why) => Err(Refusal::NotAllowed(why)),
             },
             Request::Lock { keys } => match rules::may_lock(&keys, board) {
@@ -135,18 +135,14 @@ impl Client<'_> {
         match answer {
             Ok(None) => Ok(()),
             Ok(Some(reply)) => self.connection.send(reply.text()).await,
-            Err(Refusal::Locked(conflicts)) => {
-                let held = |conflict: Conflict<Key, Key>| Held { key: conflict.key, holder: conflict.holder };
-                let locked = conflicts.into_iter().map(held).collect();
-                self.connection.send(Reply::Refused { seq, locked }.text()).await
-            }
+            Err(Refusal::Locked(locked)) => self.connection.send(Reply::Refused { seq, locked }.text()).await,
             Err(Refusal::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
             Err(Refusal::Frozen) => Err(End::Closing),
         }
     }
 
     /// Nobody can create or remove a card, so what a session creates, and what goes with it, is its own user and cursor.
-    async fn update(&mut self, change: Change) -> Result<Option<Reply>, Refusal> {
+    async fn update(&mut self, change: JsonChange) -> Result<Option<Reply<'static>>, Refusal> {
         match self.session.update_ephemeral_async(change).await {
             Ok(_) => Ok(None),
             Err(UpdateError::Locked { conflicts, .. }) => Err(Refusal::Locked(conflicts)),
@@ -155,7 +151,7 @@ impl Client<'_> {
         }
     }
 
-    fn lock(&mut self, seq: u64, keys: Vec<Key>) -> Result<Option<Reply>, Refusal> {
+    fn lock(&mut self, seq: u64, keys: Vec<Key>) -> Result<Option<Reply<'static>>, Refusal> {
         let lease = self.room.options.lease;
         let request = keys.iter().cloned().fold(LockRequest::new(), |request, key| request.acquire(key, lease));
         match self.session.update_locks(request) {

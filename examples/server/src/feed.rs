@@ -4,7 +4,7 @@
 use crate::protocol::Reply;
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
-use state_dictionary::{BufferOptions, ChangeBuffer, LockContentError, Position, StateDictionary};
+use state_dictionary::{BufferOptions, ChangeBuffer, JsonDelivery, JsonDictionary, LockContentError, Position};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -12,10 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) type Key = Arc<str>;
 /// Clients are known to it by their ids.
-pub(crate) type Board = StateDictionary<Key, Value, Key>;
+pub(crate) type Board = JsonDictionary<Key>;
 pub(crate) type Session = state_dictionary::Session<Key, Value, Key>;
-pub(crate) type Change = state_dictionary::Change<Key, Value>;
-pub(crate) type Delivery = state_dictionary::Delivery<Key, Value>;
+pub(crate) type Delivery = JsonDelivery;
 pub(crate) type LockDelivery = state_dictionary::LockDelivery<Key, Key>;
 
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
@@ -63,7 +62,8 @@ pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
             }
             Ok(delivery) = at(locks_due, locks.flush_async()) => {
                 locks_due = after(locks_due);
-                let _ = frames.send(Frame { text: Reply::from(delivery).text(), position: None });
+                let text = Reply::Locks { delivery: &delivery }.text();
+                let _ = frames.send(Frame { text, position: None });
             }
             Some(Join { since, answer }) = joins.recv() => {
                 if let Ok(joined) = join(&board, &buffer, &frames, since) {
@@ -108,10 +108,6 @@ fn join(
 
 /// A delivery as a message.
 pub(crate) fn changes(delivery: &Delivery) -> Frame {
-    let reply = Reply::Changes {
-        fresh_start: delivery.is_fresh_start(),
-        position: delivery.position().to_string(),
-        delivery: delivery.into(),
-    };
-    Frame { text: reply.text(), position: Some(delivery.position()) }
+    let position = delivery.position();
+    Frame { text: Reply::Changes { position, delivery }.text(), position: Some(position) }
 }

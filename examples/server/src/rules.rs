@@ -1,37 +1,34 @@
 //! What a client may write and lock: its own user and cursor, and the cards.
 
 use crate::feed::{Board, Key};
-use crate::protocol::Change;
 use serde_json::{Map, Value};
+use state_dictionary::JsonChange;
 
 /// How many keys one message may name, and how many numbers a value may have.
 const MANY: usize = 16;
 
 /// Whether the client `id` may commit the change; if not, why.
-pub(crate) fn may_write(id: &str, change: &Change, board: &Board) -> Result<(), String> {
-    let Change { updates, removals } = change;
-    if updates.len() + removals.len() > MANY {
+pub(crate) fn may_write(id: &str, change: &JsonChange, board: &Board) -> Result<(), String> {
+    if change.len() > MANY {
         return Err(format!("more than {MANY} keys in one change"));
     }
-    for (key, value) in updates {
-        let fits = match key.split('.').collect::<Vec<_>>()[..] {
-            ["user", owner] if owner == id => is_user(value),
-            ["cursor", owner] if owner == id => is_place(value),
-            ["cursor", owner, part] if owner == id && is_digit(part) => is_place(value),
-            ["card", _] if board.get(key).is_some() => is_place(value),
-            _ => return Err(format!("{key:?} is not yours to write")),
+    for (key, value) in change.operations() {
+        let parts: Vec<_> = key.split('.').collect();
+        let (owner, fits): (_, fn(&Value) -> bool) = match parts[..] {
+            ["user", owner] => (owner, is_user),
+            ["cursor", owner] => (owner, is_place),
+            ["cursor", owner, part] if is_digit(part) => (owner, is_place),
+            ["card", _] if board.get(key).is_some() => (id, is_place),
+            _ => return Err(format!("{key:?} is nobody's to write")),
         };
-        if !fits {
-            return Err(format!("not what {key:?} can be"));
+        match value {
+            _ if owner != id => return Err(format!("{key:?} is not yours")),
+            Some(value) if !fits(value) => return Err(format!("not what {key:?} can be")),
+            None if parts[0] != "cursor" => return Err(format!("{key:?} cannot be removed")),
+            _ => {}
         }
     }
-    match removals
-        .iter()
-        .find(|key| !matches!(key.split('.').collect::<Vec<_>>()[..], ["cursor", owner, ..] if owner == id))
-    {
-        Some(key) => Err(format!("{key:?} is not yours to remove")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Of each cursor there may be ten parts, and not as many as somebody likes to make.

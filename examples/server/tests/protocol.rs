@@ -19,6 +19,12 @@ fn place(x: f64) -> Value {
     json!({ "x": x, "y": 0.5 })
 }
 
+/// The one key that was refused, and who holds it.
+fn refusal(message: &Value) -> (&str, &str) {
+    let [lock] = &message["locked"].as_array().expect("a refusal")[..] else { panic!("not one lock: {message}") };
+    (lock["key"].as_str().unwrap(), lock["holder"].as_str().unwrap())
+}
+
 #[tokio::test]
 async fn a_card_is_moved_by_who_holds_it_and_by_nobody_else() {
     let server = Server::start(&[]).await;
@@ -28,22 +34,24 @@ async fn a_card_is_moved_by_who_holds_it_and_by_nobody_else() {
 
     let seq = ada.lock("card.1").await;
     assert_eq!(ada.answer(seq).await, json!({ "type": "granted", "seq": seq, "keys": ["card.1"] }));
-    let held = json!([{ "key": "card.1", "holder": ada.id }]);
-    bob.until(|message| message["events"][0]["kind"] == "granted" && message["events"][0]["holder"] == *ada.id).await;
+    bob.until(|message| {
+        message["delivery"]["events"][0]["kind"] == "granted" && message["delivery"]["events"][0]["holder"] == *ada.id
+    })
+    .await;
 
     let seq = bob.lock("card.1").await;
-    assert_eq!(bob.answer(seq).await, json!({ "type": "refused", "seq": seq, "locked": held }));
+    assert_eq!(refusal(&bob.answer(seq).await), ("card.1", ada.id.as_str()));
     // All of a change or nothing.
     let cursor = format!("cursor.{}", bob.id);
     let seq = bob.update(json!({ "card.1": place(0.9), cursor.as_str(): place(0.9) })).await;
-    assert_eq!(bob.answer(seq).await, json!({ "type": "refused", "seq": seq, "locked": held }));
+    assert_eq!(refusal(&bob.answer(seq).await), ("card.1", ada.id.as_str()));
 
     ada.update(json!({ "card.1": place(0.25) })).await;
     bob.sees_value("card.1", &place(0.25)).await;
     assert!(!bob.content.contains_key(&cursor));
 
     ada.send(json!({ "type": "unlock", "keys": ["card.1"] })).await;
-    bob.until(|message| message["events"][0]["kind"] == "released").await;
+    bob.until(|message| message["delivery"]["events"][0]["kind"] == "released").await;
     let seq = bob.lock("card.1").await;
     assert_eq!(bob.answer(seq).await["type"], "granted");
     bob.update(json!({ "card.1": place(0.75) })).await;
@@ -61,7 +69,7 @@ async fn what_a_killed_client_had_is_gone_after_the_grace_period() {
     bob.sees(|content| content.contains_key(&cursor) && content.contains_key(&user)).await;
 
     drop(ada); // without a word
-    bob.until(|message| message["events"][0]["kind"] == "released").await;
+    bob.until(|message| message["delivery"]["events"][0]["kind"] == "released").await;
     bob.sees(|content| !content.contains_key(&cursor) && !content.contains_key(&user)).await;
     assert_eq!(bob.content["card.1"], place(0.5));
     let seq = bob.lock("card.1").await;
@@ -85,8 +93,8 @@ async fn a_lease_that_runs_out_is_told_although_nobody_touches_the_card() {
     let server = Server::start(&["--lease", "0.2"]).await;
     let mut ada = Client::join(&server, "Ada").await;
     ada.lock("card.2").await;
-    let event = ada.until(|message| message["events"][0]["kind"] == "expired").await;
-    assert_eq!(event["events"][0]["key"], "card.2");
+    let event = ada.until(|message| message["delivery"]["events"][0]["kind"] == "expired").await;
+    assert_eq!(event["delivery"]["events"][0]["key"], "card.2");
 }
 
 #[tokio::test]
@@ -176,7 +184,7 @@ async fn a_message_too_long_to_be_read_ends_the_connection_and_not_the_session()
     assert_eq!((ada.id, &ada.welcome["resumed"]), (id.clone(), &json!(true)));
     let mut bob = Client::join(&server, "Bob").await;
     let seq = bob.lock("card.1").await;
-    assert_eq!(bob.answer(seq).await["locked"], json!([{ "key": "card.1", "holder": id }]));
+    assert_eq!(refusal(&bob.answer(seq).await), ("card.1", id.as_str()));
 }
 
 #[tokio::test]
@@ -204,9 +212,9 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
     // Besides what Bob did: the name that the hello has set.
     let missed = json!({ "card.3": place(0.3), user.as_str(): { "name": "again" } });
     assert_eq!((&changes["delivery"]["updates"], &changes["delivery"]["removals"]), (&missed, &json!([cursor])));
-    assert_eq!(changes["fresh_start"], false);
+    assert_eq!(changes["delivery"]["fresh_start"], false);
     let locks = ada.until(|message| message["type"] == "locks").await;
-    assert_eq!(locks["locks"], json!([{ "key": "card.1", "holder": id }]));
+    assert_eq!(locks["delivery"]["everything"]["locks"]["card.1"]["holder"], id);
     bob.sees_value(&user, &json!({ "name": "again" })).await;
     assert_eq!(ada.content, bob.content);
 }
@@ -220,7 +228,7 @@ async fn who_cannot_resume_gets_a_fresh_start() {
     for position in [foreign, format!("{store}:999999")] {
         let mut client = Client::hello(&server, json!({ "name": "Bob", "position": position })).await;
         let changes = client.until(|message| message["type"] == "changes").await;
-        assert_eq!(changes["fresh_start"], true);
+        assert_eq!(changes["delivery"]["fresh_start"], true);
         assert!(first.content.keys().all(|key| client.content.contains_key(key)));
     }
     let mut client = Client::silent(&server).await;

@@ -51,13 +51,13 @@ impl Shared {
     fn read(&self, text: &Utf8Bytes) -> Outcome<Option<Arc<Changes>>> {
         #[derive(Deserialize)]
         struct Incoming<'a> {
-            fresh_start: bool,
             #[serde(borrow)]
             delivery: Delivery<'a>,
         }
         #[derive(Deserialize)]
         struct Delivery<'a> {
             to: u64,
+            fresh_start: bool,
             #[serde(borrow)]
             updates: HashMap<&'a str, &'a RawValue>,
             removals: Vec<&'a str>,
@@ -69,8 +69,8 @@ impl Shared {
         if let Some((_, changes)) = recent.iter().find(|(other, _)| other == text) {
             return Ok(Some(Arc::clone(changes)));
         }
-        let Incoming { fresh_start, delivery } = serde_json::from_str(text)?;
-        let mut changes = Changes { fresh_start, revision: delivery.to, ..Changes::default() };
+        let Incoming { delivery } = serde_json::from_str(text)?;
+        let mut changes = Changes { fresh_start: delivery.fresh_start, revision: delivery.to, ..Changes::default() };
         for (key, value) in delivery.updates {
             changes.sent.extend(number(value.get(), "t"));
             changes.updates.push((self.key(key), value.get().into()));

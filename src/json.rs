@@ -1,0 +1,37 @@
+//! The usual instance: keys that are strings, values that are JSON.
+
+use crate::{Change, Delivery, Snapshot, StateDictionary};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A dictionary of JSON values under string keys; writers are known by a string too, unless you choose otherwise.
+///
+/// ```
+/// use serde_json::json;
+/// use state_dictionary::{JsonChange, JsonDictionary};
+/// use std::sync::Arc;
+///
+/// let dictionary: JsonDictionary = JsonDictionary::new();
+/// let buffer = dictionary.change_buffer();
+/// let alice: Arc<str> = "alice".into();
+///
+/// // What a client sent.
+/// let change: JsonChange = serde_json::from_str(r#"{"updates": {"ball": {"x": 0.5}}, "removals": ["bat"]}"#)?;
+/// dictionary.update_state(&alice, change)?;
+/// assert_eq!(dictionary.snapshot()["ball"]["x"], 0.5);
+///
+/// // What the others are told.
+/// let told = serde_json::to_value(buffer.flush()?)?;
+/// assert_eq!(told["updates"], json!({"ball": {"x": 0.5}}));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub type JsonDictionary<T = Arc<str>> = StateDictionary<Arc<str>, Value, T>;
+
+/// A change of a [`JsonDictionary`].
+pub type JsonChange = Change<Arc<str>, Value>;
+
+/// A snapshot of a [`JsonDictionary`].
+pub type JsonSnapshot = Snapshot<Arc<str>, Value>;
+
+/// What a buffer of a [`JsonDictionary`] delivers.
+pub type JsonDelivery = Delivery<Arc<str>, Value>;

@@ -1,0 +1,168 @@
+//! Narupa's form, and that of older NanoVer: a message `google.protobuf.Struct` that holds the value of every key that was
+//! set, and null for every key that was removed.
+//!
+//! So a key cannot be set to null; deeper inside a value null is allowed. All numbers are floats of 64 bits: an integer that
+//! such a float cannot hold exactly is an error, and a float that is whole is read as an integer, which JSON does not tell
+//! apart. As everywhere in protobuf, fields that a `Struct` does not have are skipped (but there must be one that it has, if
+//! there are any), and of two values for one key the later counts.
+//!
+//! In Narupa's services the `Struct` is a field of another message. Bytes that stand for a message and the message itself
+//! look the same in protobuf, so in a schema of one's own the field's type can be `bytes`.
+
+use super::{DecodeError, EncodeError, MAX_BYTES, Parts, Place, float, limited};
+use crate::{Change, Delivery};
+use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{ListValue, NullValue, Struct};
+use serde_json::{Number, Value};
+
+/// A change as a message.
+///
+/// # Errors
+/// [`EncodeError`], all of them.
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use state_dictionary::JsonChange;
+/// use state_dictionary::wire::{EncodeError, protobuf};
+///
+/// let message = protobuf::encode(&JsonChange::new().set("ball", json!([0.5])).remove("bat"))?;
+/// assert_eq!(protobuf::decode::<String>(&message)?.len(), 2);
+///
+/// let refused = protobuf::encode(&JsonChange::new().set("ball", Value::Null));
+/// assert_eq!(refused, Err(EncodeError::Null { key: "ball".to_owned() }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, EncodeError> {
+    encode_parts(&Parts::of_change(change)?)
+}
+
+/// A delivery as a message. That it is a [fresh start](Delivery::is_fresh_start) the message cannot say: whoever applies it
+/// as a difference keeps the keys that are gone.
+///
+/// # Errors
+/// As [`encode`], but for conditions.
+pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) -> Result<Vec<u8>, EncodeError> {
+    encode_parts(&Parts::of_delivery(delivery))
+}
+
+/// The change that a message is, with the keys in alphabetical order.
+///
+/// # Errors
+/// [`DecodeError::Malformed`], [`DecodeError::Unexpected`] for a value without content, [`DecodeError::NonFinite`],
+/// [`DecodeError::TooDeep`].
+pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Value>, DecodeError> {
+    decode_with(message, |_| None)
+}
+
+/// [`decode`], with a value in the place of each number that is infinite or not a number, if `non_finite` returns one. See
+/// [`msgpack::decode_with`](super::msgpack::decode_with).
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with<K: for<'a> From<&'a str>>(
+    message: &[u8],
+    mut non_finite: impl FnMut(f64) -> Option<Value>,
+) -> Result<Change<K, Value>, DecodeError> {
+    let malformed = |reason| DecodeError::Malformed { reason };
+    let Struct { fields } = Struct::decode(message).map_err(|error| malformed(error.to_string()))?;
+    if fields.is_empty() && !message.is_empty() {
+        return Err(malformed("no field of the message is one of a Struct".to_owned()));
+    }
+    let mut change = Change::new();
+    for (key, value) in fields {
+        change = match value.kind {
+            Some(Kind::NullValue(_)) => change.remove(&*key),
+            kind => change.set(&*key, from_kind(kind, Place::value_of(&key), &mut non_finite)?),
+        };
+    }
+    Ok(change)
+}
+
+fn encode_parts(parts: &Parts<'_>) -> Result<Vec<u8>, EncodeError> {
+    let mut message = Struct::default();
+    for (key, value) in &parts.updates {
+        if value.is_null() {
+            return Err(EncodeError::Null { key: (*key).to_owned() });
+        }
+        message.fields.insert((*key).to_owned(), to_value(value, Place::value_of(key))?);
+    }
+    let null = || prost_types::Value::from(Kind::NullValue(NullValue::NullValue.into()));
+    message.fields.extend(parts.removals.iter().map(|key| ((*key).to_owned(), null())));
+    limited(message.encode_to_vec(), MAX_BYTES)
+}
+
+fn to_value(value: &Value, place: Place<'_>) -> Result<prost_types::Value, EncodeError> {
+    let inside = || place.inside().ok_or_else(|| EncodeError::TooDeep { key: place.key.to_owned() });
+    let kind = match value {
+        Value::Null => Kind::NullValue(NullValue::NullValue.into()),
+        Value::Bool(bool) => Kind::BoolValue(*bool),
+        Value::Number(number) => Kind::NumberValue(
+            exact(number).ok_or_else(|| EncodeError::Inexact { key: place.key.to_owned(), number: number.clone() })?,
+        ),
+        Value::String(string) => Kind::StringValue(string.clone()),
+        Value::Array(list) => {
+            let inside = inside()?;
+            let values = list.iter().map(|value| to_value(value, inside)).collect::<Result<_, _>>()?;
+            Kind::ListValue(ListValue { values })
+        }
+        Value::Object(map) => {
+            let inside = inside()?;
+            let fields = map.iter().map(|(key, value)| Ok((key.clone(), to_value(value, inside)?)));
+            Kind::StructValue(Struct { fields: fields.collect::<Result<_, _>>()? })
+        }
+    };
+    Ok(kind.into())
+}
+
+fn from_kind(
+    kind: Option<Kind>,
+    place: Place<'_>,
+    non_finite: &mut impl FnMut(f64) -> Option<Value>,
+) -> Result<Value, DecodeError> {
+    let inside = || place.inside().ok_or_else(|| DecodeError::TooDeep { key: place.key.to_owned() });
+    match kind {
+        Some(Kind::NullValue(_)) => Ok(Value::Null),
+        Some(Kind::BoolValue(bool)) => Ok(bool.into()),
+        Some(Kind::NumberValue(number)) => match whole(number) {
+            Some(whole) => Ok(whole.into()),
+            None => float(number, place.key, non_finite),
+        },
+        Some(Kind::StringValue(string)) => Ok(string.into()),
+        Some(Kind::ListValue(ListValue { values })) => {
+            let inside = inside()?;
+            values.into_iter().map(|value| from_kind(value.kind, inside, non_finite)).collect()
+        }
+        Some(Kind::StructValue(Struct { fields })) => {
+            let inside = inside()?;
+            fields.into_iter().map(|(key, value)| Ok((key, from_kind(value.kind, inside, non_finite)?))).collect()
+        }
+        None => Err(DecodeError::Unexpected {
+            key: Some(place.key.to_owned()),
+            found: "nothing",
+            expected: "one of the kinds of value",
+        }),
+    }
+}
+
+/// The float that is exactly this number, if there is one.
+fn exact(number: &Number) -> Option<f64> {
+    let float = number.as_f64()?;
+    (number.is_f64() || whole(float).as_ref() == Some(number)).then_some(float)
+}
+
+/// The integer of 64 bits that is exactly this float, if there is one. Of minus zero there is none.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // looked at before
+fn whole(float: f64) -> Option<Number> {
+    const BEYOND_I64: f64 = 9_223_372_036_854_775_808.0;
+    const BEYOND_U64: f64 = 2.0 * BEYOND_I64;
+    if float.fract() != 0.0 || (float == 0.0 && float.is_sign_negative()) {
+        None
+    } else if (0.0..BEYOND_U64).contains(&float) {
+        Some((float as u64).into())
+    } else if (-BEYOND_I64..0.0).contains(&float) {
+        Some((float as i64).into())
+    } else {
+        None
+    }
+}
