@@ -1,7 +1,7 @@
 //! One client: writes at its rate, and applies what it receives.
 
 use crate::Outcome;
-use crate::replica::{Changes, Delays, Replica, number};
+use crate::replica::{self, Changes, Delays, Replica, number};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -27,13 +28,14 @@ const REMEMBERED: usize = 64;
 /// What the clients share, to save the machine work.
 pub(crate) struct Shared {
     epoch: Instant,
+    hasher: RandomState,
     keys: Mutex<HashMap<String, usize>>,
     recent: Mutex<VecDeque<(Utf8Bytes, Arc<Changes>)>>,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        Self { epoch: Instant::now(), keys: Mutex::default(), recent: Mutex::default() }
+        Self { epoch: Instant::now(), hasher: RandomState::new(), keys: Mutex::default(), recent: Mutex::default() }
     }
 
     /// The number of a key.
@@ -73,7 +75,8 @@ impl Shared {
         let mut changes = Changes { fresh_start: delivery.fresh_start, revision: delivery.to, ..Changes::default() };
         for (key, value) in delivery.updates {
             changes.sent.extend(number(value.get(), "t"));
-            changes.updates.push((self.key(key), value.get().into()));
+            let count = number(value.get(), "n").unwrap_or_default();
+            changes.updates.push((self.key(key), replica::Written { hash: self.hasher.hash_one(value.get()), count }));
         }
         changes.removals.extend(delivery.removals.into_iter().map(|key| self.key(key)));
         let changes = Arc::new(changes);
@@ -109,7 +112,8 @@ pub(crate) struct Seen {
 
 /// A connection that has said hello and is welcome.
 async fn connect(address: &str, name: &str) -> Outcome<(Socket, String)> {
-    let (mut socket, _) = connect_async(format!("ws://{address}/ws")).await?;
+    // Small messages go out at once.
+    let (mut socket, _) = connect_async_with_config(format!("ws://{address}/ws"), None, true).await?;
     socket.send(Message::text(json!({ "seq": 1, "type": "hello", "name": name }).to_string())).await?;
     let text = next(&mut socket).await?;
     let welcome: Value = serde_json::from_str(&text)?;

@@ -2,7 +2,6 @@
 
 use hdrhistogram::Histogram;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the server sends, at most. So long an update may wait, and is late only after that.
@@ -10,21 +9,29 @@ const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
 const LATE: Duration = Duration::from_millis(50);
 
 /// A message about the content. It is read once for all clients, which get the same bytes: the server's machine should have
-/// time for the server. Keys are numbers here.
+/// time for the server. Keys are numbers here, and values are known by their hash.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) fresh_start: bool,
     pub(crate) revision: u64,
-    pub(crate) updates: Vec<(usize, Arc<str>)>,
+    pub(crate) updates: Vec<(usize, Written)>,
     pub(crate) removals: Vec<usize>,
     /// When the updates in it were sent, in microseconds.
     pub(crate) sent: Vec<u64>,
 }
 
+/// A value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) hash: u64,
+    /// Which of its client's updates it is of, if a client has written it.
+    pub(crate) count: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Replica {
     pub(crate) revision: u64,
-    values: Vec<Option<Arc<str>>>,
+    values: Vec<Option<Written>>,
 }
 
 impl Replica {
@@ -32,7 +39,7 @@ impl Replica {
         if changes.fresh_start {
             self.values.clear();
         }
-        let updates = changes.updates.iter().map(|(key, value)| (*key, Some(Arc::clone(value))));
+        let updates = changes.updates.iter().map(|(key, value)| (*key, Some(*value)));
         for (key, value) in updates.chain(changes.removals.iter().map(|key| (*key, None))) {
             if key >= self.values.len() {
                 self.values.resize(key + 1, None);
@@ -54,11 +61,11 @@ impl Replica {
 
     /// Which of its client's updates a cursor is of.
     pub(crate) fn count(&self, key: usize) -> Option<u64> {
-        number(self.value(key)?, "n")
+        Some(self.value(key)?.count)
     }
 
-    fn value(&self, key: usize) -> Option<&str> {
-        self.values.get(key)?.as_deref()
+    fn value(&self, key: usize) -> Option<Written> {
+        *self.values.get(key)?
     }
 }
 
