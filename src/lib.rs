@@ -67,7 +67,12 @@
 //!
 //! None is on by default.
 //!
+//! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
+//!   [In async code](StateDictionary#in-async-code).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
+//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
+//!   [`docs::observability`].
+//! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
@@ -88,6 +93,7 @@ mod feed;
 mod json;
 mod key;
 mod locks;
+mod observe;
 mod position;
 #[cfg(feature = "serde")]
 mod serde;
@@ -112,6 +118,8 @@ pub use feed::{
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+#[cfg(feature = "counters")]
+pub use observe::Counters;
 pub use position::{ParsePositionError, Position, StoreId};
 
 /// Longer texts.
@@ -130,6 +138,9 @@ pub mod docs {
 
     #[doc = include_str!("../docs/internals.md")]
     pub mod internals {}
+
+    #[doc = include_str!("../docs/observability.md")]
+    pub mod observability {}
 
     #[doc = include_str!("../docs/proofs.md")]
     pub mod proofs {}

@@ -116,6 +116,9 @@ impl<K, V, S> Published<K, V, S> {
             self.spare.turn().give_up();
         }
         self.settle(put_off);
+        if frozen.is_ok() {
+            self.shared.observed.frozen(self.peek(|root| root.revision));
+        }
         frozen.is_ok()
     }
 }

@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::error::FailedCondition;
 use crate::event::{LockChange, LockRecord, Origin};
 use crate::key::{BuildPassThrough, Hashed, Lookup};
+use crate::observe::Observed;
 use crate::position::{Position, StoreId};
 use crate::sync::{ThreadId, current_thread};
 use std::collections::HashSet;
@@ -47,6 +48,7 @@ pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
     pub(super) graveyard: Graveyard<K, V>,
+    pub(crate) observed: Observed,
 }
 
 /// A guard of `lock_content`, as writers see it.
@@ -100,6 +102,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             content.insert(Hashed { hash, key }, Entry::new(Arc::new(value), Revision(1)));
         }
         let revision = Revision(u64::from(!content.is_empty()));
+        let id = StoreId::random();
         Self {
             version: 0,
             revision,
@@ -110,7 +113,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             held: None,
             frozen: false,
             followed: AtomicBool::new(false),
-            shared: Arc::new(Shared { hasher, id: StoreId::random(), graveyard: Graveyard::new() }),
+            shared: Arc::new(Shared { hasher, id, graveyard: Graveyard::new(), observed: Observed::new(id) }),
         }
     }
 

@@ -171,6 +171,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
             // Locks may have been released since, of which nothing is told.
             return Some(Err(FlushError::Ended));
         }
+        if let (Some(cursor), Some(_)) = (self.cursor, self.core.settings.lock_events) {
+            published.shared().observed.missed_lock_events(cursor, root.lock_version);
+        }
         self.cursor = Some(root.lock_version);
         Some(Ok(LockDelivery::Everything { version: root.lock_version, revision: root.revision, locks }))
     }

@@ -5,6 +5,7 @@ use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
+use crate::observe::News;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -140,7 +141,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        RootFence { core: self, put_off: PutOff::default(), changed: false, committed: false, told: SmallVec::new() }
+        let (put_off, told, news) = (PutOff::default(), SmallVec::new(), News::default());
+        RootFence { core: self, put_off, changed: false, committed: false, told, news }
     }
 }
 
@@ -168,6 +170,7 @@ pub(super) struct RootFence<'a, K, V, T, S> {
     committed: bool,
     /// Kept, because with a shard locked the last of a key or a token must not be dropped.
     told: SmallVec<[Told<K>; 1]>,
+    news: News,
 }
 
 /// Locks that came or went at one version, as roots keep them.
@@ -211,6 +214,14 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
         frozen
     }
 
+    fn refused(&mut self, locked_keys: usize) {
+        self.news.refused(locked_keys);
+    }
+
+    fn expired(&mut self, locks: usize) {
+        self.news.expired(locks);
+    }
+
     fn runs_out_sooner(&mut self) {
         self.changed = true;
     }
@@ -225,5 +236,6 @@ impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
             self.core.published.wakeups.locks.notify_all();
         }
         self.core.published.settle(self.put_off);
+        self.news.tell(&self.core.published.shared().observed);
     }
 }

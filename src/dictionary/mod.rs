@@ -67,6 +67,34 @@ use std::time::{Duration, Instant};
 ///
 /// [`docs::performance`](crate::docs::performance) has a table of every operation.
 ///
+/// # In async code
+///
+/// These can put a thread to sleep, so they are not for the threads of an executor. With the feature `async`, each has a form
+/// that is awaited instead:
+///
+/// | may sleep | instead |
+/// |---|---|
+/// | `flush`, `flush_timeout` of any feed, `subscribe` | `flush_async`, `into_stream`, `into_stream_with` |
+/// | `update_state`, `try_update_state`, `update_state_with` and its kin: for their turn, and most while content is held | `update_state_async`, `update_state_with_async` |
+/// | `lock_content`, `lock_content_timeout` | `lock_content_async`, whose guard a task can keep while it awaits |
+/// | `ContentGuard::update_state`: for its turn | `OwnedContentGuard::update_state`, which does not sleep |
+/// | `wait_for`, `wait_for_timeout` | `wait_for_async` |
+/// | `Session::update_state`, `update_ephemeral`, `end` | the same with `_async` |
+/// | `freeze` and dropping the dictionary: for the turn, 3 ms at most, if others are committing | no other form; once is bearable |
+///
+/// All others can be called anywhere: `snapshot`, `get` and what else only reads, `try_flush`, `try_lock_content`; also
+/// `update_locks`, `release_all`, `expire`, and dropping a session or a guard, which wait at most for another thread inside
+/// one of them: microseconds.
+///
+/// The futures belong to no runtime and start no thread. They are `Send` if keys, values and so on are, and cancel-safe: each
+/// does what it does in the poll that returns it, so one that is dropped has taken nothing out of a feed and committed
+/// nothing. They know no time: timeouts and intervals are made with the runtime's timers, and locks and sessions end on time
+/// if a timer calls [`expire`](Self::expire). Those that write do not wait for a turn, so where many commit at once, they may
+/// have to try more often than `update_state`.
+///
+/// A task that keeps an `OwnedContentGuard` and awaits a change past it waits for itself. A task that keeps a
+/// [`ContentGuard`](crate::ContentGuard) while it awaits something keeps its thread from writing.
+///
 /// # What it costs
 ///
 /// Reading a key is O(log n), taking a snapshot O(1), a commit of k keys O(k log n). A commit takes three to five times as long
@@ -324,6 +352,33 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[must_use]
     pub fn commit_feed_after(&self, revision: Revision) -> CommitFeed<K, V, T, S> {
         CommitFeed::new(Arc::clone(&self.core.published), revision)
+    }
+
+    /// What has happened so far, in numbers. Only with the feature `counters`.
+    ///
+    /// O(n) in the number of buffers. Waits at most for others who read counters or make or drop a buffer, some instructions
+    /// each. Commits, and whoever else counts, never wait for it.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let buffer = dictionary.change_buffer();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
+    /// assert!(dictionary.update_state(&"bob", Change::new().set("ball", 2)).is_err());
+    ///
+    /// let counters = dictionary.counters();
+    /// assert_eq!((counters.commits, counters.refusals), (1, 1));
+    /// assert_eq!((counters.live_buffers, counters.slowest_lag), (1, 1));
+    /// buffer.flush()?;
+    /// assert_eq!(dictionary.counters().slowest_lag, 0);
+    /// # Ok::<(), state_dictionary::FlushError>(())
+    /// ```
+    #[cfg(feature = "counters")]
+    #[must_use]
+    pub fn counters(&self) -> crate::Counters {
+        self.core.published.shared().observed.counters(self.revision())
     }
 
     /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.

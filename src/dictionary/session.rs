@@ -7,6 +7,7 @@ use crate::content::{Entry, Hold, Logged, Published, Revision, Root};
 use crate::error::{LockError, UpdateError};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::locks::{Claim, Fence, LockReceipt, LockRequest};
+use crate::observe::Observed;
 use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::fmt;
@@ -106,6 +107,16 @@ pub struct SessionEnd<K, T> {
         serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
     )]
     pub left: Vec<(K, Left<T>)>,
+}
+
+impl<K, T> SessionEnd<K, T> {
+    /// Tells that a session's grace is over, unless it was put off and ends another time.
+    fn tell(&self, observed: &Observed) {
+        let Self { revision, released, removed, left } = self;
+        if !left.iter().any(|(_, why)| matches!(why, Left::PutOff)) {
+            observed.session_over(*revision, released.len(), removed.len(), left.len());
+        }
+    }
 }
 
 /// Why a session's key was not removed.
@@ -228,6 +239,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         while let Some(belongings) = self.core.sessions.due(began) {
             let token = belongings.token.clone();
             if let Ok(end) = self.core.try_end(&belongings, Some(began), true) {
+                end.tell(&self.core.published.shared().observed);
                 sessions.push((token, end));
             }
         }
@@ -510,6 +522,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         if let Some(reason) = not_ended {
             return Err(reason);
         }
+        let (released, expired) = released;
+        fence.expired(expired);
         let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
         Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
     }

@@ -11,7 +11,8 @@ use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn};
 use crate::error::{FailedCondition, UpdateError};
 use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
-use crate::sync::{Backoff, thread_local};
+use crate::observe::Backoff;
+use crate::sync::thread_local;
 use crate::wake;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -40,6 +41,11 @@ pub(super) enum Refusal<K, T> {
 }
 
 impl<K, T> Refusal<K, T> {
+    /// How many keys others have locked, if that is why.
+    pub(super) fn locked_keys(&self) -> usize {
+        if let Self::Locked(conflicts) = self { conflicts.len() } else { 0 }
+    }
+
     pub(super) fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
         match self {
             Self::Frozen => UpdateError::Frozen { change },
@@ -206,7 +212,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change: Change::new() });
         }
-        let backoff = Backoff::new();
+        let backoff = Backoff::new(&self.published.shared().observed);
         let (mut change, mut runs, mut kept_turn) = (Change::new(), 0, None);
         loop {
             if runs == attempts {
@@ -230,6 +236,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     // The closure was run without the turn, for it may take its time. Once more, with it, or it might never be
                     // in time; but not for ever, or others would be held up by one that never is.
                     kept_turn = (!had_turn && turn.is_real()).then_some(turn);
+                    backoff.count();
                     break;
                 }
                 match self.attempt_or_wait(root, turn, token, &change, None, patience, &backoff) {
@@ -262,7 +269,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         if Inside::is_in(self.identity()) {
             return Err(Refusal::InsideUpdate);
         }
-        let backoff = Backoff::new();
+        let backoff = Backoff::new(&self.published.shared().observed);
         loop {
             // With no root in hand, or whoever has the turn could not make it the spare one.
             let turn = self.turn(patience);
@@ -290,9 +297,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         change: &Change<K, V>,
         pass: Option<Hold>,
         patience: Patience,
-        backoff: &Backoff,
+        backoff: &Backoff<'_>,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
-        match self.attempt(root, turn, token, change, pass) {
+        let attempt = self.attempt(root, turn, token, change, pass);
+        if let Attempt::Refused(refusal) = &attempt {
+            self.published.shared().observed.refused(refusal.locked_keys());
+        }
+        match attempt {
             Attempt::Done(root) => return Ok(Some(root)),
             Attempt::Refused(refusal) => return Err(refusal),
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),

@@ -4,6 +4,7 @@ use super::difference::Difference;
 use super::{BufferOptions, Delivery, Subscription};
 use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
+use crate::observe::Following;
 use crate::position::Position;
 use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
@@ -56,6 +57,7 @@ pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
     pub(super) published: sync::Arc<Published<K, V, S>>,
     options: BufferOptions<K>,
     state: Mutex<State<K, V, S>>,
+    following: Following,
 }
 
 struct State<K, V, S> {
@@ -102,7 +104,8 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
             Some(_) => (Start::Refused, now.revision, Revision::ZERO),
         };
         let state = State { cursor, seen: None, delivered, reached: delivered, start, end: End::Open };
-        Self { published, options, state: Mutex::new(state) }
+        let following = published.shared().observed.follow(cursor);
+        Self { published, options, state: Mutex::new(state), following }
     }
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
@@ -127,6 +130,9 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         let mut state = self.state.lock();
         let (root, put_off) = put_off_drops(|| self.published.load());
         let frozen = matches!(state.end, End::Open) && !root.frozen;
+        if frozen {
+            self.following.ends_at(root.revision);
+        }
         let unused = if frozen { mem::replace(&mut state.end, End::At(root)) } else { End::At(root) };
         drop(state);
         drop(unused);
@@ -320,11 +326,13 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         let nothing = difference.is_empty() && !refused;
         let advanced = state.cursor != to || state.start == Start::Resumed;
 
+        let cursor = state.cursor;
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         if last || !nothing || advanced {
             let seen = (!last).then(|| root.follow());
             outdated.0 = mem::replace(&mut state.seen, seen);
             (state.cursor, state.reached) = (to, to);
+            self.following.reached(to);
         }
         if last {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));
@@ -336,6 +344,12 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         drop(state);
         drop(outdated);
         self.published.settle(put_off);
+        if difference.is_compared() {
+            self.published.shared().observed.caught_up(cursor, to);
+        }
+        if refused {
+            self.published.shared().observed.could_not_resume(to);
+        }
         match (nothing, last) {
             (false, _) => Some(Ok(Delivery { from, difference })),
             (true, true) => Some(Err(FlushError::Ended)),

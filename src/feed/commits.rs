@@ -171,6 +171,9 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         let commits = commits_after(&root, self.revision);
         let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
         let missed = (self.revision.0 < first).then_some((self.revision, Revision(first)));
+        if let Some((after, up_to)) = missed {
+            self.published.shared().observed.missed_commits(after, up_to);
+        }
         self.revision = root.revision;
         Some(Ok(CommitDelivery { missed, commits }))
     }

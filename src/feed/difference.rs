@@ -56,6 +56,11 @@ impl<K, V, S> Difference<K, V, S> {
         matches!(self.since, Since::Nothing(_))
     }
 
+    /// Whether contents are compared, for the trail does not reach back so far.
+    pub(super) fn is_compared(&self) -> bool {
+        matches!(self.since, Since::Content(_))
+    }
+
     pub(super) fn position(&self) -> Position {
         self.root.position()
     }

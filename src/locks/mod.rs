@@ -75,6 +75,12 @@ pub(crate) trait Fence<K, T> {
     /// Whether the dictionary is frozen, for a renewal, which replaces nothing.
     fn is_frozen(&mut self) -> bool;
 
+    /// A request is refused: for locks of others on so many keys, or for the freeze if on none.
+    fn refused(&mut self, locked_keys: usize);
+
+    /// So many locks are taken away because they have run out.
+    fn expired(&mut self, locks: usize);
+
     /// A lock will run out before all others, so whoever waits for the next to do so must look again.
     fn runs_out_sooner(&mut self);
 }

@@ -140,6 +140,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         fence.replace(false, told.into_iter().collect());
         let removed = shard.take(hash, |lock| lock.id == id);
         self.gone(1);
+        fence.expired(1);
         drop(shard);
         drop(removed);
     }
@@ -208,13 +209,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.looked_at_all(&all);
         drop(all);
         self.gone(removed.len());
+        fence.expired(removed.iter().filter(|(.., kind)| *kind == LockEventKind::Expired).count());
         removed.into_iter().map(|(key, lock, kind)| (key.key, lock.owner, kind)).collect()
     }
 
     /// Takes away all locks of `token`, in one step with what `act` does to content while every shard is locked. `act` is
     /// given the claim of another on each of `keys`, whether any locks go, and what to tell of them, if that `tells`; it must
     /// replace the root if any go, and drop nothing of the user's. It says whether that was done: if not, nothing is. The keys of
-    /// the locks that had not run out are returned.
+    /// the locks that had not run out are returned, and how many had.
     pub(crate) fn release_with(
         &self,
         token: &T,
@@ -222,7 +224,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         clock: &Clock,
         tells: bool,
         act: impl FnOnce(&[Option<Claim<T>>], bool, Vec<LockChange<K, T>>) -> bool,
-    ) -> Vec<K> {
+    ) -> (Vec<K>, usize) {
         // Made before the shards are locked, so that they are dropped after, also when unwinding.
         let (mut claims, mut told) = (Vec::with_capacity(keys.len()), Vec::new());
         let mut all = AllShards::lock(self);
@@ -238,13 +240,16 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             told.extend(all.changes(&theirs));
         }
         if !act(&claims, theirs.iter().any(Option::is_some), told) {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let removed = all.remove(theirs);
         drop(all);
         self.gone(removed.len());
+        let gone = removed.len();
         let live = removed.into_iter().filter(|(.., kind)| *kind != LockEventKind::Expired);
-        live.map(|(key, ..)| key.key).collect()
+        let live: Vec<K> = live.map(|(key, ..)| key.key).collect();
+        let expired = gone - live.len();
+        (live, expired)
     }
 
     /// The lock on a key. Waits for a thread that is updating locks in the same shard.

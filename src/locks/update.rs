@@ -91,6 +91,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if sooner {
             fence.runs_out_sooner();
         }
+        fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
         drop(owed);
@@ -98,7 +99,12 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if granted {
             self.sweep_if_due(clock, fence);
         }
-        if refused { Err(LockFailure { receipt, conflicts: wanted.conflicts }) } else { Ok(receipt) }
+        if refused {
+            fence.refused(wanted.conflicts.len());
+            Err(LockFailure { receipt, conflicts: wanted.conflicts })
+        } else {
+            Ok(receipt)
+        }
     }
 
     fn lock(&self, items: &[Item<'_, K>]) -> Locked<'_, K, T> {

@@ -49,7 +49,9 @@ impl Event {
         let wakers = mem::take(&mut state.wakers);
         drop(state);
         self.raised.notify_all();
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in wakers {
+            waker.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,0 +1,119 @@
+//! Two workers and one job. Ann vanishes in the middle of it; when her lease has run out, Bob takes over; and when Ann
+//! comes back, knowing nothing of it, she does no harm.
+//!
+//! ```text
+//! cargo run --example leases
+//! ```
+//! Nobody can tell a worker that is dead from one that is slow, so any lock may be given to somebody else between any two
+//! steps of a worker. The *lease* sees to it that the job does not wait for ever. Progress is written on a *condition*: that
+//! nobody else has written it. And what is outside the dictionary, here an archive, goes by *fencing tokens*: each is greater
+//! than those of all locks before, so a worker that shows a smaller one than the greatest seen has lost its lock.
+
+use parking_lot::Mutex;
+use state_dictionary::{Change, FencingToken, LockError, LockRequest, StateDictionary};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_millis(300);
+const PAGES: u32 = 6;
+
+type Dictionary = StateDictionary<&'static str, u32, &'static str>;
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let dictionary = Dictionary::new();
+    dictionary.update_state(&"main", Change::new().set("pages done", 0))?;
+    let archive = Archive::default();
+
+    let (vanish, vanished) = mpsc::channel();
+    let (wake, awake) = mpsc::channel();
+    let (dictionary, archive) = (&dictionary, &archive);
+    thread::scope(move |scope| {
+        let ann = scope.spawn(move || {
+            work("Ann", dictionary, archive, |page| {
+                if page == 3 {
+                    println!("Ann vanishes, with the lock in her hand.");
+                    vanish.send(())?;
+                    awake.recv()?;
+                    println!("Ann is back, and goes on where she was: with page {page}.");
+                }
+                Ok(())
+            })
+        });
+        vanished.recv()?;
+        work("Bob", dictionary, archive, |_| Ok(()))?;
+        wake.send(())?;
+        let refusal = ann.join().unwrap_or_else(|_| Err("Ann panicked".into())).err().ok_or("Ann was let through")?;
+        println!("Ann gives up: {refusal}.");
+        assert!(refusal.to_string().contains("out of date"));
+        Ok::<_, Failure>(())
+    })?;
+
+    let workers: Vec<_> = archive.0.lock().1.values().copied().collect();
+    println!("The archive has {PAGES} pages, by {}.", workers.join(", "));
+    assert_eq!(workers, ["Ann", "Ann", "Ann", "Bob", "Bob", "Bob"]);
+    assert_eq!(dictionary.get("pages done").as_deref(), Some(&PAGES));
+    Ok(())
+}
+
+/// Does pages until all are done. `before_storing` is where something can come in between.
+fn work(
+    me: &'static str,
+    dictionary: &Dictionary,
+    archive: &Archive,
+    before_storing: impl Fn(u32) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    loop {
+        // Before each page, so that the lease is renewed as long as there is progress.
+        let fencing_token = take(me, dictionary)?;
+        let done = dictionary.get("pages done").ok_or("the job is gone")?;
+        if *done == PAGES {
+            dictionary.update_locks(&me, LockRequest::new().release("pages done"))?;
+            return Ok(());
+        }
+        before_storing(*done)?;
+        archive.store(fencing_token, *done, me)?;
+        let progress = Change::new().if_revision("pages done", done.revision()).set("pages done", *done + 1);
+        dictionary.update_state(&me, progress)?;
+    }
+}
+
+/// Takes the lock or renews it. If somebody else has it, waits for as long as it may still last.
+fn take(me: &'static str, dictionary: &Dictionary) -> Result<FencingToken, Failure> {
+    loop {
+        match dictionary.update_locks(&me, LockRequest::new().acquire("pages done", LEASE)) {
+            Ok(receipt) => {
+                if let Some((_, token)) = receipt.granted.first() {
+                    println!("{me} has the lock, with fencing token {token}.");
+                }
+                return Ok(receipt.granted.first().or(receipt.renewed.first()).ok_or("neither granted nor renewed")?.1);
+            }
+            Err(LockError::Locked { conflicts, .. }) => {
+                let remaining = conflicts[0].remaining.unwrap_or(LEASE);
+                println!("{me} waits: {} has the lock, for {} ms still.", conflicts[0].holder, remaining.as_millis());
+                thread::park_timeout(remaining);
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Outside the dictionary: the greatest token it has seen, and who stored which page. Storing a page again is harmless.
+#[derive(Default)]
+struct Archive(Mutex<(Option<FencingToken>, BTreeMap<u32, &'static str>)>);
+
+impl Archive {
+    fn store(&self, token: FencingToken, page: u32, worker: &'static str) -> Result<(), Failure> {
+        let (newest, pages) = &mut *self.0.lock();
+        if let Some(newest) = newest.filter(|newest| token < *newest) {
+            return Err(format!("fencing token {token} is out of date, the archive has seen {newest}").into());
+        }
+        *newest = Some(token);
+        pages.insert(page, worker);
+        println!("{worker} stores page {page}.");
+        Ok(())
+    }
+}
