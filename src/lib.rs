@@ -38,7 +38,9 @@
 //! client that vanishes does not hold a key for ever, and with a [`FencingToken`]. Locks never hinder a reader.
 //!
 //! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
-//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep.
+//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep. A
+//! client that was away goes on from the [`Position`] it has seen. There are feeds of the locks that come and go
+//! ([`LockFeed`]) and of every single commit ([`CommitFeed`]) as well.
 //!
 //! **Sessions** tie the three to a client: when a [`Session`] ends, its locks are released and its keys removed, in one commit.
 //!

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, within_a_minute};
-use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
+use state_dictionary::{Change, LockDelivery, LockRequest, ManualClock, StateDictionary};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{self, AssertUnwindSafe};
@@ -225,6 +225,37 @@ fn a_guards_write_that_panics_changes_nothing_and_the_guard_can_write_on() {
 /// Does it again if it panics.
 fn in_spite_of_a_panic<R>(act: impl Fn() -> R) -> R {
     panic::catch_unwind(AssertUnwindSafe(&act)).unwrap_or_else(|_| within_a_minute(&act))
+}
+
+#[test]
+fn a_lock_flush_that_panics_can_be_repeated() {
+    let dictionary: FusedDictionary = StateDictionary::builder().lock_events(100).shards(2).build();
+    let mut feed = dictionary.lock_feed();
+    let request = || LockRequest::new().acquire(key(0), None).acquire(key(1), None);
+    assert!(dictionary.update_locks(&ALICE, request()).is_ok());
+    let LockDelivery::Everything { locks, .. } = in_spite_of_panics(|| feed.flush().unwrap()) else {
+        panic!("the first delivery is everything");
+    };
+    assert_eq!(locks.len(), 2);
+    assert!(dictionary.update_locks(&ALICE, request().release(key(0)).release(key(1))).is_ok());
+    let LockDelivery::Events(events) = in_spite_of_panics(|| feed.flush().unwrap()) else {
+        panic!("it has not fallen behind");
+    };
+    assert_eq!(events.len(), 4);
+}
+
+/// What `act` returns when none of the user's code panics any more: first its first call does, then its second, and so on.
+fn in_spite_of_panics<R>(mut act: impl FnMut() -> R) -> R {
+    for calls in 0.. {
+        FUSE.set(Some(calls));
+        let done = panic::catch_unwind(AssertUnwindSafe(&mut act));
+        FUSE.set(None);
+        if let Ok(done) = done {
+            assert!(calls > 0, "none of the user's code was run");
+            return done;
+        }
+    }
+    unreachable!("it has an end")
 }
 
 #[test]

@@ -1,19 +1,23 @@
 //! Sessions: what belongs to a client, and goes when it goes.
 
+mod belongings;
+mod ending;
+
+pub(super) use belongings::Sessions;
+
 use super::write::Patience;
 use super::{Core, StateDictionary};
 use crate::change::Change;
-use crate::content::{Entry, Hold, Logged, Published, Revision, Root};
+use crate::content::Revision;
 use crate::error::{LockError, UpdateError};
-use crate::key::{BuildPassThrough, Hashed};
-use crate::locks::{Claim, Fence, LockReceipt, LockRequest};
+use crate::locks::{LockReceipt, LockRequest};
 use crate::observe::Observed;
-use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
-use std::collections::HashSet;
+use crate::sync::DefaultHashBuilder;
+use belongings::Belongings;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One client: its token, its locks, and the keys that are there only as long as it is.
 ///
@@ -53,28 +57,6 @@ pub struct Session<K, V, T, S = DefaultHashBuilder> {
 }
 
 type End<K, V, T, S> = fn(&Core<K, V, T, S>, Belongings<K, T>, Patience) -> SessionEnd<K, T>;
-
-#[derive(Clone)]
-struct Belongings<K, T> {
-    token: T,
-    /// Keys that the session has set, each with the commit that did. Those are its own that this commit created and that have
-    /// had a value ever since.
-    keys: Vec<(Hashed<K>, Revision)>,
-    /// With how many keys those that are gone are next looked for.
-    prune_at: usize,
-}
-
-/// Fewer keys than this are not worth looking through.
-const FIRST_PRUNING: usize = 64;
-
-/// The sessions that nobody has, until they are taken up again or their time is over.
-pub(super) struct Sessions<K, T>(Mutex<Vec<Lingering<K, T>>>);
-
-struct Lingering<K, T> {
-    belongings: Arc<Belongings<K, T>>,
-    /// When it ends; never, if the clock does not reach so far.
-    due: Option<Instant>,
-}
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
 ///
@@ -182,9 +164,6 @@ pub struct Expiry<K, T> {
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
-
-/// How soon what had to be put off is worth another try.
-const RETRY: Duration = Duration::from_millis(10);
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// A session for the client with this token: the one that is lingering after [`Session::leave`], with all that belongs to
@@ -402,16 +381,6 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
             None => unreachable!("only what consumes a session takes its belongings"),
         }
     }
-
-    /// Ends the session, unless it must be awaited that the content is let go.
-    #[cfg(feature = "async")]
-    pub(super) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        match self.core.try_end(self.belongings(), None, false) {
-            Ok(end) => Some(Ending { core: &self.core, belongings: self.belongings.take() }.finish(end)),
-            Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
-            Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
-        }
-    }
 }
 
 /// Ends the session, without waiting for held content; see [`Left::PutOff`].
@@ -424,268 +393,6 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
         } else {
             (self.end)(&self.core, belongings, Patience::None);
         }
-    }
-}
-
-/// Why a session was not ended.
-enum NotEnded {
-    /// The content is held.
-    Held(Hold),
-    /// It was lingering, and somebody has taken it up or ended it.
-    Gone,
-}
-
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
-        let ending = Ending { core: self, belongings: Some(belongings) };
-        let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
-        let mut put_off = patience != Patience::ForAll;
-        let end = loop {
-            match self.try_end(belongings, None, put_off) {
-                Ok(end) => break end,
-                Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
-                Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
-                Err(NotEnded::Gone) => unreachable!("nobody else has it"),
-            }
-        };
-        ending.finish(end)
-    }
-
-    /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
-    /// `put_off`, or else nothing is done. A session that is `lingering` is ended only if it was due at that time and is
-    /// still there: whoever takes it up comes before all of this, or after.
-    fn try_end(
-        &self,
-        belongings: &Belongings<K, T>,
-        lingering: Option<Instant>,
-        put_off: bool,
-    ) -> Result<SessionEnd<K, T>, NotEnded> {
-        let Belongings { token, keys, .. } = belongings;
-        let Core { published, settings, sessions, .. } = self;
-        let inside = self.is_inside_closure();
-        // What has keys and tokens outlives the fence, so that it is dropped when no shard is locked any more and everybody
-        // has been notified, also when unwinding.
-        let (mut told, mut shares, mut not_ended) = (None, Vec::new(), None);
-        let mut revision = Revision::ZERO;
-        let mut fence = self.fence();
-        let tells = fence.tells();
-        let released = self.locks.release_with(token, keys, &published.clock, tells, |claims, releases, changes| {
-            told = self.kept(changes);
-            let lingering = match lingering.map(|due| sessions.claim(belongings, due)) {
-                Some(None) => {
-                    not_ended = Some(NotEnded::Gone);
-                    return false;
-                }
-                Some(claimed) => claimed,
-                None => None,
-            };
-            let edit = |root: &mut Root<K, V, S>| {
-                shares.push(Share::of(root, keys, claims));
-                let Some(Share { mine, left, taken_out }) = shares.last_mut() else {
-                    unreachable!("it was just pushed")
-                };
-                revision = root.revision;
-                if root.frozen {
-                    left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
-                } else if inside || root.held.is_some() {
-                    if !(put_off || inside || mine.is_empty()) {
-                        not_ended = root.held.map(NotEnded::Held);
-                        return Err(());
-                    }
-                    left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
-                }
-                if mine.is_empty() && !releases {
-                    return Err(());
-                }
-                if !mine.is_empty() {
-                    let origin = settings.commit_log.map(|erase| move || erase(token.clone()));
-                    let log = origin.map(|origin| move |change| Box::new(Logged { origin: origin(), change }));
-                    *taken_out = root.remove(mine, log, settings.trail_limit);
-                    revision = root.revision;
-                }
-                if releases && !root.frozen {
-                    root.locks_changed(told.as_ref(), settings.lock_trail_limit);
-                }
-                Ok(())
-            };
-            let (replaced, put_off) = published.replace(edit, |_| ());
-            let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
-            fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
-            if let Some(lingering) = lingering {
-                match shares.last() {
-                    Some(share) if share.is_put_off() => lingering.put_off(published.clock.now().checked_add(RETRY)),
-                    _ => lingering.ended(),
-                }
-            }
-            replaced.is_ok()
-        });
-        if let Some(reason) = not_ended {
-            return Err(reason);
-        }
-        let (released, expired) = released;
-        fence.expired(expired);
-        let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
-        Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
-    }
-}
-
-/// What of a root is a session's, as one attempt to end it finds it.
-struct Share<K, V, T> {
-    mine: Vec<Hashed<K>>,
-    left: Vec<(K, Left<T>)>,
-    taken_out: Vec<(Hashed<K>, Entry<V>)>,
-}
-
-impl<K: Clone + Eq, V, T: Clone> Share<K, V, T> {
-    /// Which keys of the session may be removed, and which somebody else holds.
-    fn of<S>(root: &Root<K, V, S>, keys: &[(Hashed<K>, Revision)], claims: &[Option<Claim<T>>]) -> Self {
-        let mut share = Self { mine: Vec::new(), left: Vec::new(), taken_out: Vec::new() };
-        let there = keys.iter().zip(claims).filter(|((key, created), _)| root.has_created(key, *created));
-        for ((key, _), claim) in there {
-            match claim {
-                Some(Claim { holder, remaining }) => {
-                    let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
-                    share.left.push((key.key.clone(), left));
-                }
-                None => share.mine.push(key.clone()),
-            }
-        }
-        share
-    }
-}
-
-impl<K, V, T> Share<K, V, T> {
-    fn is_put_off(&self) -> bool {
-        is_put_off(&self.left)
-    }
-}
-
-impl<K, T> SessionEnd<K, T> {
-    fn is_put_off(&self) -> bool {
-        is_put_off(&self.left)
-    }
-}
-
-fn is_put_off<K, T>(left: &[(K, Left<T>)]) -> bool {
-    left.iter().any(|(_, left)| matches!(left, Left::PutOff))
-}
-
-/// Puts the belongings of a session that could not be ended, also because of a panic, where `expire` finds them.
-struct Ending<'a, K, V, T, S> {
-    core: &'a Core<K, V, T, S>,
-    belongings: Option<Belongings<K, T>>,
-}
-
-impl<K, V, T, S> Ending<'_, K, V, T, S> {
-    /// Lets go of them, unless something was put off.
-    fn finish(mut self, end: SessionEnd<K, T>) -> SessionEnd<K, T> {
-        if !end.is_put_off() {
-            drop(self.belongings.take());
-        }
-        end
-    }
-}
-
-impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
-    fn drop(&mut self) {
-        if let Some(belongings) = self.belongings.take() {
-            let due = self.core.published.clock.now().checked_add(RETRY);
-            self.core.sessions.put(belongings, due);
-        }
-    }
-}
-
-impl<K, T> Belongings<K, T> {
-    fn new(token: T) -> Self {
-        Self { token, keys: Vec::new(), prune_at: FIRST_PRUNING }
-    }
-}
-
-impl<K: Clone + Eq + Hash, T> Belongings<K, T> {
-    /// The keys, each once, that a change will set. Makes room for them, so that nothing of the user's runs, and nothing can
-    /// fail, when the change is committed and they are noted.
-    fn keys_set_by<V, S: BuildHasher>(
-        &mut self,
-        change: &Change<K, V>,
-        published: &Published<K, V, S>,
-    ) -> HashSet<Hashed<K>, BuildPassThrough> {
-        if self.keys.len() >= self.prune_at {
-            let root = published.load();
-            self.keys.retain(|(key, created)| root.has_created(key, *created));
-            self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
-        }
-        let hasher = &published.shared().hasher;
-        let set = change.operations().filter(|(_, value)| value.is_some());
-        let set: HashSet<_, _> = set.map(|(key, _)| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
-        self.keys.reserve(set.len());
-        set
-    }
-
-    fn present<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
-        let there = self.keys.iter().filter(|(key, created)| root.has_created(key, *created));
-        there.map(|(key, _)| key.key.clone()).collect()
-    }
-}
-
-impl<K, T> Sessions<K, T> {
-    pub(super) fn none() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    fn put(&self, belongings: Belongings<K, T>, due: Option<Instant>) {
-        self.0.lock().push(Lingering { belongings: Arc::new(belongings), due });
-    }
-
-    fn take_up(&self, token: &T) -> Option<Arc<Belongings<K, T>>>
-    where
-        T: PartialEq,
-    {
-        let mut lingering = self.0.lock();
-        let index = lingering.iter().position(|session| session.belongings.token == *token)?;
-        Some(lingering.swap_remove(index).belongings)
-    }
-
-    /// A session that is due. It stays until it is claimed.
-    fn due(&self, now: Instant) -> Option<Arc<Belongings<K, T>>> {
-        let lingering = self.0.lock();
-        lingering.iter().find(|session| session.is_due(now)).map(|session| Arc::clone(&session.belongings))
-    }
-
-    /// The right to end a session that is due: as long as this lives, nobody can take it up.
-    fn claim(&self, belongings: &Belongings<K, T>, now: Instant) -> Option<Claimed<'_, K, T>> {
-        let lingering = self.0.lock();
-        let is_it =
-            |session: &Lingering<K, T>| std::ptr::eq(&raw const *session.belongings, belongings) && session.is_due(now);
-        let index = lingering.iter().position(is_it)?;
-        Some(Claimed { lingering, index })
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.0.lock().iter().filter_map(|session| session.due).min()
-    }
-}
-
-impl<K, T> Lingering<K, T> {
-    fn is_due(&self, now: Instant) -> bool {
-        self.due.is_some_and(|due| due <= now)
-    }
-}
-
-/// A lingering session that is being ended.
-struct Claimed<'a, K, T> {
-    lingering: MutexGuard<'a, Vec<Lingering<K, T>>>,
-    index: usize,
-}
-
-impl<K, T> Claimed<'_, K, T> {
-    /// It has ended. Drops nothing of the user's, for whoever ended it has its belongings.
-    fn ended(mut self) {
-        drop(self.lingering.swap_remove(self.index));
-    }
-
-    /// It could not be ended, and is due again at this time.
-    fn put_off(mut self, due: Option<Instant>) {
-        self.lingering[self.index].due = due;
     }
 }
 

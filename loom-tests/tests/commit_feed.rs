@@ -1,0 +1,110 @@
+//! The feed of single commits against commits and freezing.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used)] // a model fails by panicking
+
+use loom_tests::{Dictionary, actor, explore, explore_bounded, join};
+use state_dictionary::{Change, CommitDelivery, StateDictionary};
+use std::sync::Arc;
+
+fn keeping(trail_limit: usize) -> Arc<Dictionary> {
+    Arc::new(StateDictionary::builder().keep_commits().trail_limit(trail_limit).build())
+}
+
+/// What a feed has told of each revision, in order: the token and the key that was set, or nothing if it was missed.
+#[derive(Default)]
+struct Told(Vec<Option<(char, u8)>>);
+
+impl Told {
+    fn add(&mut self, CommitDelivery { missed, commits, .. }: CommitDelivery<u8, u32, char>) {
+        assert!(missed.is_some() || !commits.is_empty());
+        if let Some((after, up_to)) = missed {
+            assert_eq!(after.get(), self.0.len() as u64);
+            assert!(up_to > after);
+            self.0.resize(usize::try_from(up_to.get()).unwrap(), None);
+        }
+        for commit in commits {
+            assert_eq!(commit.revision.get(), self.0.len() as u64 + 1, "a commit is told twice, or one is not");
+            assert_eq!(commit.change.len(), 1);
+            let key = commit.change.operations().next().unwrap().0;
+            self.0.push(Some((commit.token, *key)));
+        }
+    }
+}
+
+/// Invariant: a feed that waits is woken, and told each commit once, with its token.
+#[test]
+fn waiting_commit_feed_against_two_writers() {
+    explore_bounded("waiting_commit_feed_against_two_writers", 2, 4000, || {
+        let dictionary = keeping(2);
+        let mut feed = dictionary.commit_feed();
+        let follower = actor(&dictionary, move |_| {
+            let mut told = Told::default();
+            while told.0.len() < 2 {
+                told.add(feed.flush().unwrap());
+            }
+            told.0
+        });
+        let writers = [('a', 1), ('b', 2)].map(|(token, key)| {
+            actor(&dictionary, move |d| d.update_state(&token, Change::new().set(key, 0)).unwrap())
+        });
+        let [first, _] = writers.map(join);
+        let mut expected = [Some(('a', 1)), Some(('b', 2))];
+        if first.get() == 2 {
+            expected.reverse();
+        }
+        assert_eq!(join(follower), expected);
+    });
+}
+
+/// Invariant: a feed that falls off the trail is told which commits it missed, and no others.
+#[test]
+fn commit_feed_against_commits_beyond_the_trail() {
+    explore("commit_feed_against_commits_beyond_the_trail", 130, || {
+        let dictionary = keeping(1);
+        let mut feed = dictionary.commit_feed();
+        let writer = actor(&dictionary, |d| {
+            for key in 1..=4 {
+                d.update_state(&'a', Change::new().set(key, 0)).unwrap();
+            }
+        });
+        let follower = actor(&dictionary, move |_| {
+            let mut told = Told::default();
+            for _ in 0..2 {
+                if let Ok(delivery) = feed.try_flush() {
+                    told.add(delivery);
+                }
+            }
+            (feed, told)
+        });
+        join(writer);
+        let (mut feed, mut told) = join(follower);
+        if let Ok(delivery) = feed.try_flush() {
+            told.add(delivery);
+        }
+        assert_eq!((told.0.len(), feed.revision().get()), (4, 4));
+        let right = (1..).zip(&told.0).all(|(key, told)| told.is_none_or(|told| told == ('a', key)));
+        assert!(right, "{:?}", told.0);
+        assert!(told.0[3].is_some(), "the newest commit is on the trail");
+    });
+}
+
+/// Invariant: a feed tells of every commit before the freeze, and then that it has ended.
+#[test]
+fn commit_feed_against_commit_and_freeze() {
+    explore_bounded("commit_feed_against_commit_and_freeze", 2, 2500, || {
+        let dictionary = keeping(2);
+        let mut feed = dictionary.commit_feed();
+        let follower = actor(&dictionary, move |_| {
+            let mut told = Told::default();
+            while let Ok(delivery) = feed.flush() {
+                told.add(delivery);
+            }
+            told.0.len()
+        });
+        let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(1, 0)).is_ok());
+        let freezer = actor(&dictionary, Dictionary::freeze);
+        let committed = join(writer);
+        assert!(join(freezer));
+        assert_eq!(join(follower), usize::from(committed));
+    });
+}

@@ -1,0 +1,195 @@
+//! Ending a session: its locks are released and its keys removed in one commit, with every shard locked.
+
+use super::belongings::Belongings;
+use super::{Left, SessionEnd};
+use crate::content::{Entry, Hold, Logged, Revision, Root};
+use crate::dictionary::Core;
+use crate::dictionary::write::Patience;
+use crate::key::Hashed;
+use crate::locks::{Claim, Fence};
+use std::hash::{BuildHasher, Hash};
+use std::time::{Duration, Instant};
+
+/// How soon what had to be put off is worth another try.
+const RETRY: Duration = Duration::from_millis(10);
+
+#[cfg(feature = "async")]
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
+    /// Ends the session, unless it must be awaited that the content is let go.
+    pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
+        match self.core.try_end(self.belongings(), None, false) {
+            Ok(end) => Some(Ending { core: &self.core, belongings: self.belongings.take() }.finish(end)),
+            Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
+            Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
+        }
+    }
+}
+
+/// Why a session was not ended.
+pub(super) enum NotEnded {
+    /// The content is held.
+    Held(Hold),
+    /// It was lingering, and somebody has taken it up or ended it.
+    Gone,
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+    pub(super) fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
+        let ending = Ending { core: self, belongings: Some(belongings) };
+        let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
+        let mut put_off = patience != Patience::ForAll;
+        let end = loop {
+            match self.try_end(belongings, None, put_off) {
+                Ok(end) => break end,
+                Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
+                Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
+                Err(NotEnded::Gone) => unreachable!("nobody else has it"),
+            }
+        };
+        ending.finish(end)
+    }
+
+    /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
+    /// `put_off`, or else nothing is done. A session that is `lingering` is ended only if it was due at that time and is
+    /// still there: whoever takes it up comes before all of this, or after.
+    pub(super) fn try_end(
+        &self,
+        belongings: &Belongings<K, T>,
+        lingering: Option<Instant>,
+        put_off: bool,
+    ) -> Result<SessionEnd<K, T>, NotEnded> {
+        let Belongings { token, keys, .. } = belongings;
+        let Core { published, settings, sessions, .. } = self;
+        let inside = self.is_inside_closure();
+        // What has keys and tokens outlives the fence, so that it is dropped when no shard is locked any more and everybody
+        // has been notified, also when unwinding.
+        let (mut told, mut shares, mut not_ended) = (None, Vec::new(), None);
+        let mut revision = Revision::ZERO;
+        let mut fence = self.fence();
+        let tells = fence.tells();
+        let released = self.locks.release_with(token, keys, &published.clock, tells, |claims, releases, changes| {
+            told = self.kept(changes);
+            let lingering = match lingering.map(|due| sessions.claim(belongings, due)) {
+                Some(None) => {
+                    not_ended = Some(NotEnded::Gone);
+                    return false;
+                }
+                Some(claimed) => claimed,
+                None => None,
+            };
+            let edit = |root: &mut Root<K, V, S>| {
+                shares.push(Share::of(root, keys, claims));
+                let Some(Share { mine, left, taken_out }) = shares.last_mut() else {
+                    unreachable!("it was just pushed")
+                };
+                revision = root.revision;
+                if root.frozen {
+                    left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
+                } else if inside || root.held.is_some() {
+                    if !(put_off || inside || mine.is_empty()) {
+                        not_ended = root.held.map(NotEnded::Held);
+                        return Err(());
+                    }
+                    left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
+                }
+                if mine.is_empty() && !releases {
+                    return Err(());
+                }
+                if !mine.is_empty() {
+                    let origin = settings.commit_log.map(|erase| move || erase(token.clone()));
+                    let log = origin.map(|origin| move |change| Box::new(Logged { origin: origin(), change }));
+                    *taken_out = root.remove(mine, log, settings.trail_limit);
+                    revision = root.revision;
+                }
+                if releases && !root.frozen {
+                    root.locks_changed(told.as_ref(), settings.lock_trail_limit);
+                }
+                Ok(())
+            };
+            let (replaced, put_off) = published.replace(edit, |_| ());
+            let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
+            fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
+            if let Some(lingering) = lingering {
+                match shares.last() {
+                    Some(share) if share.is_put_off() => lingering.put_off(published.clock.now().checked_add(RETRY)),
+                    _ => lingering.ended(),
+                }
+            }
+            replaced.is_ok()
+        });
+        if let Some(reason) = not_ended {
+            return Err(reason);
+        }
+        let (released, expired) = released;
+        fence.expired(expired);
+        drop(fence);
+        let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
+        Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
+    }
+}
+
+/// What of a root is a session's, as one attempt to end it finds it.
+struct Share<K, V, T> {
+    mine: Vec<Hashed<K>>,
+    left: Vec<(K, Left<T>)>,
+    taken_out: Vec<(Hashed<K>, Entry<V>)>,
+}
+
+impl<K: Clone + Eq, V, T: Clone> Share<K, V, T> {
+    /// Which keys of the session may be removed, and which somebody else holds.
+    fn of<S>(root: &Root<K, V, S>, keys: &[(Hashed<K>, Revision)], claims: &[Option<Claim<T>>]) -> Self {
+        let mut share = Self { mine: Vec::new(), left: Vec::new(), taken_out: Vec::new() };
+        let there = keys.iter().zip(claims).filter(|((key, created), _)| root.has_created(key, *created));
+        for ((key, _), claim) in there {
+            match claim {
+                Some(Claim { holder, remaining }) => {
+                    let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
+                    share.left.push((key.key.clone(), left));
+                }
+                None => share.mine.push(key.clone()),
+            }
+        }
+        share
+    }
+}
+
+impl<K, V, T> Share<K, V, T> {
+    fn is_put_off(&self) -> bool {
+        is_put_off(&self.left)
+    }
+}
+
+impl<K, T> SessionEnd<K, T> {
+    fn is_put_off(&self) -> bool {
+        is_put_off(&self.left)
+    }
+}
+
+fn is_put_off<K, T>(left: &[(K, Left<T>)]) -> bool {
+    left.iter().any(|(_, left)| matches!(left, Left::PutOff))
+}
+
+/// Puts the belongings of a session that could not be ended, also because of a panic, where `expire` finds them.
+pub(super) struct Ending<'a, K, V, T, S> {
+    pub(super) core: &'a Core<K, V, T, S>,
+    pub(super) belongings: Option<Belongings<K, T>>,
+}
+
+impl<K, V, T, S> Ending<'_, K, V, T, S> {
+    /// Lets go of them, unless something was put off.
+    pub(super) fn finish(mut self, end: SessionEnd<K, T>) -> SessionEnd<K, T> {
+        if !end.is_put_off() {
+            drop(self.belongings.take());
+        }
+        end
+    }
+}
+
+impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
+    fn drop(&mut self) {
+        if let Some(belongings) = self.belongings.take() {
+            let due = self.core.published.clock.now().checked_add(RETRY);
+            self.core.sessions.put(belongings, due);
+        }
+    }
+}
