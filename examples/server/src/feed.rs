@@ -19,7 +19,7 @@ pub(crate) type LockDelivery = state_dictionary::LockDelivery<Key, Key>;
 
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
 
-/// How many messages a connection may be behind, a second's worth. One that is further behind is given, instead of what it
+/// How many messages a connection may be behind, about a second's worth. One that is further behind is given, instead of what it
 /// missed, the merged change since what it has.
 const KEPT: usize = 32;
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::interval;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest};
@@ -290,6 +290,33 @@ async fn a_client_that_reads_too_slowly_gets_what_it_missed_merged() {
     })
     .await;
     assert_eq!(slow.content, watcher.content);
+}
+
+#[tokio::test]
+async fn who_joins_while_others_write_begins_where_the_next_common_message_does() {
+    let server = Server::start(&[]).await;
+    let mut writers = JoinSet::new();
+    for _ in 0..2 {
+        let mut writer = Client::join(&server, "writer").await;
+        let (cursor, value) = (format!("cursor.{}", writer.id), place(0.5));
+        writers.spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = writer.socket.next() => {}
+                    () = yield_now() => drop(writer.update(json!({ cursor.as_str(): value })).await),
+                }
+            }
+        });
+    }
+    for _ in 0..100 {
+        let mut client = Client::join(&server, "Ada").await;
+        let reached = client.position.clone();
+        let changes = client.until(|message| message["type"] == "changes").await;
+        let from = changes["delivery"]["from"].as_u64().unwrap();
+        assert_eq!(reached.as_str().unwrap().split_once(':').unwrap().1, from.to_string());
+        client.send(json!({ "type": "bye" })).await;
+    }
 }
 
 #[tokio::test]

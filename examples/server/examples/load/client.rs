@@ -58,6 +58,7 @@ impl Shared {
         }
         #[derive(Deserialize)]
         struct Delivery<'a> {
+            from: u64,
             to: u64,
             fresh_start: bool,
             #[serde(borrow)]
@@ -72,7 +73,12 @@ impl Shared {
             return Ok(Some(Arc::clone(changes)));
         }
         let Incoming { delivery } = serde_json::from_str(text)?;
-        let mut changes = Changes { fresh_start: delivery.fresh_start, revision: delivery.to, ..Changes::default() };
+        let mut changes = Changes {
+            fresh_start: delivery.fresh_start,
+            from: delivery.from,
+            revision: delivery.to,
+            ..Changes::default()
+        };
         for (key, value) in delivery.updates {
             changes.sent.extend(number(value.get(), "t"));
             let count = number(value.get(), "n").unwrap_or_default();
@@ -128,7 +134,7 @@ impl Client {
         let mut replica = Replica::default();
         while replica.revision == 0 {
             if let Some(changes) = shared.read(&next(&mut socket).await?)? {
-                replica.apply(&changes);
+                replica.apply(&changes)?;
             }
         }
         Ok(Self { socket, id, number, replica, shared })
@@ -204,7 +210,7 @@ async fn read(
         };
         let now = shared.now();
         if let Some(changes) = shared.read(&text)? {
-            replica.apply(&changes);
+            replica.apply(&changes)?;
             delays.record(&changes.sent, now);
         }
     }

@@ -13,6 +13,7 @@ const LATE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) fresh_start: bool,
+    pub(crate) from: u64,
     pub(crate) revision: u64,
     pub(crate) updates: Vec<(usize, Written)>,
     pub(crate) removals: Vec<usize>,
@@ -35,9 +36,11 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn apply(&mut self, changes: &Changes) {
+    pub(crate) fn apply(&mut self, changes: &Changes) -> Result<(), String> {
         if changes.fresh_start {
             self.values.clear();
+        } else if changes.from > self.revision {
+            return Err(format!("nothing came of the revisions after {} up to {}", self.revision, changes.from));
         }
         let updates = changes.updates.iter().map(|(key, value)| (*key, Some(*value)));
         for (key, value) in updates.chain(changes.removals.iter().map(|key| (*key, None))) {
@@ -47,6 +50,7 @@ impl Replica {
             self.values[key] = value;
         }
         self.revision = changes.revision;
+        Ok(())
     }
 
     pub(crate) fn is_equal(&self, other: &Self) -> bool {

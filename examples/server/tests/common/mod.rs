@@ -156,6 +156,9 @@ impl Client {
     fn apply(&mut self, message: &Value) {
         if message["delivery"]["fresh_start"] == true {
             self.content.clear();
+        } else {
+            let known = self.position.as_str().and_then(|position| position.split_once(':')?.1.parse::<u64>().ok());
+            assert!(message["delivery"]["from"].as_u64() <= known, "something is missing before {message}");
         }
         for (key, value) in message["delivery"]["updates"].as_object().unwrap() {
             self.content.insert(key.clone(), value.clone());
