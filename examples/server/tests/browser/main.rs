@@ -1,5 +1,5 @@
 //! Two pages in headless Chromium, end to end. Ignored where nobody asks for it, since it needs a Chromium: `.ci/server`
-//! does. The screenshots are in the folder `browser` of cargo's target folder.
+//! does. The screenshots are in `tmp/browser/board` of cargo's target folder.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../common/mod.rs"]
@@ -10,9 +10,17 @@ mod chromium;
 use chromium::Page;
 use common::{Client, Server};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CARD: &str = "shown.get('card.2')";
+
+/// An empty folder for profiles and screenshots.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
 
 async fn open(folder: &Path, server: &Server, name: &str) -> Page {
     let mut page = Page::open(&folder.join(name), &format!("http://{}/?name={name}", server.address)).await;
@@ -23,8 +31,7 @@ async fn open(folder: &Path, server: &Server, name: &str) -> Page {
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn two_pages_share_a_board() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    let _ = std::fs::remove_dir_all(&folder);
+    let folder = folder("board");
     let server = Server::start(&["--grace", "1"]).await;
     let mut ada = open(&folder, &server, "Ada").await;
     let mut bob = open(&folder, &server, "Bob").await;
@@ -101,8 +108,15 @@ async fn two_pages_share_a_board() {
     // What people are called is shown as it is, whatever it is.
     eve.update(json!({ format!("user.{}", eve.id): { "name": "<b>Eve</b>" } })).await;
     bob.until("[...$('people').children].some(item => item.textContent == '<b>Eve</b>')").await;
+}
 
-    // A page that is left says goodbye: with no grace period to wait for, the other sees it at once.
-    bob.call("Page.navigate", json!({ "url": "about:blank" })).await;
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn a_page_that_is_left_says_goodbye() {
+    let server = Server::start(&["--grace", "3600"]).await;
+    let mut eve = Client::join(&server, "Eve").await;
+    let mut ada = open(&folder("goodbye"), &server, "Ada").await;
+    eve.sees(|content| content.keys().filter(|key| key.starts_with("user.")).count() == 2).await;
+    ada.call("Page.navigate", json!({ "url": "about:blank" })).await;
     eve.sees(|content| content.keys().filter(|key| key.starts_with("user.")).count() == 1).await;
 }
