@@ -23,6 +23,7 @@ mod imp {
     /// Each number is exact, but they are not of one instant: what happens while they are read may be in one and not yet in
     /// another. All but the last two only ever rise.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     #[non_exhaustive]
     pub struct Counters {
         /// Commits, initial content included: the present revision.

@@ -8,7 +8,8 @@
 //! both, but not into JSON; [`msgpack::decode_with`] and [`protobuf::decode_with`] let the caller say what becomes of it.
 //! NanoVer's own clients do send an infinite `max_force`.
 //!
-//! Decoding is for bytes from anywhere. It takes time and memory in proportion to their number (up to 400 bytes for each), whatever lengths they claim, and a bounded amount of stack. How many bytes are accepted is for the caller to say.
+//! Decoding is for bytes from anywhere. It takes time and memory in proportion to their number (up to 400 bytes for each),
+//! whatever lengths they claim, and a bounded amount of stack. How many bytes are accepted is for the caller to say.
 //!
 //! ```
 //! use serde_json::json;

@@ -1,5 +1,5 @@
-//! Bytes that are meant to do harm, or are wrong by chance: an error or a change, never a panic. (What they make the decoders
-//! allocate is measured in `tests/memory.rs`.)
+//! Bytes that are meant to do harm, or are wrong by chance: an error or a change, never a panic. (What they make the
+//! decoders allocate is measured in `tests/wire_memory.rs`.)
 
 use crate::values::{NANOVER, NARUPA, head, saturated};
 use fastrand::Rng;

@@ -146,6 +146,10 @@ fn the_page_tells_the_truth() {
     assert_eq!((end.released, end.removed), (vec!["ball".to_owned()], vec!["avatar.alice".to_owned()]));
     let expiry: Expiry<String, String> = from(&page.next("Sessions"));
     assert_eq!((expiry.locks, expiry.next), (vec![("goal".to_owned(), "bob".to_owned())], Some(seconds(2.5))));
+    let counters = page.next("Counters");
+    #[cfg(feature = "counters")]
+    assert_eq!(from::<state_dictionary::Counters>(&counters).slowest_lag, 4);
+    assert_eq!(counters.as_object().unwrap().len(), 6);
     assert!(page.0.next().is_none(), "an example that is not checked");
 }
 
@@ -165,6 +169,8 @@ fn answers_are_written_as_the_page_shows_them() {
     there_and_back::<CommitDelivery<String, Value, String>>(&answers[13]);
     there_and_back::<SessionEnd<String, String>>(&answers[14]);
     there_and_back::<Expiry<String, String>>(&answers[15]);
+    #[cfg(feature = "counters")]
+    there_and_back::<state_dictionary::Counters>(&answers[16]);
 }
 
 #[test]
