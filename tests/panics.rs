@@ -233,12 +233,12 @@ fn a_lock_flush_that_panics_can_be_repeated() {
     let mut feed = dictionary.lock_feed();
     let request = || LockRequest::new().acquire(key(0), None).acquire(key(1), None);
     assert!(dictionary.update_locks(&ALICE, request()).is_ok());
-    let LockDelivery::Everything { locks, .. } = in_spite_of_panics(|| feed.flush().unwrap()) else {
+    let LockDelivery::Everything { locks, .. } = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
         panic!("the first delivery is everything");
     };
     assert_eq!(locks.len(), 2);
     assert!(dictionary.update_locks(&ALICE, request().release(key(0)).release(key(1))).is_ok());
-    let LockDelivery::Events(events) = in_spite_of_panics(|| feed.flush().unwrap()) else {
+    let LockDelivery::Events(events) = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
         panic!("it has not fallen behind");
     };
     assert_eq!(events.len(), 4);

@@ -92,6 +92,7 @@ fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
     for position in [
         Position { store, revision },
         Position { store: another, revision: future },
+        Position { store: another, revision: dictionary.revision() },
         Position { store, revision: future },
     ] {
         let buffer = resumed(&dictionary, position);

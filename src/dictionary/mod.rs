@@ -93,7 +93,7 @@ use std::time::{Duration, Instant};
 /// have to try more often than `update_state`.
 ///
 /// A task that keeps an `OwnedContentGuard` and awaits a change past it waits for itself. A task that keeps a
-/// [`ContentGuard`](crate::ContentGuard) while it awaits something keeps its thread from writing.
+/// [`ContentGuard`] while it awaits something keeps its thread from writing.
 ///
 /// # What it costs
 ///

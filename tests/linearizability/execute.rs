@@ -1,13 +1,14 @@
 //! Runs a program on the crate and records what it sees.
 
-use crate::history::{Call, Delivery, Observed, Receipt};
+use crate::history::{Call, Delivery, Event, Kind, Left, Observed, Receipt, Reconnected, SessionEnd, Told};
 use crate::program::{BUFFERS, How, If, Key, Op, Program, Token, Value, modified};
-use parking_lot::Mutex;
+use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use state_dictionary::{
-    Change, ChangeBuffer, Condition, Conflict, ContentGuard, Entry, FlushError, LockContentError, LockError,
-    LockReceipt, LockRequest, ManualClock, Revision, Snapshot, StateDictionary, UpdateError,
+    BufferOptions, Change, ChangeBuffer, Condition, Conflict, ContentGuard, Entry, FlushError, LockContentError,
+    LockDelivery, LockError, LockEvent, LockEventKind, LockFeed, LockReceipt, LockRequest, ManualClock, Position,
+    Revision, Session, Snapshot, StateDictionary, UpdateError,
 };
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -30,10 +31,11 @@ impl Hasher for Itself {
 type S = BuildHasherDefault<Itself>;
 type Dictionary = StateDictionary<Key, Value, Token, S>;
 type Guard<'a> = ContentGuard<'a, Key, Value, Token, S>;
+type Client = Session<Key, Value, Token, S>;
 
 /// The calls of one execution, also of one that never ends.
 #[derive(Default)]
-pub(crate) struct Recorder(Mutex<(u64, Vec<Call>)>);
+pub(crate) struct Recorder(parking_lot::Mutex<(u64, Vec<Call>)>);
 
 impl Recorder {
     fn begin(&self, thread: usize, op: Op) -> usize {
@@ -58,6 +60,7 @@ impl Recorder {
 struct Shared {
     dictionary: Dictionary,
     buffers: [ChangeBuffer<Key, Value, S>; BUFFERS],
+    locks: Mutex<LockFeed<Key, Value, Token, S>>,
     clock: ManualClock,
     recorder: Arc<Recorder>,
     /// Looked at before each call: a place where the scheduler may let the others go on.
@@ -68,6 +71,8 @@ struct Thread<'a> {
     number: usize,
     shared: &'a Shared,
     guard: Option<Guard<'a>>,
+    session: Option<Client>,
+    position: Option<Position>,
     last_revision: u64,
 }
 
@@ -78,15 +83,20 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
         .shards(2)
         .manual_clock(&clock)
         .trail_limit(program.setup.trail_limit)
+        .lock_events(program.setup.lock_events.unwrap_or(0))
         .content(program.setup.initial.iter().copied())
         .build();
     let buffers = std::array::from_fn(|_| dictionary.change_buffer());
     let between_calls = AtomicBool::new(false);
-    let shared = Arc::new(Shared { dictionary, buffers, clock, recorder: Arc::clone(recorder), between_calls });
+    let mut locks = dictionary.lock_feed();
+    assert!(matches!(locks.try_flush(), Ok(LockDelivery::Everything { locks, .. }) if locks.is_empty()));
+    let locks = Mutex::new(locks);
+    let shared = Arc::new(Shared { dictionary, buffers, locks, clock, recorder: Arc::clone(recorder), between_calls });
     let spawn = |(number, ops): (usize, &Vec<Op>)| {
         let (shared, ops) = (Arc::clone(&shared), ops.clone());
         thread::spawn(move || {
-            let mut thread = Thread { number, shared: &shared, guard: None, last_revision: 1 };
+            let mut thread =
+                Thread { number, shared: &shared, guard: None, session: None, position: None, last_revision: 1 };
             for op in ops {
                 thread.call(op);
             }
@@ -102,6 +112,7 @@ impl Thread<'_> {
     fn call(&mut self, mut op: Op) {
         match &mut op {
             Op::Update { how: How::Guard, .. } | Op::Read | Op::LetGo if self.guard.is_none() => return,
+            Op::Ephemeral { .. } | Op::EndSession { .. } | Op::LeaveSession { .. } if self.session.is_none() => return,
             Op::Update { only_if, .. } => {
                 let last = If::At(self.last_revision);
                 only_if.iter_mut().filter(|(_, when)| *when == If::AtLast).for_each(|(_, when)| *when = last);
@@ -166,7 +177,10 @@ impl Thread<'_> {
                 Observed::Locks(sorted(locks.map(|(key, lock)| (key, lock.holder, lock.fencing_token.get()))))
             }
             Op::Snapshot => whole(&dictionary.snapshot()),
-            Op::Get { key } => Observed::Entry(dictionary.get(&key).map(|entry| (*entry, entry.revision().get()))),
+            Op::Get { key } => {
+                let entry = dictionary.get(&key);
+                Observed::Entry(entry.map(|entry| (*entry, entry.revision().get(), entry.created().get())))
+            }
             Op::Revision => Observed::Revision(dictionary.revision().get()),
             Op::IsFrozen => Observed::Is(dictionary.is_frozen()),
             Op::Freeze => Observed::Is(dictionary.freeze()),
@@ -193,6 +207,49 @@ impl Thread<'_> {
                 clock.advance(Duration::from_nanos(by));
                 Observed::Done
             }
+            op => self.perform_of_client(op),
+        }
+    }
+
+    /// What belongs to a client: sessions, and feeds but for plain buffers.
+    fn perform_of_client(&mut self, op: Op) -> Observed {
+        let Shared { dictionary, locks, .. } = self.shared;
+        match op {
+            Op::Session { by } => Observed::Is(self.session.insert(dictionary.session(by)).is_resumed()),
+            Op::Ephemeral { change, .. } => {
+                let change = to_change(change);
+                self.session.as_mut().map_or(Observed::Nothing, |session| updated(session.update_ephemeral(change)))
+            }
+            Op::EndSession { .. } => {
+                self.session.take().map_or(Observed::Nothing, |session| Observed::SessionEnd(ended(session.end())))
+            }
+            Op::LeaveSession { grace, .. } => self.session.take().map_or(Observed::Nothing, |session| {
+                session.leave(Duration::from_nanos(grace));
+                Observed::Done
+            }),
+            Op::Expire => {
+                let expiry = dictionary.expire();
+                let sessions = expiry.sessions.into_iter().map(|(token, end)| (token, ended(end)));
+                Observed::Expired(sorted(expiry.locks), sessions.collect())
+            }
+            Op::FlushLocks => locks_flushed(locks.lock().unwrap().try_flush()),
+            Op::Reconnect => {
+                let options = self.position.into_iter().fold(BufferOptions::new(), BufferOptions::resume);
+                let buffer = dictionary.change_buffer_with(options);
+                let flushed = buffer.try_flush();
+                let position = self.position.insert(buffer.position()).revision.get();
+                let (fresh, ended) = match &flushed {
+                    Ok(delivery) => (delivery.is_fresh_start(), false),
+                    Err(reason) => (false, *reason == FlushError::Ended),
+                };
+                Observed::Reconnected(Reconnected {
+                    delivery: flushed.ok().map(|it| delivered(&it)),
+                    fresh,
+                    ended,
+                    position,
+                })
+            }
+            op => unreachable!("not an operation of its own: {op}"),
         }
     }
 }
@@ -264,12 +321,57 @@ fn holders(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
 
 fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>) -> Observed {
     match answer {
-        Ok(delivery) => Observed::Delivered(Delivery {
-            from: delivery.from().get(),
-            to: delivery.to().get(),
-            updates: entries(delivery.updates()),
-            removals: sorted(delivery.removals().copied()),
-        }),
+        Ok(delivery) => Observed::Delivered(delivered(&delivery)),
+        Err(FlushError::NothingPending) => Observed::NothingPending,
+        Err(FlushError::Ended) => Observed::Ended,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn delivered(delivery: &state_dictionary::Delivery<Key, Value, S>) -> Delivery {
+    Delivery {
+        from: delivery.from().get(),
+        to: delivery.to().get(),
+        updates: entries(delivery.updates()),
+        removals: sorted(delivery.removals().copied()),
+    }
+}
+
+fn ended(end: state_dictionary::SessionEnd<Key, Token>) -> SessionEnd {
+    let left = end.left.into_iter().map(|(key, left)| match left {
+        state_dictionary::Left::Locked { holder, .. } => (key, Left::Locked(holder)),
+        state_dictionary::Left::Frozen => (key, Left::Frozen),
+        state_dictionary::Left::PutOff => (key, Left::PutOff),
+        other => panic!("{other:?}"),
+    });
+    let (released, removed) = (sorted(end.released), sorted(end.removed));
+    SessionEnd { revision: end.revision.get(), released, removed, left: sorted(left) }
+}
+
+fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>) -> Observed {
+    match answer {
+        Ok(LockDelivery::Everything { revision, locks, .. }) => {
+            let locks = locks.into_iter().map(|(key, lock)| (key, lock.holder, lock.fencing_token.get()));
+            Observed::EveryLock(revision.get(), sorted(locks))
+        }
+        Ok(LockDelivery::Events(events)) => {
+            let told = |event: LockEvent<Key, Token>| {
+                let kind = match event.kind {
+                    LockEventKind::Granted => Kind::Granted,
+                    LockEventKind::Released => Kind::Released,
+                    LockEventKind::Expired => Kind::Expired,
+                    LockEventKind::Cleared => Kind::Cleared,
+                    other => panic!("{other:?}"),
+                };
+                let (key, holder, token) = (event.key, event.holder, event.fencing_token.get());
+                Event {
+                    version: event.version,
+                    revision: event.revision.get(),
+                    told: Told { kind, key, holder, token },
+                }
+            };
+            Observed::LockEvents(events.into_iter().map(told).collect())
+        }
         Err(FlushError::NothingPending) => Observed::NothingPending,
         Err(FlushError::Ended) => Observed::Ended,
         Err(other) => panic!("{other:?}"),

@@ -1,6 +1,6 @@
 //! What was seen: every call with its result, the time of its beginning and of its end.
 
-use crate::program::{If, Key, Op, Token, Value};
+use crate::program::{If, Key, LAST_KEY, Op, Token, Value};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -30,7 +30,8 @@ pub(crate) enum Observed {
     Done,
     Is(bool),
     Revision(u64),
-    Entry(Option<(Value, u64)>),
+    /// With the revision that set it, and the one that created the key.
+    Entry(Option<(Value, u64, u64)>),
     Content(u64, Vec<(Key, Value, u64)>),
     Frozen,
     LockedByOthers(Vec<(Key, Token)>),
@@ -48,6 +49,62 @@ pub(crate) enum Observed {
     Delivered(Delivery),
     NothingPending,
     Ended,
+    SessionEnd(SessionEnd),
+    /// The locks that had run out, or the sessions that were due.
+    Expired(Vec<(Key, Token)>, Vec<(Token, SessionEnd)>),
+    LockEvents(Vec<Event>),
+    /// All locks, and the revision at that instant.
+    EveryLock(u64, Vec<(Key, Token, u64)>),
+    Reconnected(Reconnected),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SessionEnd {
+    pub(crate) revision: u64,
+    pub(crate) released: Vec<Key>,
+    pub(crate) removed: Vec<Key>,
+    pub(crate) left: Vec<(Key, Left)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Left {
+    Locked(Token),
+    Frozen,
+    PutOff,
+}
+
+/// Something that happened to a lock.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    pub(crate) version: u64,
+    pub(crate) revision: u64,
+    pub(crate) told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Told {
+    pub(crate) kind: Kind,
+    pub(crate) key: Key,
+    pub(crate) holder: Token,
+    pub(crate) token: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Granted,
+    Released,
+    Expired,
+    Cleared,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reconnected {
+    pub(crate) delivery: Option<Delivery>,
+    /// Whether that is the whole content.
+    pub(crate) fresh: bool,
+    pub(crate) ended: bool,
+    /// Where the client is then.
+    pub(crate) position: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +141,13 @@ impl Call {
 
     fn by(&self) -> Option<Token> {
         match self.op {
-            Op::Update { by, .. } | Op::Modify { by, .. } | Op::Locks { by, .. } | Op::ReleaseAll { by } => Some(by),
+            Op::Update { by, .. }
+            | Op::Modify { by, .. }
+            | Op::Locks { by, .. }
+            | Op::ReleaseAll { by }
+            | Op::Ephemeral { by, .. }
+            | Op::EndSession { by }
+            | Op::ExpiredSession { by } => Some(by),
             _ => None,
         }
     }
@@ -92,9 +155,10 @@ impl Call {
     /// The keys whose run-out locks this may clear away.
     fn touches(&self) -> Vec<Key> {
         match &self.op {
-            Op::Update { change, .. } => change.iter().map(|(key, _)| *key).collect(),
+            Op::Update { change, .. } | Op::Ephemeral { change, .. } => change.iter().map(|(key, _)| *key).collect(),
             Op::Modify { to, .. } => vec![*to],
             Op::Locks { acquire, .. } => acquire.iter().map(|(key, _)| *key).collect(),
+            Op::Expire | Op::FlushLocks => (0..LAST_KEY).collect(),
             _ => Vec::new(),
         }
     }
@@ -102,24 +166,51 @@ impl Call {
     /// Whether a call with this result changes nothing, whenever it happens.
     pub(crate) fn only_looks(&self) -> bool {
         match (&self.op, &self.observed) {
-            (Op::Update { change, .. }, Observed::Revision(_)) => change.is_empty(),
+            (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(_)) => change.is_empty(),
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
             (Op::Flush { .. }, observed) => *observed == Observed::NothingPending,
+            (Op::FlushLocks, observed) => matches!(observed, Observed::NothingPending | Observed::Ended),
             (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
             (Op::Freeze | Op::FreezeBuffer { .. }, observed) => *observed == Observed::Is(false),
             (Op::Hold { .. }, observed) => !matches!(observed, Observed::Content(..)),
-            (Op::ReleaseAll { .. } | Op::ClearLocks | Op::LetGo | Op::Tick { .. }, _) => false,
-            _ => true,
+            (op, _) => matches!(
+                op,
+                Op::Update { .. }
+                    | Op::Ephemeral { .. }
+                    | Op::Locks { .. }
+                    | Op::Lock { .. }
+                    | Op::AllLocks
+                    | Op::Snapshot
+                    | Op::Get { .. }
+                    | Op::Revision
+                    | Op::IsFrozen
+                    | Op::IsEnded { .. }
+                    | Op::Read
+            ),
         }
     }
 
     fn may_commit(&self) -> bool {
-        matches!(self.op, Op::Update { .. } | Op::Modify { .. }) && matches!(self.observed, Observed::Revision(_))
+        match (&self.op, &self.observed) {
+            (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_)) => true,
+            (_, Observed::SessionEnd(end)) => !end.removed.is_empty(),
+            _ => false,
+        }
     }
 }
 
 /// Puts a history in the order of its beginnings, and tells each call what was going on around it.
-pub(crate) fn complete(calls: &mut [Call]) {
+pub(crate) fn complete(calls: &mut Vec<Call>) {
+    let mut sessions = Vec::new();
+    for call in calls.iter_mut() {
+        if let Observed::Expired(_, ended) = &mut call.observed {
+            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| {
+                let step = Call::begun(call.thread, Op::ExpiredSession { by }, call.began);
+                Call { ended: call.ended, observed: Observed::SessionEnd(end), ..step }
+            }));
+        }
+    }
+    calls.append(&mut sessions);
     calls.sort_by_key(|call| call.began);
     let ticks: Vec<_> = calls
         .iter()

@@ -4,9 +4,17 @@
 //! the result that was observed and gives every state in which that may have left the dictionary: none if the result was
 //! impossible, several where the documentation leaves a choice.
 
-use crate::history::{Call, Delivery, Observed, Receipt};
-use crate::program::{BUFFERS, How, If, Key, Lease, Op, Setup, Token, Value, modified};
+use crate::history::{Call, Delivery, Kind, Observed};
+use crate::program::{BUFFERS, How, If, Key, Op, Setup, Token, Value, modified};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod clients;
+mod lock_feed;
+mod locks;
+
+use clients::Session;
+use lock_feed::LockFeed;
+use locks::{Lock, Slack};
 
 type Content = BTreeMap<Key, (Value, u64)>;
 
@@ -15,6 +23,8 @@ pub(crate) struct Model {
     clock: u64,
     revision: u64,
     content: Content,
+    /// The commit since which a key has had a value.
+    created: BTreeMap<Key, u64>,
     locks: BTreeMap<Key, Lock>,
     /// The greatest fencing token ever granted.
     newest_token: u64,
@@ -22,13 +32,14 @@ pub(crate) struct Model {
     /// The thread that holds the content.
     held: Option<usize>,
     buffers: [Buffer; BUFFERS],
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Lock {
-    owner: Token,
-    token: u64,
-    deadline: Option<u64>,
+    /// What the client of a thread has seen, if it has ever connected.
+    clients: BTreeMap<usize, (u64, BTreeSet<Key>)>,
+    trail_limit: usize,
+    /// Those of threads.
+    sessions: BTreeMap<usize, Session>,
+    /// Those that nobody has, sorted, and when they end; never, if they were put off, for the clock does not get so far.
+    lingering: Vec<(Session, Option<u64>)>,
+    followers: Option<LockFeed>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,30 +59,6 @@ enum End {
     Past,
 }
 
-/// How a lock counts for one call.
-#[derive(Clone, Copy, PartialEq)]
-enum Counts {
-    Held,
-    RunOut,
-    /// Run out, and forgotten: another client came by since and cleared it away.
-    Gone,
-}
-
-/// For which locks that run out during a call it may count either way for that call. What decides the answer must be so when
-/// it is given; where locks are looked at one after the other, or some time before the answer takes effect, the others
-/// need not be so any more, or yet.
-#[derive(Clone, Copy, PartialEq)]
-enum Slack {
-    None,
-    /// They may count as held when they have just run out.
-    Late,
-    /// Or as run out when they are about to.
-    Both,
-}
-
-/// The locks as one call may see them.
-type View = BTreeMap<Key, Counts>;
-
 impl Model {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
@@ -82,7 +69,13 @@ impl Model {
             newest_token: 0,
             frozen: false,
             held: None,
+            created: setup.initial.iter().map(|&(key, _)| (key, 1)).collect(),
             buffers: Default::default(),
+            clients: BTreeMap::new(),
+            trail_limit: setup.trail_limit,
+            sessions: BTreeMap::new(),
+            lingering: Vec::new(),
+            followers: setup.lock_events.map(LockFeed::new),
         }
     }
 
@@ -91,31 +84,36 @@ impl Model {
         let seen = &call.observed;
         match &call.op {
             Op::Update { by, how, change, only_if } => {
-                self.any_view(call, |held| self.update(*by, *how, change, only_if, held, call))
+                self.any_view(call, Slack::None, |held| self.update(*by, *how, change, only_if, held, call))
             }
             Op::Modify { by, from, to, attempts, .. } => {
                 if attempts.is_some_and(|attempts| *seen == Observed::Exhausted(attempts)) {
                     return self.same_if(!self.frozen && call.others_commit);
                 }
                 let change = modified(self.content.get(from).map(|(value, _)| *value), *to);
-                self.any_view(call, |held| self.update(*by, How::Wait, &change, &[], held, call))
+                self.any_view(call, Slack::None, |held| self.update(*by, How::Wait, &change, &[], held, call))
             }
             Op::Locks { by, acquire, release } => self.update_locks(*by, acquire, release, call),
-            Op::ReleaseAll { by } => {
-                self.any_view(call, |held| self.remove_locks(|lock| lock.owner == *by, held, seen))
+            Op::ReleaseAll { by } => self.any_view(call, self.removing(), |held| {
+                self.remove_locks(|lock| lock.owner == *by, Kind::Released, held, seen)
+            }),
+            Op::ClearLocks => {
+                self.any_view(call, self.removing(), |held| self.remove_locks(|_| true, Kind::Cleared, held, seen))
             }
-            Op::ClearLocks => self.any_view(call, |held| self.remove_locks(|_| true, held, seen)),
-            Op::Lock { key } => self.any_view(call, |held| {
+            Op::Lock { key } => self.any_view(call, Slack::None, |held| {
                 let lock = self.locks.get(key).filter(|_| held.contains(key)).map(|lock| (lock.owner, lock.token));
                 self.same_if(*seen == Observed::Lock(lock))
             }),
-            Op::AllLocks => self.any_view(call, |held| {
+            Op::AllLocks => self.any_view(call, Slack::None, |held| {
                 let locks = self.locks.iter().filter(|(key, _)| held.contains(key));
                 let locks = locks.map(|(key, lock)| (*key, lock.owner, lock.token)).collect();
                 self.same_if(*seen == Observed::Locks(locks))
             }),
             Op::Snapshot => self.same_if(*seen == self.whole()),
-            Op::Get { key } => self.same_if(*seen == Observed::Entry(self.content.get(key).copied())),
+            Op::Get { key } => {
+                let entry = self.content.get(key).map(|(value, revision)| (*value, *revision, self.created[key]));
+                self.same_if(*seen == Observed::Entry(entry))
+            }
             Op::Revision => self.same_if(*seen == Observed::Revision(self.revision)),
             Op::IsFrozen => self.same_if(*seen == Observed::Is(self.frozen)),
             Op::Freeze => Self { frozen: true, ..self.clone() }.only_if(*seen == Observed::Is(!self.frozen)),
@@ -129,6 +127,16 @@ impl Model {
             Op::Read => self.same_if(self.held == Some(call.thread) && *seen == self.whole()),
             Op::LetGo => Self { held: None, ..self.clone() }.only_if(self.held == Some(call.thread)),
             Op::Tick { by } => vec![Self { clock: self.clock + by, ..self.clone() }],
+            Op::Session { by } => self.begin_session(*by, call),
+            Op::Ephemeral { by, change } => {
+                self.any_view(call, Slack::None, |held| self.update(*by, How::Wait, change, &[], held, call))
+            }
+            Op::EndSession { .. } => self.end_session(call),
+            Op::LeaveSession { grace, .. } => self.leave_session(*grace, call),
+            Op::Expire => self.expire(call),
+            Op::ExpiredSession { by } => self.end_lingering(*by, call),
+            Op::FlushLocks => self.flush_locks(call),
+            Op::Reconnect => self.reconnect(call),
         }
     }
 
@@ -143,142 +151,6 @@ impl Model {
     fn whole(&self) -> Observed {
         let entries = self.content.iter().map(|(key, (value, revision))| (*key, *value, *revision));
         Observed::Content(self.revision, entries.collect())
-    }
-
-    // Locks.
-
-    /// Whether a lock is held at this very moment.
-    fn held_now(&self, key: Key) -> bool {
-        self.locks.get(&key).is_some_and(|lock| lock.deadline.is_none_or(|deadline| self.clock < deadline))
-    }
-
-    /// How the locks on `keys` may count for a call.
-    fn views(&self, keys: impl Iterator<Item = Key>, call: &Call, slack: Slack) -> Vec<View> {
-        let latest_end = if slack == Slack::None { self.clock } else { call.earliest_clock };
-        let earliest_end = if slack == Slack::Both { call.latest_clock } else { self.clock };
-        let mut views = vec![View::new()];
-        for key in keys.collect::<BTreeSet<_>>() {
-            let Some(lock) = self.locks.get(&key) else { continue };
-            let mut choices = Vec::new();
-            if lock.deadline.is_none_or(|deadline| latest_end < deadline) {
-                choices.push(Counts::Held);
-            }
-            if lock.deadline.is_some_and(|deadline| earliest_end >= deadline) {
-                choices.push(Counts::RunOut);
-                if call.touched_by_others.contains(&key) {
-                    choices.push(Counts::Gone);
-                }
-            }
-            let with = |view: &View| choices.iter().map(|counts| with(view, key, *counts)).collect::<Vec<_>>();
-            views = views.iter().flat_map(with).collect();
-        }
-        views
-    }
-
-    /// What a step may lead to that only asks which locks are held.
-    fn any_view(&self, call: &Call, step: impl Fn(&BTreeSet<Key>) -> Vec<Self>) -> Vec<Self> {
-        let refused = matches!(call.observed, Observed::LockedByOthers(_));
-        let slack = if refused { Slack::Both } else { Slack::None };
-        let mut all = Vec::new();
-        for view in self.views(self.locks.keys().copied(), call, slack) {
-            let held = view.into_iter().filter(|(_, counts)| *counts == Counts::Held).map(|(key, _)| key).collect();
-            add(&mut all, step(&held));
-        }
-        all
-    }
-
-    fn update_locks(&self, by: Token, acquire: &[(Key, Lease)], release: &[Key], call: &Call) -> Vec<Self> {
-        if let Some((key, _)) = acquire.iter().find(|(_, lease)| *lease == Some(0)) {
-            return self.same_if(call.observed == Observed::ZeroLease(*key));
-        }
-        let acquire: BTreeMap<_, _> = acquire.iter().copied().collect();
-        let release: BTreeSet<_> = release.iter().copied().collect();
-        let slack = match &call.observed {
-            Observed::Locked(receipt) if !receipt.granted.is_empty() => Slack::Late,
-            Observed::LocksLocked(..) => Slack::Both,
-            _ => Slack::None,
-        };
-        let mut all = Vec::new();
-        for view in self.views(acquire.keys().chain(&release).copied(), call, slack) {
-            // A lease is counted from some moment between the grant and the return of the call.
-            let moments = if acquire.values().any(Option::is_some) { self.clock..=call.latest_clock } else { 0..=0 };
-            for start in moments {
-                add(&mut all, self.grant(by, &acquire, &release, &view, start, &call.observed));
-            }
-        }
-        all
-    }
-
-    fn grant(
-        &self,
-        by: Token,
-        acquire: &BTreeMap<Key, Lease>,
-        release: &BTreeSet<Key>,
-        view: &View,
-        start: u64,
-        seen: &Observed,
-    ) -> Vec<Self> {
-        let mut next = self.clone();
-        let mut receipt = Receipt::default();
-        let counts = |key: &Key| view.get(key).copied().unwrap_or(Counts::Gone);
-        let mine = |key: &Key| self.locks.get(key).is_some_and(|lock| lock.owner == by);
-
-        // Releases happen regardless.
-        for key in release {
-            match (mine(key), counts(key)) {
-                (true, Counts::Held) => receipt.released.push(*key),
-                (true, Counts::RunOut) => receipt.expired.push(*key),
-                _ => receipt.not_held.push(*key),
-            }
-            if mine(key) {
-                next.locks.remove(key);
-            }
-        }
-
-        // All locks are granted or none.
-        if !acquire.is_empty() && self.frozen {
-            return next.only_if(*seen == Observed::LocksFrozen(receipt));
-        }
-        let in_the_way = acquire.keys().filter(|key| !mine(key) && counts(key) == Counts::Held);
-        let conflicts: Vec<_> = in_the_way.map(|key| (*key, self.locks[key].owner)).collect();
-        if !conflicts.is_empty() {
-            let decided = conflicts.iter().any(|(key, _)| self.held_now(*key));
-            return next.only_if(decided && *seen == Observed::LocksLocked(receipt, conflicts));
-        }
-
-        // The fencing token is the crate's to choose, as long as it is new.
-        let Observed::Locked(observed) = seen else { return Vec::new() };
-        let new_token = observed.granted.first().map_or(0, |(_, token)| *token);
-        for (key, lease) in acquire {
-            let deadline = lease.map(|lease| start.saturating_add(lease));
-            let still_held = mine(key) && counts(key) == Counts::Held && !release.contains(key);
-            let token = if still_held { self.locks[key].token } else { new_token };
-            if still_held {
-                receipt.renewed.push((*key, token));
-            } else {
-                receipt.granted.push((*key, token));
-                if mine(key) && counts(key) == Counts::RunOut && !release.contains(key) {
-                    receipt.expired.push(*key);
-                }
-            }
-            next.locks.insert(*key, Lock { owner: by, token, deadline });
-        }
-        receipt.expired.sort_unstable();
-        if !receipt.granted.is_empty() {
-            if new_token <= self.newest_token {
-                return Vec::new();
-            }
-            next.newest_token = new_token;
-        }
-        next.only_if(*observed == receipt)
-    }
-
-    fn remove_locks(&self, unwanted: impl Fn(&Lock) -> bool, held: &BTreeSet<Key>, seen: &Observed) -> Vec<Self> {
-        let mut next = self.clone();
-        next.locks.retain(|_, lock| !unwanted(lock));
-        let gone = self.locks.keys().filter(|key| !next.locks.contains_key(key) && held.contains(key)).copied();
-        let gone = Observed::Keys(gone.collect());
-        next.only_if(*seen == gone)
     }
 
     // Content.
@@ -334,15 +206,40 @@ impl Model {
             _ => {}
         }
         let mut next = self.clone();
-        next.revision += 1;
-        for (key, value) in change {
-            match value {
-                Some(value) => next.content.insert(*key, (*value, next.revision)),
-                None => next.content.remove(key),
-            };
-        }
+        next.commit(change, matches!(call.op, Op::Ephemeral { .. }).then_some(call.thread));
         let revision = next.revision;
         next.only_if(*seen == Observed::Revision(revision))
+    }
+
+    /// A commit; what it creates belongs to the session of this thread, and what it removes to nobody's.
+    fn commit(&mut self, change: &[(Key, Option<Value>)], session: Option<usize>) {
+        let before = self.content.clone();
+        self.revision += 1;
+        for (key, value) in change {
+            match value {
+                Some(value) => self.content.insert(*key, (*value, self.revision)),
+                None => self.content.remove(key),
+            };
+        }
+        for (key, _) in change {
+            match (before.contains_key(key), self.content.contains_key(key)) {
+                (false, true) => {
+                    self.created.insert(*key, self.revision);
+                    if let Some(session) = session.and_then(|thread| self.sessions.get_mut(&thread)) {
+                        session.keys.insert(*key);
+                    }
+                }
+                (true, false) => {
+                    self.created.remove(key);
+                    let lingering = self.lingering.iter_mut().map(|(session, _)| session);
+                    for session in self.sessions.values_mut().chain(lingering) {
+                        session.keys.remove(key);
+                    }
+                    self.lingering.sort_unstable();
+                }
+                _ => {}
+            }
+        }
     }
 
     fn hold(&self, wait: bool, call: &Call) -> Vec<Self> {
@@ -385,12 +282,6 @@ impl Model {
         next.buffers[buffer].end = End::At(self.revision, self.content.clone());
         next.only_if(*seen == Observed::Is(true))
     }
-}
-
-fn with(view: &View, key: Key, counts: Counts) -> View {
-    let mut view = view.clone();
-    view.insert(key, counts);
-    view
 }
 
 fn add(states: &mut Vec<Model>, more: Vec<Model>) {

@@ -25,30 +25,88 @@ pub(crate) struct Program {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Setup {
     pub(crate) trail_limit: usize,
+    /// How many events of locks are kept, if anybody follows the locks.
+    pub(crate) lock_events: Option<usize>,
     pub(crate) initial: Vec<(Key, Value)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
-    Update { by: Token, how: How, change: Vec<(Key, Option<Value>)>, only_if: Vec<(Key, If)> },
-    Modify { by: Token, from: Key, to: Key, attempts: Option<usize>, nested: bool },
-    Locks { by: Token, acquire: Vec<(Key, Lease)>, release: Vec<Key> },
-    ReleaseAll { by: Token },
+    Update {
+        by: Token,
+        how: How,
+        change: Vec<(Key, Option<Value>)>,
+        only_if: Vec<(Key, If)>,
+    },
+    Modify {
+        by: Token,
+        from: Key,
+        to: Key,
+        attempts: Option<usize>,
+        nested: bool,
+    },
+    Locks {
+        by: Token,
+        acquire: Vec<(Key, Lease)>,
+        release: Vec<Key>,
+    },
+    ReleaseAll {
+        by: Token,
+    },
     ClearLocks,
-    Lock { key: Key },
+    Lock {
+        key: Key,
+    },
     AllLocks,
     Snapshot,
-    Get { key: Key },
+    Get {
+        key: Key,
+    },
     Revision,
     IsFrozen,
     Freeze,
-    Flush { buffer: usize, wait: bool },
-    FreezeBuffer { buffer: usize },
-    IsEnded { buffer: usize },
-    Hold { wait: bool },
+    Flush {
+        buffer: usize,
+        wait: bool,
+    },
+    FreezeBuffer {
+        buffer: usize,
+    },
+    IsEnded {
+        buffer: usize,
+    },
+    Hold {
+        wait: bool,
+    },
     Read,
     LetGo,
-    Tick { by: u64 },
+    Tick {
+        by: u64,
+    },
+    /// A session of this token, the one that is lingering if there is one. A thread has one at a time.
+    Session {
+        by: Token,
+    },
+    Ephemeral {
+        by: Token,
+        change: Vec<(Key, Option<Value>)>,
+    },
+    EndSession {
+        by: Token,
+    },
+    LeaveSession {
+        by: Token,
+        grace: u64,
+    },
+    /// Recorded as this, which has the locks that had run out, and as an `ExpiredSession` for each session that it ended:
+    /// these are steps of their own.
+    Expire,
+    ExpiredSession {
+        by: Token,
+    },
+    FlushLocks,
+    /// A client that goes on from where it was, with one flush. It has what it was given, and nothing the first time.
+    Reconnect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,9 +155,12 @@ enum Kind {
     Freeze,
     Hold,
     Tick,
+    Session,
+    FlushLocks,
+    Reconnect,
 }
 
-const KINDS: [(Kind, usize); 11] = [
+const KINDS: [(Kind, usize); 14] = [
     (Kind::Update, 14),
     (Kind::Modify, 3),
     (Kind::Locks, 14),
@@ -111,6 +172,9 @@ const KINDS: [(Kind, usize); 11] = [
     (Kind::Freeze, 1),
     (Kind::Hold, 3),
     (Kind::Tick, 3),
+    (Kind::Session, 8),
+    (Kind::FlushLocks, 3),
+    (Kind::Reconnect, 3),
 ];
 
 /// What the first thread does last, so that flushes can wait without waiting for ever. It never waits in one itself.
@@ -128,21 +192,32 @@ struct Generator {
     keys: u8,
     tokens: u8,
     end: Option<End>,
+    follows_locks: bool,
+    /// Of the thread that is being made.
+    session: Option<Token>,
+    may_leave: bool,
 }
 
 impl Generator {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut kinds = Vec::new();
+        let mut follows_locks = false;
         for (kind, weight) in KINDS {
             let factor = [0, 1, 1, 2, 5][rng.usize(..5)];
+            let factor = match kind {
+                // What makes a history harder to check, or leaves less room for the rest, is not in every program.
+                Kind::Session | Kind::FlushLocks | Kind::Reconnect if rng.bool() => 0,
+                _ => factor,
+            };
+            follows_locks |= matches!(kind, Kind::FlushLocks) && factor > 0;
             kinds.extend(std::iter::repeat_n(kind, weight * factor));
         }
         kinds.extend([Kind::Update, Kind::Read]);
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
         let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
-        Self { rng, kinds, keys, tokens, end }
+        Self { rng, kinds, keys, tokens, end, follows_locks, session: None, may_leave: true }
     }
 
     fn program(mut self) -> Program {
@@ -166,7 +241,8 @@ impl Generator {
             }
             None => {}
         }
-        Program { setup: Setup { trail_limit, initial }, threads }
+        let lock_events = self.follows_locks.then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
+        Program { setup: Setup { trail_limit, lock_events, initial }, threads }
     }
 
     fn thread(&mut self, thread: usize, longest: usize) -> Vec<Op> {
@@ -174,6 +250,7 @@ impl Generator {
         let own = self.rng.u8(..self.tokens);
         let mut ops = Vec::with_capacity(length + 1);
         let mut holding = false;
+        (self.session, self.may_leave) = (None, true);
         while ops.len() < length {
             let by = if self.one_in(8) { self.rng.u8(..self.tokens) } else { own };
             let op = if holding && self.one_in(2) {
@@ -182,6 +259,8 @@ impl Generator {
                     2 => Op::Read,
                     _ => Op::LetGo,
                 }
+            } else if self.session.is_some() && self.one_in(4) {
+                self.session(by)
             } else {
                 let may_wait = matches!(self.end, Some(End::Freeze | End::FreezeBuffers)) && thread > 0 && !holding;
                 self.op(by, may_wait)
@@ -196,6 +275,7 @@ impl Generator {
         if holding {
             ops.push(Op::LetGo);
         }
+        ops.extend(self.session.take().map(|by| Op::EndSession { by }));
         ops
     }
 
@@ -234,12 +314,41 @@ impl Generator {
             },
             Kind::Hold => Op::Hold { wait: self.rng.bool() },
             Kind::Tick => Op::Tick { by: self.rng.u64(1..=2) },
+            Kind::Session => self.session(by),
+            Kind::FlushLocks => Op::FlushLocks,
+            Kind::Reconnect => Op::Reconnect,
         }
     }
 
-    fn update(&mut self, by: Token, how: How) -> Op {
+    fn session(&mut self, by: Token) -> Op {
+        if self.one_in(4) {
+            return Op::Expire;
+        }
+        let Some(by) = self.session else {
+            self.session = Some(by);
+            return Op::Session { by };
+        };
+        match self.rng.u8(..6) {
+            0..=3 => Op::Ephemeral { by, change: self.change() },
+            // Once in a thread, so that there are no more calls in a history than there are bits.
+            4 if self.may_leave => {
+                (self.session, self.may_leave) = (None, false);
+                Op::LeaveSession { by, grace: [0, 0, 0, 1, 2][self.rng.usize(..5)] }
+            }
+            _ => {
+                self.session = None;
+                Op::EndSession { by }
+            }
+        }
+    }
+
+    fn change(&mut self) -> Vec<(Key, Option<Value>)> {
         let size = [0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3][self.rng.usize(..12)];
-        let change = (0..size).map(|_| (self.key(), (!self.one_in(3)).then(|| self.rng.u8(1..4)))).collect();
+        (0..size).map(|_| (self.key(), (!self.one_in(3)).then(|| self.rng.u8(1..4)))).collect()
+    }
+
+    fn update(&mut self, by: Token, how: How) -> Op {
+        let change = self.change();
         let conditions = [0, 0, 0, 0, 1, 2][self.rng.usize(..6)];
         let only_if = (0..conditions).map(|_| (self.key(), self.condition())).collect();
         Op::Update { by, how, change, only_if }
@@ -290,12 +399,7 @@ impl fmt::Display for Op {
                     How::Guard => "guard.update_state",
                 };
                 write!(f, "{call} by {by}:")?;
-                for (key, value) in change {
-                    match value {
-                        Some(value) => write!(f, " {key}={value}")?,
-                        None => write!(f, " -{key}")?,
-                    }
-                }
+                write_change(f, change)?;
                 for (key, condition) in only_if {
                     write!(f, " if {key} {condition:?}")?;
                 }
@@ -317,7 +421,18 @@ impl fmt::Display for Op {
                 }
                 release.iter().try_for_each(|key| write!(f, " -{key}"))
             }
+            Self::Ephemeral { by, change } => {
+                write!(f, "update_ephemeral by {by}:")?;
+                write_change(f, change)
+            }
             other => write!(f, "{other:?}"),
         }
     }
+}
+
+fn write_change(f: &mut fmt::Formatter<'_>, change: &[(Key, Option<Value>)]) -> fmt::Result {
+    change.iter().try_for_each(|(key, value)| match value {
+        Some(value) => write!(f, " {key}={value}"),
+        None => write!(f, " -{key}"),
+    })
 }

@@ -1,7 +1,7 @@
 //! What has happened in the histories, so that a check of nothing cannot pass for a check.
 
 use crate::batch::History;
-use crate::history::{Call, Observed};
+use crate::history::{Call, Kind, Left, Observed, Reconnected};
 use crate::program::{How, Op, Setup};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,6 +88,14 @@ fn operation(op: &Op) -> &'static str {
         Op::Read => "guard",
         Op::LetGo => "drop(guard)",
         Op::Tick { .. } => "advance",
+        Op::Session { .. } => "session",
+        Op::Ephemeral { .. } => "update_ephemeral",
+        Op::EndSession { .. } => "session.end",
+        Op::LeaveSession { .. } => "session.leave",
+        Op::Expire => "expire",
+        Op::ExpiredSession { .. } => "a session that expire ended",
+        Op::FlushLocks => "lock_feed.try_flush",
+        Op::Reconnect => "resume",
     }
 }
 
@@ -112,10 +120,23 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Keys(keys) if keys.is_empty() => "no keys",
         Observed::Keys(_) => "keys",
         Observed::Locks(locks) if locks.is_empty() => "no locks",
-        Observed::Locks(_) => "locks",
+        Observed::Expired(locks, _) if locks.is_empty() => "no locks",
+        Observed::Locks(_) | Observed::Expired(..) => "locks",
         Observed::Delivered(_) => "delivery",
         Observed::NothingPending => "NothingPending",
         Observed::Ended => "Ended",
+        Observed::SessionEnd(_) => "end",
+        Observed::LockEvents(_) => "events",
+        Observed::EveryLock(..) => "everything",
+        Observed::Reconnected(Reconnected { fresh: true, .. }) => "fresh start",
+        Observed::Reconnected(Reconnected { delivery: Some(_), .. }) => "difference",
+        Observed::Reconnected(Reconnected { ended, .. }) => {
+            if *ended {
+                "Ended"
+            } else {
+                "NothingPending"
+            }
+        }
     }
 }
 
@@ -151,6 +172,30 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(change.iter().any(|(_, value)| value.is_none()), "a removal");
         }
         (Op::Update { .. }, Observed::LockedByOthers(conflicts)) => detail(conflicts.len() > 1, "several conflicts"),
+        (_, Observed::SessionEnd(end)) => {
+            detail(!end.released.is_empty(), "released");
+            detail(!end.removed.is_empty(), "removed");
+            detail(!end.released.is_empty() && !end.removed.is_empty(), "released and removed");
+            for (kind, what) in [(Left::Frozen, "left: Frozen"), (Left::PutOff, "left: PutOff")] {
+                detail(end.left.iter().any(|(_, left)| *left == kind), what);
+            }
+            detail(end.left.iter().any(|(_, left)| matches!(left, Left::Locked(_))), "left: Locked");
+        }
+        (_, Observed::LockEvents(events)) => {
+            for (kind, what) in [
+                (Kind::Granted, "Granted"),
+                (Kind::Released, "Released"),
+                (Kind::Expired, "Expired"),
+                (Kind::Cleared, "Cleared"),
+            ] {
+                detail(events.iter().any(|event| event.told.kind == kind), what);
+            }
+            detail(events.iter().any(|event| event.version != events[0].version), "of several calls");
+        }
+        (_, Observed::Reconnected(Reconnected { delivery: Some(delivery), fresh, .. })) => {
+            detail(!delivery.removals.is_empty(), "with removals");
+            detail(*fresh && delivery.updates.is_empty(), "a fresh start with nothing");
+        }
         (Op::Modify { nested: true, .. }, Observed::Revision(_)) => detail(true, "InsideUpdate"),
         _ => {}
     }
@@ -160,6 +205,7 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
 /// The least that must have happened in 100,000 histories: about a third of what does.
 type Expected = &'static [(&'static str, &'static [(&'static str, usize)])];
 const EXPECTED: Expected = &[
+    ("a session that expire ended", &[("end", 500), ("released", 100), ("removed", 30)]),
     ("advance", &[("done", 40_000)]),
     ("buffer.freeze", &[("false", 2_000), ("true", 10_000)]),
     ("clear_locks", &[("keys", 6_000), ("no keys", 8_000)]),
@@ -176,6 +222,7 @@ const EXPECTED: Expected = &[
             ("with removals", 100),
         ],
     ),
+    ("expire", &[("locks", 160), ("no locks", 13_000)]),
     ("freeze", &[("false", 1_000), ("true", 6_000)]),
     ("get", &[("none", 10_000), ("some", 10_000)]),
     ("guard", &[("content", 6_000)]),
@@ -196,9 +243,47 @@ const EXPECTED: Expected = &[
     ("is_frozen", &[("false", 8_000), ("true", 900)]),
     ("lock", &[("none", 10_000), ("some", 6_000)]),
     ("lock_content", &[("HeldByThisThread", 1_000), ("content", 10_000)]),
+    (
+        "lock_feed.try_flush",
+        &[
+            ("Cleared", 350),
+            ("Ended", 1_400),
+            ("Expired", 350),
+            ("Granted", 4_000),
+            ("NothingPending", 10_000),
+            ("Released", 1_500),
+            ("events", 4_000),
+            ("everything", 1_800),
+            ("of several calls", 2_000),
+        ],
+    ),
     ("locks", &[("locks", 9_000), ("no locks", 10_000)]),
     ("release_all", &[("keys", 6_000), ("no keys", 20_000)]),
+    (
+        "resume",
+        &[
+            ("Ended", 1_000),
+            ("NothingPending", 8_000),
+            ("a fresh start with nothing", 100),
+            ("difference", 500),
+            ("fresh start", 8_000),
+            ("with removals", 120),
+        ],
+    ),
     ("revision", &[("revision", 9_000)]),
+    ("session", &[("false", 24_000), ("true", 1_000)]),
+    (
+        "session.end",
+        &[
+            ("end", 22_000),
+            ("left: Frozen", 70),
+            ("left: Locked", 80),
+            ("released", 5_500),
+            ("released and removed", 650),
+            ("removed", 2_300),
+        ],
+    ),
+    ("session.leave", &[("done", 2_700)]),
     ("snapshot", &[("content", 20_000)]),
     (
         "try_flush",
@@ -229,6 +314,7 @@ const EXPECTED: Expected = &[
             ("several keys", 10_000),
         ],
     ),
+    ("update_ephemeral", &[("Frozen", 1_100), ("HeldByThisThread", 200), ("Locked", 1_200), ("revision", 8_000)]),
     (
         "update_locks",
         &[

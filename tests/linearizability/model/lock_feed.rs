@@ -1,0 +1,132 @@
+//! What a feed of locks is meant to tell: what has happened to them, in order and without a gap, or all there are.
+//!
+//! When a lock that has run out is taken away is the crate's to choose: at some moment between that and the next time
+//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Everything
+//! else is told exactly when it happens.
+
+use super::locks::Lock;
+use crate::history::{Event, Kind, Observed, Told};
+use crate::program::{Key, Token};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LockFeed {
+    /// How many events are kept at least.
+    limit: usize,
+    /// The locks as they were told.
+    known: BTreeMap<Key, (Token, u64)>,
+    /// What has happened since, call by call, but for locks that have run out.
+    pending: Vec<Vec<Told>>,
+    version: u64,
+    revision: u64,
+}
+
+/// When a flush takes place.
+#[derive(Clone, Copy)]
+pub(super) struct Instant {
+    pub(super) clock: u64,
+    /// The clock stood no lower when the flush began to look for locks that have run out.
+    pub(super) certainly: u64,
+    pub(super) revision: u64,
+}
+
+impl LockFeed {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, known: BTreeMap::new(), pending: Vec::new(), version: 0, revision: 0 }
+    }
+
+    /// What one call did.
+    pub(super) fn add(&mut self, mut told: Vec<Told>) {
+        if !told.is_empty() {
+            told.sort_unstable();
+            self.pending.push(told);
+        }
+    }
+
+    /// Whether a flush may say this. Locks whose end is told have gone.
+    pub(super) fn flush(
+        &mut self,
+        locks: &mut BTreeMap<Key, Lock>,
+        now: Instant,
+        frozen: bool,
+        seen: &Observed,
+    ) -> bool {
+        match seen {
+            Observed::NothingPending => !frozen && self.pending.is_empty() && self.is_right(locks, now),
+            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_fallen_behind()),
+            Observed::LockEvents(events) => self.take(events, locks, now) && (frozen || self.is_right(locks, now)),
+            Observed::EveryLock(revision, all) => {
+                let possible = !frozen && self.may_have_fallen_behind() && *revision == now.revision;
+                self.pending.clear();
+                self.known = all.iter().map(|(key, owner, token)| (*key, (*owner, *token))).collect();
+                self.revision = now.revision;
+                forget_what_ran_out(locks, &self.known, now);
+                possible && self.is_right(locks, now)
+            }
+            _ => false,
+        }
+    }
+
+    /// If everything that may have happened has.
+    fn may_have_fallen_behind(&self) -> bool {
+        let pending = || self.pending.iter().flatten();
+        let expired = self.known.len() + pending().filter(|told| told.kind == Kind::Granted).count();
+        pending().count() + expired > self.limit
+    }
+
+    /// Whether the locks are as they were told: but those that have just run out, which may have yet to be taken away.
+    fn is_right(&self, locks: &BTreeMap<Key, Lock>, now: Instant) -> bool {
+        let there = self.known.iter().all(|(key, known)| {
+            locks.get(key).is_some_and(|lock| {
+                (lock.owner, lock.token) == *known && lock.deadline.is_none_or(|deadline| deadline > now.certainly)
+            })
+        });
+        there && locks.keys().all(|key| self.known.contains_key(key))
+    }
+
+    /// Follows events, which must be those that are pending, with ends of locks that have run out among them.
+    fn take(&mut self, events: &[Event], locks: &mut BTreeMap<Key, Lock>, now: Instant) -> bool {
+        let mut pending = std::mem::take(&mut self.pending).into_iter();
+        for together in events.chunk_by(|one, other| one.version == other.version) {
+            if together[0].version <= self.version {
+                return false;
+            }
+            self.version = together[0].version;
+            let mut expected = Vec::new();
+            for Event { version, revision, told } in together {
+                let Told { kind, key, holder, token } = *told;
+                let in_order = self.revision <= *revision && *revision <= now.revision;
+                let followed = match kind {
+                    Kind::Granted => token == *version && self.known.insert(key, (holder, token)).is_none(),
+                    _ => self.known.remove(&key) == Some((holder, token)),
+                };
+                if !(in_order && followed) {
+                    return false;
+                }
+                self.revision = *revision;
+                if kind == Kind::Expired {
+                    let ran_out =
+                        |lock: &Lock| lock.token == token && lock.deadline.is_some_and(|deadline| deadline > now.clock);
+                    if locks.get(&key).is_some_and(ran_out) {
+                        return false;
+                    }
+                } else {
+                    expected.push(*told);
+                }
+            }
+            expected.sort_unstable();
+            if !expected.is_empty() && pending.next() != Some(expected) {
+                return false;
+            }
+        }
+        forget_what_ran_out(locks, &self.known, now);
+        pending.next().is_none() && !events.is_empty()
+    }
+}
+
+/// Locks that have run out, and are told to be gone, are.
+fn forget_what_ran_out(locks: &mut BTreeMap<Key, Lock>, known: &BTreeMap<Key, (Token, u64)>, now: Instant) {
+    locks.retain(|key, lock| {
+        lock.deadline.is_none_or(|deadline| deadline > now.clock) || known.get(key) == Some(&(lock.owner, lock.token))
+    });
+}
