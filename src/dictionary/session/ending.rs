@@ -160,7 +160,7 @@ impl<K, V, T> Share<K, V, T> {
 }
 
 impl<K, T> SessionEnd<K, T> {
-    fn is_put_off(&self) -> bool {
+    pub(super) fn is_put_off(&self) -> bool {
         is_put_off(&self.left)
     }
 }
