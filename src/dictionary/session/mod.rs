@@ -50,13 +50,14 @@ use std::time::Duration;
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T, S = DefaultHashBuilder> {
     pub(super) core: Core<K, V, T, S>,
-    belongings: Option<Belongings<K, T>>,
+    /// Nobody else's, but while an expiry that came too late still looks at them.
+    belongings: Option<Arc<Belongings<K, T>>>,
     resumed: bool,
     /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
     end: End<K, V, T, S>,
 }
 
-type End<K, V, T, S> = fn(&Core<K, V, T, S>, Belongings<K, T>, Patience) -> SessionEnd<K, T>;
+type End<K, V, T, S> = fn(&Core<K, V, T, S>, Arc<Belongings<K, T>>, Patience) -> SessionEnd<K, T>;
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
 ///
@@ -184,7 +185,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
         let lingering = self.core.sessions.take_up(&token);
         let resumed = lingering.is_some();
-        let belongings = lingering.map_or_else(|| Belongings::new(token), Arc::unwrap_or_clone);
+        let belongings = lingering.unwrap_or_else(|| Arc::new(Belongings::new(token)));
         Session { core: self.core.clone(), belongings: Some(belongings), resumed, end: Core::end }
     }
 
@@ -273,7 +274,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
         }
     }
 
-    fn belongings(&self) -> &Belongings<K, T> {
+    fn belongings(&self) -> &Arc<Belongings<K, T>> {
         match &self.belongings {
             Some(belongings) => belongings,
             None => unreachable!("only what consumes a session takes its belongings"),
@@ -332,6 +333,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         let Self { core, belongings: Some(belongings), .. } = self else {
             unreachable!("only what consumes a session takes its belongings")
         };
+        let belongings = Arc::make_mut(belongings);
         let set = belongings.keys_set_by(&change, &core.published);
         match core.commit_borrowed(&belongings.token, &change, None, patience) {
             Ok(root) => {
@@ -398,7 +400,7 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
 
 impl<K, V, T: fmt::Debug, S> fmt::Debug for Session<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Belongings { token, keys, .. } = self.belongings();
+        let Belongings { token, keys, .. } = &**self.belongings();
         f.debug_struct("Session")
             .field("token", token)
             .field("keys", &keys.len())
