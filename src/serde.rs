@@ -161,9 +161,10 @@ impl<V: Serialize> Serialize for Entry<V> {
 
 impl<K: Serialize + Eq, V: Serialize, H> Serialize for Delivery<K, V, H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("Delivery", 5)?;
+        let mut form = serializer.serialize_struct("Delivery", 6)?;
         form.serialize_field("from", &self.from())?;
         form.serialize_field("to", &self.to())?;
+        form.serialize_field("position", &self.position())?;
         form.serialize_field("fresh_start", &self.is_fresh_start())?;
         form.serialize_field("updates", &Map(self.updates().map(|(key, entry)| (key, &**entry)).collect()))?;
         form.serialize_field("removals", &self.removals().collect::<Vec<_>>())?;

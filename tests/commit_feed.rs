@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, spawn_waiting, within_a_minute};
-use state_dictionary::{Change, CommitDelivery, CommitFeed, Entry, FlushError, Revision, StateDictionary};
+use state_dictionary::{Change, CommitDelivery, CommitFeed, Entry, FlushError, Position, Revision, StateDictionary};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{panic, thread};
@@ -48,7 +48,7 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     assert_eq!((revisions(&delivery), tokens(&delivery)), (vec![2, 3, 4], vec!["alice", "bob", "alice"]));
     let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
     assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were judged, and are not told");
-    assert_eq!(feed.revision(), Revision::from(4));
+    assert_eq!(feed.position(), dictionary.position());
     assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
     assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
 }
@@ -103,18 +103,43 @@ fn a_feed_can_begin_in_the_past_or_in_the_future() {
     for value in 0..3 {
         dictionary.update_state(&"alice", set("a", value)).unwrap();
     }
-    let after = |revision| dictionary.commit_feed_after(Revision::from(revision)).try_flush();
+    let at = |revision| Position { store: dictionary.id(), revision: Revision::from(revision) };
+    let after = |revision| dictionary.commit_feed_after(at(revision)).try_flush();
     assert_eq!(revisions(&after(2).unwrap()), [3, 4]);
     let from_the_beginning = after(0).unwrap();
     assert_eq!(missed(&from_the_beginning), Some((0, 1)), "initial content has no token");
     assert_eq!(revisions(&from_the_beginning), [2, 3, 4]);
+    assert!(after(4).is_err() && !after(0).unwrap().fresh_start);
+}
 
-    let mut feed = dictionary.commit_feed_after(Revision::from(5));
+#[test]
+fn a_feed_that_cannot_go_on_where_it_was_begins_at_the_beginning_and_says_so() {
+    let dictionary = keeping(100);
+    dictionary.update_state(&"alice", set("a", 1)).unwrap();
+    let Position { store, revision } = dictionary.position();
+    let future = Position { store, revision: Revision::from(revision.get() + 1) };
+    for position in [future, Dictionary::new().position()] {
+        let mut feed = dictionary.commit_feed_after(position);
+        let delivery = feed.try_flush().unwrap();
+        assert!(delivery.fresh_start && delivery.missed.is_none());
+        assert_eq!(revisions(&delivery), [1]);
+        assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending, "once");
+    }
+    // After a restart, before anything is committed.
+    let empty = keeping(100);
+    let mut feed = empty.commit_feed_after(dictionary.position());
+    let delivery = feed.try_flush().unwrap();
+    assert!(delivery.fresh_start && delivery.commits.is_empty());
     assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
-    dictionary.update_state(&"alice", set("a", 5)).unwrap();
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
-    dictionary.update_state(&"alice", set("a", 6)).unwrap();
-    assert_eq!(revisions(&feed.try_flush().unwrap()), [6]);
+}
+
+#[test]
+fn commits_are_kept_up_to_a_number_of_operations_however_few_keys_they_name() {
+    let dictionary = keeping(2);
+    let mut feed = dictionary.commit_feed();
+    dictionary.update_state(&"alice", set("a", 1).set("a", 2).set("a", 3)).unwrap();
+    let delivery = feed.try_flush().unwrap();
+    assert_eq!((missed(&delivery), delivery.commits.len()), (Some((0, 1)), 0));
 }
 
 #[test]

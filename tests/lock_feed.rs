@@ -215,6 +215,21 @@ fn the_end_of_a_session_releases_with_the_commit_that_removes_its_keys() {
 }
 
 #[test]
+fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
+    let (dictionary, clock) = keeping(10);
+    let mut session = dictionary.session("alice");
+    session.update_ephemeral(Change::new().set("a", 1)).unwrap();
+    dictionary.update_locks(&"bob", acquire("a", SECOND)).unwrap();
+    let mut feed = following(&dictionary);
+    clock.advance(SECOND);
+    let end = session.end();
+    assert_eq!((end.removed, end.released), (vec!["a"], vec![]));
+    let events = events(feed.try_flush().unwrap());
+    assert_eq!((events.len(), events[0].kind, events[0].holder), (1, Expired, "bob"));
+    assert_eq!(events[0].revision, end.revision, "with the commit that removed the key, and not after it");
+}
+
+#[test]
 fn a_feed_that_fell_behind_is_given_all_locks() {
     let (dictionary, _) = keeping(2);
     let (mut slow, mut fast) = (following(&dictionary), following(&dictionary));

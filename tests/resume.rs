@@ -146,6 +146,44 @@ fn an_ordinary_buffer_begins_with_a_fresh_start_and_has_none_later() {
 }
 
 #[test]
+fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_start() {
+    for trail_limit in [0, 100] {
+        let builder = StateDictionary::builder().trail_limit(trail_limit);
+        let dictionary: Dictionary = builder.content([("b.1", 1)]).build();
+        let (whole, filtered) = (Dictionary::new(), following(&dictionary, "a."));
+        let unfiltered = whole.change_buffer();
+        commit(&whole, [set("a.0", 1), remove("a.0")]);
+        commit(&dictionary, [set("b.1", 2), set("b.2", 1)]);
+        for (dictionary, buffer) in [(&whole, unfiltered), (&dictionary, filtered)] {
+            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+            commit(dictionary, [set("a.1", 1)]);
+            // What a client has from before, it must forget.
+            let mut replica = BTreeMap::from([("a.old", 7)]);
+            let delivery = buffer.try_flush().unwrap();
+            assert_eq!(
+                (delivery.is_fresh_start(), delivery.from()),
+                (true, Revision::ZERO),
+                "trail limit {trail_limit}"
+            );
+            replica.clear();
+            replay(&delivery, &mut replica);
+            assert_eq!(replica, BTreeMap::from([("a.1", 1)]));
+            commit(dictionary, [set("a.2", 1)]);
+            assert!(!buffer.try_flush().unwrap().is_fresh_start());
+        }
+    }
+}
+
+#[test]
+fn a_buffer_resumed_at_the_very_beginning_is_no_fresh_start() {
+    let dictionary = Dictionary::new();
+    let buffer = resumed(&dictionary, dictionary.position());
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    commit(&dictionary, [set("a", 1)]);
+    assert!(!buffer.try_flush().unwrap().is_fresh_start());
+}
+
+#[test]
 fn a_position_tells_of_commits_that_brought_nothing() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();

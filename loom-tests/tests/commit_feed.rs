@@ -81,7 +81,7 @@ fn commit_feed_against_commits_beyond_the_trail() {
         if let Ok(delivery) = feed.try_flush() {
             told.add(delivery);
         }
-        assert_eq!((told.0.len(), feed.revision().get()), (4, 4));
+        assert_eq!((told.0.len(), feed.position().revision.get()), (4, 4));
         let right = (1..).zip(&told.0).all(|(key, told)| told.is_none_or(|told| told == ('a', key)));
         assert!(right, "{:?}", told.0);
         assert!(told.0[3].is_some(), "the newest commit is on the trail");

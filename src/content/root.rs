@@ -154,7 +154,8 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     ) {
         let revision = base.revision.next();
         let touched = self.carry_out(base, change, hashes, revision);
-        let keys = touched.len();
+        // A commit that is kept as it was may name a key many times.
+        let keys = if logged.is_some() { change.len() } else { touched.len() };
         self.version = base.version + 1;
         self.revision = revision;
         self.trail = base.trail.with(revision.0, Footprint { touched, logged }, keys, trail_limit);

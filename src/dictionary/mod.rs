@@ -93,7 +93,7 @@ use std::time::{Duration, Instant};
 /// have to try more often than `update_state`.
 ///
 /// A task that keeps an `OwnedContentGuard` and awaits a change past it waits for itself. A task that keeps a
-/// [`ContentGuard`](crate::ContentGuard) while it awaits something keeps its thread from writing.
+/// [`ContentGuard`] while it awaits something keeps its thread from writing.
 ///
 /// # What it costs
 ///
@@ -332,26 +332,31 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     pub fn commit_feed(&self) -> CommitFeed<K, V, T, S> {
-        self.commit_feed_after(self.revision())
+        self.commit_feed_after(self.position())
     }
 
-    /// A feed of every commit after the one with this revision; one that was not made yet is waited for.
+    /// A feed of every commit after a position that somebody has got to, such as a recorder before it was restarted.
+    ///
+    /// If the position is of another dictionary, or lies in the future, the feed begins at the beginning, and its first delivery
+    /// [says so](crate::CommitDelivery::fresh_start).
     ///
     /// ```
-    /// use state_dictionary::{Change, Revision, StateDictionary};
+    /// use state_dictionary::{Change, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
-    /// for number in 1..=3 {
+    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let recorded = dictionary.position();
+    /// for number in 2..=3 {
     ///     dictionary.update_state(&(), Change::new().set("a", number))?;
     /// }
-    /// let mut feed = dictionary.commit_feed_after(Revision::from(1));
+    /// let mut feed = dictionary.commit_feed_after(recorded);
     /// let delivery = feed.try_flush().unwrap();
     /// assert_eq!(delivery.commits.iter().map(|commit| commit.revision.get()).collect::<Vec<_>>(), [2, 3]);
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
-    pub fn commit_feed_after(&self, revision: Revision) -> CommitFeed<K, V, T, S> {
-        CommitFeed::new(Arc::clone(&self.core.published), revision)
+    pub fn commit_feed_after(&self, position: Position) -> CommitFeed<K, V, T, S> {
+        CommitFeed::new(Arc::clone(&self.core.published), position)
     }
 
     /// What has happened so far, in numbers. Only with the feature `counters`.

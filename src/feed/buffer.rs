@@ -337,7 +337,9 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         if last {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));
         }
-        let from = if refused { Revision::ZERO } else { state.delivered };
+        // Of what was looked at before, nothing was delivered, or there was nothing.
+        let fresh_start = refused || (state.delivered == Revision::ZERO && state.start != Start::Resumed);
+        let from = if fresh_start { Revision::ZERO } else { state.delivered };
         if !nothing {
             state.delivered = to;
         }
@@ -351,7 +353,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             self.published.shared().observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, difference })),
+            (false, _) => Some(Ok(Delivery { from, fresh_start, difference })),
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }

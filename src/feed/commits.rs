@@ -3,10 +3,12 @@
 use crate::change::Change;
 use crate::content::{Published, Revision, Root};
 use crate::error::FlushError;
+use crate::position::Position;
 use crate::sync::{Arc, DefaultHashBuilder};
 use crate::wake;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
@@ -39,6 +41,8 @@ use std::time::{Duration, Instant};
 pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
     pub(super) published: Arc<Published<K, V, S>>,
     revision: Revision,
+    /// Whether the feed was to begin where it cannot, which is yet to be told.
+    fresh_start: bool,
     token: PhantomData<fn() -> T>,
 }
 
@@ -61,6 +65,9 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CommitDelivery<K, V, T> {
+    /// Whether the feed was to begin after a position of another dictionary, or one that lies in the future, and begins at the
+    /// beginning instead. Only in a first delivery, which then comes at once.
+    pub fresh_start: bool,
     /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
     /// second. They came before all of `commits`.
     pub missed: Option<(Revision, Revision)>,
@@ -107,14 +114,18 @@ pub struct Commit<K, V, T> {
 }
 
 impl<K, V, T, S> CommitFeed<K, V, T, S> {
-    pub(crate) fn new(published: Arc<Published<K, V, S>>, revision: Revision) -> Self {
-        Self { published, revision, token: PhantomData }
+    pub(crate) fn new(published: Arc<Published<K, V, S>>, after: Position) -> Self {
+        let now = published.peek(Root::position);
+        let fresh_start = after.store != now.store || after.revision > now.revision;
+        let revision = if fresh_start { Revision::ZERO } else { after.revision };
+        Self { published, revision, fresh_start, token: PhantomData }
     }
 
-    /// Up to and including which revision commits were delivered or told to be missed.
+    /// Up to where commits were delivered or told to be missed: what a recorder keeps, to begin
+    /// [after](crate::StateDictionary::commit_feed_after) it the next time.
     #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.revision
+    pub fn position(&self) -> Position {
+        Position { store: self.published.shared().id, revision: self.revision }
     }
 }
 
@@ -165,7 +176,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
         let root = self.published.load();
-        if root.revision <= self.revision {
+        if root.revision <= self.revision && !self.fresh_start {
             return root.frozen.then_some(Err(FlushError::Ended));
         }
         let commits = commits_after(&root, self.revision);
@@ -175,7 +186,8 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
             self.published.shared().observed.missed_commits(after, up_to);
         }
         self.revision = root.revision;
-        Some(Ok(CommitDelivery { missed, commits }))
+        let fresh_start = mem::take(&mut self.fresh_start);
+        Some(Ok(CommitDelivery { fresh_start, missed, commits }))
     }
 }
 

@@ -35,6 +35,7 @@ use std::fmt;
 /// ```
 pub struct Delivery<K, V, S = DefaultHashBuilder> {
     pub(super) from: Revision,
+    pub(super) fresh_start: bool,
     pub(super) difference: Difference<K, V, S>,
 }
 
@@ -78,7 +79,7 @@ impl<K, V, S> Delivery<K, V, S> {
     /// ```
     #[must_use]
     pub fn is_fresh_start(&self) -> bool {
-        self.difference.is_everything()
+        self.fresh_start
     }
 }
 
@@ -159,7 +160,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
 /// O(1), like a snapshot.
 impl<K: Clone, V, S> Clone for Delivery<K, V, S> {
     fn clone(&self) -> Self {
-        Self { from: self.from, difference: self.difference.clone() }
+        Self { from: self.from, fresh_start: self.fresh_start, difference: self.difference.clone() }
     }
 }
 

@@ -52,10 +52,6 @@ impl<K, V, S> Difference<K, V, S> {
         Self { since, root, tombstones: options.tombstones, filter: options.filter.clone() }
     }
 
-    pub(super) fn is_everything(&self) -> bool {
-        matches!(self.since, Since::Nothing(_))
-    }
-
     /// Whether contents are compared, for the trail does not reach back so far.
     pub(super) fn is_compared(&self) -> bool {
         matches!(self.since, Since::Content(_))

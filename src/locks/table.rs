@@ -213,8 +213,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         removed.into_iter().map(|(key, lock, kind)| (key.key, lock.owner, kind)).collect()
     }
 
-    /// Takes away all locks of `token`, in one step with what `act` does to content while every shard is locked. `act` is
-    /// given the claim of another on each of `keys`, whether any locks go, and what to tell of them, if that `tells`; it must
+    /// Takes away all locks of `token`, and with them all that have run out, in one step with what `act` does to content while
+    /// every shard is locked. `act` is given the claim of another on each of `keys`, whether any locks go, and what to tell of them, if that `tells`; it must
     /// replace the root if any go, and drop nothing of the user's. It says whether that was done: if not, nothing is. The keys of
     /// the locks that had not run out are returned, and how many had.
     pub(crate) fn release_with(
@@ -229,7 +229,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let (mut claims, mut told) = (Vec::with_capacity(keys.len()), Vec::new());
         let mut all = AllShards::lock(self);
         let now = clock.now();
-        let theirs = all.choose(|lock| (lock.owner == *token).then(|| lock.end(LockEventKind::Released, now)));
+        let theirs = all.choose(|lock| {
+            let expired = lock.expired(now).then_some(LockEventKind::Expired);
+            expired.or_else(|| (lock.owner == *token).then_some(LockEventKind::Released))
+        });
         if !keys.is_empty() {
             let others = all.locks.iter().filter(|(_, lock)| lock.owner != *token && !lock.expired(now));
             let others: HashMap<_, _, BuildPassThrough> = others.map(|(key, lock)| (key, lock)).collect();

@@ -66,3 +66,23 @@ impl Future for Listener<'_> {
         Pin::new(&mut self.listener).poll(context)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Otherwise every commit after it would notify in vain.
+    #[test]
+    fn a_listener_that_is_dropped_counts_no_longer() {
+        let event = Event::new();
+        for polled in [false, true] {
+            let mut listener = event.listen();
+            assert!(!polled || Pin::new(&mut listener).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            // ORDERING: Relaxed here and below, there is only this thread.
+            assert_eq!(event.listeners.load(Ordering::Relaxed), 1);
+            drop(listener);
+            assert_eq!(event.listeners.load(Ordering::Relaxed), 0);
+        }
+    }
+}

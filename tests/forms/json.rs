@@ -106,7 +106,11 @@ fn the_page_tells_the_truth() {
     page.shows("The content", &dictionary.snapshot());
     page.shows("The content", &dictionary.get("score").unwrap());
     commit(JsonChange::new().set("score", json!(4)).remove("ball"));
-    page.shows("A delivery", &buffer.flush().unwrap());
+    let delivery = buffer.flush().unwrap();
+    let mut written = serde_json::to_value(&delivery).unwrap();
+    assert_eq!(written["position"], json!(delivery.position().to_string()));
+    written["position"] = json!(Position { store: 1234.into(), revision: delivery.to() }.to_string());
+    page.shows("A delivery", &written);
 
     let request: LockRequest<Arc<str>> =
         LockRequest::new().acquire("ball", 5 * SECOND).acquire("goal", None).release("bat");
@@ -234,7 +238,11 @@ fn what_the_feeds_deliver_can_be_sent() {
         assert_eq!((read.revision, &read.token, &read.change), (commit.revision, &commit.token, &commit.change));
     }
     let first = serde_json::to_value(dictionary.change_buffer().flush().unwrap()).unwrap();
-    assert_eq!(first, json!({"from": 0, "to": 2, "fresh_start": true, "updates": {"cursor": 1}, "removals": []}));
+    let position = dictionary.position().to_string();
+    let expected = json!({
+        "from": 0, "to": 2, "position": position, "fresh_start": true, "updates": {"cursor": 1}, "removals": []
+    });
+    assert_eq!(first, expected);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) enum NotEnded {
     Held(Hold),
     /// It was lingering, and somebody has taken it up or ended it.
     Gone,
+    /// It is lingering, and its keys cannot be removed at this moment.
+    NotYet,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
@@ -47,7 +49,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 Ok(end) => break end,
                 Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
                 Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
-                Err(NotEnded::Gone) => unreachable!("nobody else has it"),
+                Err(NotEnded::Gone | NotEnded::NotYet) => unreachable!("it is not lingering"),
             }
         };
         drop(ending.belongings.take());
@@ -56,8 +58,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
 
     /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
     /// `put_off`, or else nothing is done; the session that has them lingers then, until the next expiry. One that is
-    /// `lingering` is ended only if it was due at that time and is still there. Whoever takes up either comes before all of
-    /// this, or after.
+    /// `lingering` is ended only if it was due at that time and is still there, and as a whole. Whoever takes up either comes
+    /// before all of this, or after.
     pub(super) fn try_end(
         &self,
         belongings: &Arc<Belongings<K, T>>,
@@ -88,8 +90,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 if root.frozen {
                     left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
                 } else if inside || root.held.is_some() {
-                    if !(put_off || inside || mine.is_empty()) {
-                        not_ended = root.held.map(NotEnded::Held);
+                    let not_now = if lingering.is_some() {
+                        Some(NotEnded::NotYet)
+                    } else {
+                        root.held.filter(|_| !(put_off || inside)).map(NotEnded::Held)
+                    };
+                    if not_now.is_some() && !mine.is_empty() {
+                        not_ended = not_now;
                         return Err(());
                     }
                     left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
@@ -111,12 +118,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             let (replaced, put_off) = published.replace(edit, |_| ());
             let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
             fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
-            match shares.last() {
-                _ if not_ended.is_some() => {}
-                Some(share) if share.is_put_off() => {
-                    place.put_off(belongings, published.clock.now().checked_add(RETRY));
-                }
-                _ => place.ended(),
+            let again = || published.clock.now().checked_add(RETRY);
+            match (&not_ended, shares.last()) {
+                (Some(NotEnded::NotYet), _) => place.put_off(belongings, again()),
+                (Some(_), _) => {}
+                (None, Some(share)) if share.is_put_off() => place.put_off(belongings, again()),
+                (None, _) => place.ended(),
             }
             replaced.is_ok()
         });

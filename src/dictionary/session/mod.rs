@@ -16,8 +16,10 @@ use crate::sync::DefaultHashBuilder;
 use belongings::Belongings;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{mem, thread};
 
 /// One client: its token, its locks, and the keys that are there only as long as it is.
 ///
@@ -159,7 +161,8 @@ pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
-    /// The sessions whose time was over.
+    /// The sessions whose time was over, but for those that could not be ended yet, because the content is held: they follow
+    /// when it is not. (If one was dropped or ended before, its locks were released then, and are not told of again.)
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
@@ -389,11 +392,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
 impl<K, V, T, S> Drop for Session<K, V, T, S> {
     fn drop(&mut self) {
         let Some(belongings) = self.belongings.take() else { return };
-        if std::thread::panicking() {
-            // Keys and tokens might panic once more, which would end the process. The next call of `expire` ends it.
-            self.core.sessions.put(belongings, Some(self.core.published.clock.now()));
-        } else {
-            (self.end)(&self.core, belongings, Patience::None);
+        let end = || drop((self.end)(&self.core, belongings, Patience::None));
+        if !thread::panicking() {
+            end();
+        } else if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(end)) {
+            // A second panic that came out of here would end the process. The next call of `expire` tries again.
+            mem::forget(payload);
         }
     }
 }
