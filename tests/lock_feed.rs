@@ -224,6 +224,7 @@ fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
     clock.advance(SECOND);
     let end = session.end();
     assert_eq!((end.removed, end.released), (vec!["a"], vec![]));
+    dictionary.update_state(&"carol", Change::new().set("b", 1)).unwrap();
     let events = events(feed.try_flush().unwrap());
     assert_eq!((events.len(), events[0].kind, events[0].holder), (1, Expired, "bob"));
     assert_eq!(events[0].revision, end.revision, "with the commit that removed the key, and not after it");
