@@ -216,7 +216,12 @@ impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
 
 impl<K: fmt::Debug, V, T: fmt::Debug> fmt::Debug for CommitDelivery<K, V, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommitDelivery").field("missed", &self.missed).field("commits", &self.commits).finish()
+        let Self { fresh_start, missed, commits } = self;
+        f.debug_struct("CommitDelivery")
+            .field("fresh_start", fresh_start)
+            .field("missed", missed)
+            .field("commits", commits)
+            .finish()
     }
 }
 

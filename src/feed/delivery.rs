@@ -169,6 +169,7 @@ impl<K: Eq + fmt::Debug, V: fmt::Debug, S> fmt::Debug for Delivery<K, V, S> {
         f.debug_struct("Delivery")
             .field("from", &self.from())
             .field("to", &self.to())
+            .field("fresh_start", &self.fresh_start)
             .field("updates", &self.updates())
             .field("removals", &self.difference.removals())
             .finish()
