@@ -5,7 +5,8 @@
 use loom::thread::JoinHandle;
 use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, keys_of_two_shards};
 use state_dictionary::{
-    Change, FlushError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock, StateDictionary,
+    Change, FlushError, LockDelivery, LockError, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock,
+    StateDictionary,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -308,5 +309,34 @@ fn lock_flushes_against_commits_in_the_spare_root() {
         let (mut feed, mut seen) = join(follower);
         seen.extend(feed.try_flush().into_iter().flat_map(events));
         assert_eq!(told(&seen), [(LockEventKind::Granted, 1, 'b'), (LockEventKind::Granted, 2, 'b')]);
+    });
+}
+
+/// Invariant: a request that is refused says why it was when its releases were carried out: they are told if somebody else
+/// was in the way, and not if it was the freeze. So does one that is granted.
+#[test]
+fn requests_that_release_against_freeze() {
+    explore("requests_that_release_against_freeze", 590, || {
+        let (dictionary, _) = keeping(10);
+        dictionary.update_locks(&'b', acquire(&[0, 3])).unwrap();
+        dictionary.update_locks(&'c', acquire(&[1, 2])).unwrap();
+        let mut feed = following(&dictionary);
+        let client = actor(&dictionary, |d| {
+            let locked = matches!(d.update_locks(&'c', acquire(&[0]).release(1)), Err(LockError::Locked { .. }));
+            let renewed = d.update_locks(&'b', acquire(&[0]).release(3)).is_ok();
+            let released = d.update_locks(&'c', acquire(&[2]).release(2)).is_ok();
+            (locked, renewed, released)
+        });
+        let freezer = actor(&dictionary, Dictionary::freeze);
+        let (locked, renewed, released) = join(client);
+        assert!(join(freezer));
+        let told: Vec<_> = feed.try_flush().into_iter().flat_map(events).map(|event| (event.kind, event.key)).collect();
+        let mut expected = Vec::new();
+        expected.extend(locked.then_some((LockEventKind::Released, 1)));
+        expected.extend(renewed.then_some((LockEventKind::Released, 3)));
+        if released {
+            expected.extend([(LockEventKind::Released, 2), (LockEventKind::Granted, 2)]);
+        }
+        assert_eq!(told, expected);
     });
 }

@@ -201,6 +201,30 @@ fn dropped_session_against_held_content() {
     });
 }
 
+/// Invariant: whoever sees that a session has ended, though its keys were put off, can take it up with them.
+#[test]
+fn session_put_off_against_its_return() {
+    explore("session_put_off_against_its_return", 36, || {
+        let dictionary = shared();
+        let session = owning(&dictionary, &[0]);
+        session.update_locks(acquire(&[1])).unwrap();
+        let guard = dictionary.lock_content().unwrap();
+        let dropper = actor(&dictionary, move |_| drop(session));
+        let client = actor(&dictionary, |d| {
+            let ended = d.lock(&1).is_none();
+            let session = d.session('s');
+            assert!(session.is_resumed() || !ended, "it has ended, and is nowhere");
+            assert_eq!(session.ephemeral_keys().len(), usize::from(session.is_resumed()));
+            session
+        });
+        join(dropper);
+        let session = join(client);
+        drop(guard);
+        drop(session);
+        assert!(dictionary.locks().is_empty());
+    });
+}
+
 /// Invariant: two sessions that end at once both end, each in a commit of its own.
 #[test]
 fn two_sessions_that_end_at_once() {

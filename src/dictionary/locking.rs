@@ -196,11 +196,12 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
                 Ok(())
             }
         };
-        let (version, put_off) = published.replace(edit, |root| root.version);
+        let (version, put_off) = published.replace(edit, |root| (!root.frozen).then_some(root.version));
         self.told.extend(changes);
         self.put_off = self.put_off.and(put_off);
-        self.changed |= version.is_ok();
-        version.ok()
+        let version = version.ok().flatten();
+        self.changed |= version.is_some();
+        version
     }
 
     fn tells(&self) -> bool {

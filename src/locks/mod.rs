@@ -65,8 +65,8 @@ impl fmt::Display for FencingToken {
 
 /// What the table asks of the content, while shards are locked.
 pub(crate) trait Fence<K, T> {
-    /// Replaces the root and returns its version, or `None`, having replaced nothing, if locks are being granted and the
-    /// dictionary is frozen. Tells what the replacing is for, if [`tells`](Self::tells).
+    /// Replaces the root and returns its version, or `None` if the dictionary is frozen: then nothing was replaced if locks are
+    /// being granted. Tells what the replacing is for, if [`tells`](Self::tells).
     fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64>;
 
     /// Whether anybody is told what comes and goes.

@@ -69,21 +69,23 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         // Counted before the root is replaced; when this is dropped, the last step, what has gone is counted off.
         let mut owed = Owed { table: self, locks: 0 };
         let mut version = 0;
-        if !refused && !wanted.grants.is_empty() {
+        let nothing = wanted.grants.is_empty() && wanted.removals.is_empty();
+        if !refused && !nothing {
             self.coming(wanted.grants.len());
             owed.locks = wanted.grants.len();
-            match fence.replace(true, wanted.changes.take().unwrap_or_default()) {
+            match fence.replace(acquiring, wanted.changes.take().unwrap_or_default()) {
                 Some(replaced) => version = replaced,
-                None => refused = true,
+                None => refused = acquiring,
             }
         }
+        let mut frozen = false;
         if refused {
             self.look(&items, false, token, clock, &shards, &mut releases);
+            if !releases.removals.is_empty() {
+                frozen = fence.replace(false, releases.changes.take().unwrap_or_default()).is_none();
+            }
         }
         let plan = if refused { &mut releases } else { &mut wanted };
-        if plan.grants.is_empty() && !plan.removals.is_empty() {
-            fence.replace(false, plan.changes.take().unwrap_or_default());
-        }
         owed.locks = owed.locks + plan.removals.len() - plan.grants.len();
         let granted = !plan.grants.is_empty();
 
@@ -100,8 +102,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             self.sweep_if_due(clock, fence);
         }
         if refused {
-            fence.refused(wanted.conflicts.len());
-            Err(LockFailure { receipt, conflicts: wanted.conflicts })
+            // The releases are a part of the answer: if it was frozen when they were carried out, that is why nothing was granted.
+            let conflicts = if frozen { Vec::new() } else { mem::take(&mut wanted.conflicts) };
+            fence.refused(conflicts.len());
+            Err(LockFailure { receipt, conflicts })
         } else {
             Ok(receipt)
         }

@@ -68,8 +68,8 @@ impl<K, T> Sessions<K, T> {
         Self(Mutex::new(Vec::new()))
     }
 
-    pub(super) fn put(&self, belongings: Belongings<K, T>, due: Option<Instant>) {
-        self.0.lock().push(Lingering { belongings: Arc::new(belongings), due });
+    pub(super) fn put(&self, belongings: Arc<Belongings<K, T>>, due: Option<Instant>) {
+        self.0.lock().push(Lingering { belongings, due });
     }
 
     pub(super) fn take_up(&self, token: &T) -> Option<Arc<Belongings<K, T>>>
@@ -87,13 +87,14 @@ impl<K, T> Sessions<K, T> {
         lingering.iter().find(|session| session.is_due(now)).map(|session| Arc::clone(&session.belongings))
     }
 
-    /// The right to end a session that is due: as long as this lives, nobody can take it up.
-    pub(super) fn claim(&self, belongings: &Belongings<K, T>, now: Instant) -> Option<Claimed<'_, K, T>> {
+    /// Where a session lingers, or will if its keys are put off: as long as this lives, nobody can take it up. `None` if it
+    /// should have been due at this time, and there is no such session any more.
+    pub(super) fn place_of(&self, belongings: &Arc<Belongings<K, T>>, due: Option<Instant>) -> Option<Place<'_, K, T>> {
         let lingering = self.0.lock();
-        let is_it =
-            |session: &Lingering<K, T>| std::ptr::eq(&raw const *session.belongings, belongings) && session.is_due(now);
+        let Some(due) = due else { return Some(Place { lingering, index: None }) };
+        let is_it = |session: &Lingering<K, T>| Arc::ptr_eq(&session.belongings, belongings) && session.is_due(due);
         let index = lingering.iter().position(is_it)?;
-        Some(Claimed { lingering, index })
+        Some(Place { lingering, index: Some(index) })
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
@@ -107,20 +108,26 @@ impl<K, T> Lingering<K, T> {
     }
 }
 
-/// A lingering session that is being ended.
-pub(super) struct Claimed<'a, K, T> {
+/// The place of a session that is being ended, among those that linger.
+pub(super) struct Place<'a, K, T> {
     lingering: MutexGuard<'a, Vec<Lingering<K, T>>>,
-    index: usize,
+    /// `None` if it is not there yet.
+    index: Option<usize>,
 }
 
-impl<K, T> Claimed<'_, K, T> {
+impl<K, T> Place<'_, K, T> {
     /// It has ended. Drops nothing of the user's, for whoever ended it has its belongings.
     pub(super) fn ended(mut self) {
-        drop(self.lingering.swap_remove(self.index));
+        if let Some(index) = self.index {
+            drop(self.lingering.swap_remove(index));
+        }
     }
 
-    /// It could not be ended, and is due again at this time.
-    pub(super) fn put_off(mut self, due: Option<Instant>) {
-        self.lingering[self.index].due = due;
+    /// It could not be ended, and is due, again or for the first time, at this time.
+    pub(super) fn put_off(mut self, belongings: &Arc<Belongings<K, T>>, due: Option<Instant>) {
+        match self.index {
+            Some(index) => self.lingering[index].due = due,
+            None => self.lingering.push(Lingering { belongings: Arc::clone(belongings), due }),
+        }
     }
 }

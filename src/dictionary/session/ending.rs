@@ -8,6 +8,7 @@ use crate::dictionary::write::Patience;
 use crate::key::Hashed;
 use crate::locks::{Claim, Fence};
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How soon what had to be put off is worth another try.
@@ -18,7 +19,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Sessi
     /// Ends the session, unless it must be awaited that the content is let go.
     pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
         match self.core.try_end(self.belongings(), None, false) {
-            Ok(end) => Some(Ending { core: &self.core, belongings: self.belongings.take() }.finish(end)),
+            Ok(end) => {
+                drop(self.belongings.take());
+                Some(end)
+            }
             Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
             Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
         }
@@ -31,11 +35,13 @@ pub(super) enum NotEnded {
     Held(Hold),
     /// It was lingering, and somebody has taken it up or ended it.
     Gone,
+    /// It is lingering, and its keys cannot be removed at this moment.
+    NotYet,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    pub(super) fn end(&self, belongings: Belongings<K, T>, patience: Patience) -> SessionEnd<K, T> {
-        let ending = Ending { core: self, belongings: Some(belongings) };
+    pub(super) fn end(&self, belongings: Arc<Belongings<K, T>>, patience: Patience) -> SessionEnd<K, T> {
+        let mut ending = Ending { core: self, belongings: Some(belongings) };
         let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
         let mut put_off = patience != Patience::ForAll;
         let end = loop {
@@ -43,22 +49,24 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 Ok(end) => break end,
                 Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
                 Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
-                Err(NotEnded::Gone) => unreachable!("nobody else has it"),
+                Err(NotEnded::Gone | NotEnded::NotYet) => unreachable!("it is not lingering"),
             }
         };
-        ending.finish(end)
+        drop(ending.belongings.take());
+        end
     }
 
     /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
-    /// `put_off`, or else nothing is done. A session that is `lingering` is ended only if it was due at that time and is
-    /// still there: whoever takes it up comes before all of this, or after.
+    /// `put_off`, or else nothing is done; the session that has them lingers then, until the next expiry. One that is
+    /// `lingering` is ended only if it was due at that time and is still there, and as a whole. Whoever takes up either comes
+    /// before all of this, or after.
     pub(super) fn try_end(
         &self,
-        belongings: &Belongings<K, T>,
+        belongings: &Arc<Belongings<K, T>>,
         lingering: Option<Instant>,
         put_off: bool,
     ) -> Result<SessionEnd<K, T>, NotEnded> {
-        let Belongings { token, keys, .. } = belongings;
+        let Belongings { token, keys, .. } = &**belongings;
         let Core { published, settings, sessions, .. } = self;
         let inside = self.is_inside_closure();
         // What has keys and tokens outlives the fence, so that it is dropped when no shard is locked any more and everybody
@@ -69,13 +77,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let tells = fence.tells();
         let released = self.locks.release_with(token, keys, &published.clock, tells, |claims, releases, changes| {
             told = self.kept(changes);
-            let lingering = match lingering.map(|due| sessions.claim(belongings, due)) {
-                Some(None) => {
-                    not_ended = Some(NotEnded::Gone);
-                    return false;
-                }
-                Some(claimed) => claimed,
-                None => None,
+            let Some(place) = sessions.place_of(belongings, lingering) else {
+                not_ended = Some(NotEnded::Gone);
+                return false;
             };
             let edit = |root: &mut Root<K, V, S>| {
                 shares.push(Share::of(root, keys, claims));
@@ -86,8 +90,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 if root.frozen {
                     left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
                 } else if inside || root.held.is_some() {
-                    if !(put_off || inside || mine.is_empty()) {
-                        not_ended = root.held.map(NotEnded::Held);
+                    let not_now = if lingering.is_some() {
+                        Some(NotEnded::NotYet)
+                    } else {
+                        root.held.filter(|_| !(put_off || inside)).map(NotEnded::Held)
+                    };
+                    if not_now.is_some() && !mine.is_empty() {
+                        not_ended = not_now;
                         return Err(());
                     }
                     left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
@@ -109,11 +118,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             let (replaced, put_off) = published.replace(edit, |_| ());
             let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
             fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
-            if let Some(lingering) = lingering {
-                match shares.last() {
-                    Some(share) if share.is_put_off() => lingering.put_off(published.clock.now().checked_add(RETRY)),
-                    _ => lingering.ended(),
-                }
+            let again = || published.clock.now().checked_add(RETRY);
+            match (&not_ended, shares.last()) {
+                (Some(NotEnded::NotYet), _) => place.put_off(belongings, again()),
+                (Some(_), _) => {}
+                (None, Some(share)) if share.is_put_off() => place.put_off(belongings, again()),
+                (None, _) => place.ended(),
             }
             replaced.is_ok()
         });
@@ -155,34 +165,14 @@ impl<K: Clone + Eq, V, T: Clone> Share<K, V, T> {
 
 impl<K, V, T> Share<K, V, T> {
     fn is_put_off(&self) -> bool {
-        is_put_off(&self.left)
+        self.left.iter().any(|(_, left)| matches!(left, Left::PutOff))
     }
 }
 
-impl<K, T> SessionEnd<K, T> {
-    pub(super) fn is_put_off(&self) -> bool {
-        is_put_off(&self.left)
-    }
-}
-
-fn is_put_off<K, T>(left: &[(K, Left<T>)]) -> bool {
-    left.iter().any(|(_, left)| matches!(left, Left::PutOff))
-}
-
-/// Puts the belongings of a session that could not be ended, also because of a panic, where `expire` finds them.
-pub(super) struct Ending<'a, K, V, T, S> {
-    pub(super) core: &'a Core<K, V, T, S>,
-    pub(super) belongings: Option<Belongings<K, T>>,
-}
-
-impl<K, V, T, S> Ending<'_, K, V, T, S> {
-    /// Lets go of them, unless something was put off.
-    pub(super) fn finish(mut self, end: SessionEnd<K, T>) -> SessionEnd<K, T> {
-        if !end.is_put_off() {
-            drop(self.belongings.take());
-        }
-        end
-    }
+/// Puts the belongings of a session that could not be ended because of a panic where `expire` finds them.
+struct Ending<'a, K, V, T, S> {
+    core: &'a Core<K, V, T, S>,
+    belongings: Option<Arc<Belongings<K, T>>>,
 }
 
 impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {

@@ -58,13 +58,14 @@ use std::{mem, thread};
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T, S = DefaultHashBuilder> {
     pub(super) core: Core<K, V, T, S>,
-    belongings: Option<Belongings<K, T>>,
+    /// Nobody else's, but while an expiry that came too late still looks at them.
+    belongings: Option<Arc<Belongings<K, T>>>,
     resumed: bool,
     /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
     end: End<K, V, T, S>,
 }
 
-type End<K, V, T, S> = fn(&Core<K, V, T, S>, Belongings<K, T>, Patience) -> SessionEnd<K, T>;
+type End<K, V, T, S> = fn(&Core<K, V, T, S>, Arc<Belongings<K, T>>, Patience) -> SessionEnd<K, T>;
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
 ///
@@ -166,8 +167,8 @@ pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
-    /// The sessions whose time was over, but for those whose keys could not be removed yet: they follow when they are. (Of
-    /// those the locks were released before, and are not told of again.)
+    /// The sessions whose time was over, but for those that could not be ended yet, because the content is held: they follow
+    /// when it is not. (If one was dropped or ended before, its locks were released then, and are not told of again.)
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
@@ -198,7 +199,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
         let lingering = self.core.sessions.take_up(&token);
         let resumed = lingering.is_some();
-        let belongings = lingering.map_or_else(|| Belongings::new(token), Arc::unwrap_or_clone);
+        let belongings = lingering.unwrap_or_else(|| Arc::new(Belongings::new(token)));
         Session { core: self.core.clone(), belongings: Some(belongings), resumed, end: Core::end }
     }
 
@@ -232,9 +233,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         let began = clock.now();
         while let Some(belongings) = self.core.sessions.due(began) {
             let token = belongings.token.clone();
-            if let Ok(end) = self.core.try_end(&belongings, Some(began), true)
-                && !end.is_put_off()
-            {
+            if let Ok(end) = self.core.try_end(&belongings, Some(began), true) {
                 end.tell(&self.core.published.shared().observed);
                 sessions.push((token, end));
             }
@@ -291,7 +290,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
         }
     }
 
-    fn belongings(&self) -> &Belongings<K, T> {
+    fn belongings(&self) -> &Arc<Belongings<K, T>> {
         match &self.belongings {
             Some(belongings) => belongings,
             None => unreachable!("only what consumes a session takes its belongings"),
@@ -351,6 +350,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         let Self { core, belongings: Some(belongings), .. } = self else {
             unreachable!("only what consumes a session takes its belongings")
         };
+        let belongings = Arc::make_mut(belongings);
         let set = belongings.keys_set_by(&change, &core.published);
         match core.commit_borrowed(&belongings.token, &change, None, patience) {
             Ok(root) => {
@@ -430,7 +430,7 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
 
 impl<K, V, T: fmt::Debug, S> fmt::Debug for Session<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Belongings { token, keys, .. } = self.belongings();
+        let Belongings { token, keys, .. } = &**self.belongings();
         f.debug_struct("Session")
             .field("token", token)
             .field("keys", &keys.len())

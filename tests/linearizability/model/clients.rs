@@ -77,9 +77,7 @@ impl Model {
                 match by_another(key) {
                     Some(lock) => end.left.push((*key, Left::Locked(lock.owner))),
                     None if self.frozen => end.left.push((*key, Left::Frozen)),
-                    None if self.held == Some(call.thread) || self.held.is_some() && !waits => {
-                        end.left.push((*key, Left::PutOff));
-                    }
+                    None if waits && self.held == Some(call.thread) => end.left.push((*key, Left::PutOff)),
                     // It is not done yet.
                     None if self.held.is_some() => return Vec::new(),
                     None => end.removed.push(*key),
@@ -90,6 +88,7 @@ impl Model {
                 next.commit(&removals, None);
             }
             end.revision = next.revision;
+            next.locks.retain(|key, _| held.contains(key));
             end.released = next.take_locks(|lock| lock.owner == session.token, Kind::Released, held);
             if end.left.iter().any(|(_, left)| *left == Left::PutOff) {
                 next.linger(session.clone(), None);

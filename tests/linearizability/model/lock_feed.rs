@@ -27,6 +27,8 @@ pub(super) struct Instant {
     pub(super) clock: u64,
     /// The clock stood no lower when the flush began to look for locks that have run out.
     pub(super) certainly: u64,
+    /// When the flush began.
+    pub(super) began: u64,
     pub(super) revision: u64,
 }
 
@@ -78,7 +80,8 @@ impl LockFeed {
     fn is_right(&self, locks: &BTreeMap<Key, Lock>, now: Instant) -> bool {
         let there = self.known.iter().all(|(key, known)| {
             locks.get(key).is_some_and(|lock| {
-                (lock.owner, lock.token) == *known && lock.deadline.is_none_or(|deadline| deadline > now.certainly)
+                let goes_on = lock.deadline.is_none_or(|deadline| deadline > now.certainly);
+                (lock.owner, lock.token) == *known && (goes_on || lock.settled > now.began)
             })
         });
         there && locks.keys().all(|key| self.known.contains_key(key))

@@ -11,6 +11,8 @@ pub(super) struct Lock {
     pub(super) owner: Token,
     pub(super) token: u64,
     pub(super) deadline: Option<u64>,
+    /// When the call returned that set the deadline: until then, not everybody need know of it.
+    pub(super) settled: u64,
 }
 
 impl Lock {
@@ -106,7 +108,7 @@ impl Model {
             // A lease is counted from some moment between the grant and the return of the call.
             let moments = if acquire.values().any(Option::is_some) { self.clock..=call.latest_clock } else { 0..=0 };
             for start in moments {
-                add(&mut all, self.grant(by, &acquire, &release, &view, start, &call.observed));
+                add(&mut all, self.grant(by, &acquire, &release, &view, start, call));
             }
         }
         all
@@ -119,8 +121,10 @@ impl Model {
         release: &BTreeSet<Key>,
         view: &View,
         start: u64,
-        seen: &Observed,
+        call: &Call,
     ) -> Vec<Self> {
+        let seen = &call.observed;
+        let settled = call.ended;
         let mut next = self.clone();
         let mut receipt = Receipt::default();
         let counts = |key: &Key| view.get(key).copied().unwrap_or(Counts::Gone);
@@ -171,7 +175,7 @@ impl Model {
                     receipt.expired.push(*key);
                 }
             }
-            next.locks.insert(*key, Lock { owner: by, token, deadline });
+            next.locks.insert(*key, Lock { owner: by, token, deadline, settled });
         }
         receipt.expired.sort_unstable();
         next.tell(told);
@@ -214,11 +218,14 @@ impl Model {
     pub(super) fn expire(&self, call: &Call) -> Vec<Self> {
         let mut all = Vec::new();
         for view in self.views(self.locks.keys().copied(), call, Slack::None) {
-            let mut next = self.clone();
-            next.locks.retain(|key, _| view[key] == Counts::Held);
-            let told = view.iter().filter(|(_, counts)| **counts == Counts::RunOut);
-            let told = told.map(|(key, _)| (*key, self.locks[key].owner)).collect();
-            add(&mut all, next.only_if(call.observed == Observed::Expired(told, Vec::new())));
+            // Those that are just being granted, or not.
+            for latest in [u64::MAX, call.began] {
+                let mut next = self.clone();
+                next.locks.retain(|key, lock| view[key] == Counts::Held || lock.settled > latest);
+                let run_out = |key: &Key| view[key] == Counts::RunOut && self.locks[key].settled <= latest;
+                let told = self.locks.iter().filter(|(key, _)| run_out(key)).map(|(key, lock)| (*key, lock.owner));
+                add(&mut all, next.only_if(call.observed == Observed::Expired(told.collect(), Vec::new())));
+            }
         }
         all
     }
@@ -232,7 +239,8 @@ impl Model {
     pub(super) fn flush_locks(&self, call: &Call) -> Vec<Self> {
         let mut next = self.clone();
         let Self { followers: Some(followers), locks, .. } = &mut next else { return Vec::new() };
-        let now = Instant { clock: self.clock, certainly: call.earliest_clock, revision: self.revision };
+        let Call { began, earliest_clock: certainly, .. } = *call;
+        let now = Instant { clock: self.clock, certainly, began, revision: self.revision };
         let possible = followers.flush(locks, now, self.frozen, &call.observed);
         next.only_if(possible)
     }
