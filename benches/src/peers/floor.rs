@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub struct Floor<V>(Arc<ArcSwap<Root<V>>>);
 
-/// As large as the entries of ours: a value and a revision.
+/// A value and a revision. Ours have one revision more, which this does without.
 type Content<V> = im::HashMap<Key, (Arc<V>, u64)>;
 
 pub struct Root<V> {
