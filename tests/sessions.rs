@@ -293,6 +293,23 @@ fn a_session_dropped_while_the_content_is_held_releases_its_locks_and_is_put_off
 }
 
 #[test]
+fn a_session_whose_grace_is_over_while_the_content_is_held_ends_as_a_whole_when_it_is_let_go() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a"]);
+    session.update_locks(acquire("b", None)).unwrap();
+    session.leave(SECOND);
+    clock.advance(SECOND);
+    let guard = dictionary.lock_content().unwrap();
+    let expiry = dictionary.expire();
+    assert!(expiry.sessions.is_empty() && expiry.next.is_some());
+    assert!(dictionary.get("a").is_some() && dictionary.lock("b").is_some(), "half of it");
+    drop(guard);
+    clock.advance(expiry.next.unwrap());
+    let (token, end) = dictionary.expire().sessions.remove(0);
+    assert_eq!((token, end.released, end.removed), ("alice", vec!["b"], vec!["a"]));
+}
+
+#[test]
 fn a_session_ended_by_the_thread_that_holds_the_content_is_put_off() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
