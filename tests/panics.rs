@@ -3,10 +3,9 @@
 mod common;
 
 use common::{Dictionary, SECOND, within_a_minute};
-use state_dictionary::{Change, LockDelivery, LockRequest, ManualClock, StateDictionary};
+use state_dictionary::{Change, LockDelivery, LockRequest, ManualClock, Session, StateDictionary};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
-use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
@@ -144,11 +143,19 @@ fn releasing_everything_of_a_token_whose_eq_panics_changes_nothing() {
 #[test]
 fn an_ephemeral_change_that_panics_changes_nothing_and_what_it_sets_goes_with_the_session() {
     panicking_at_every_call(|dictionary| {
-        // Not dropped by a panic, which would end it.
-        let mut session = ManuallyDrop::new(dictionary.session(Fused(ALICE.0)));
+        /// If it is dropped by a panic, the session is left, not ended.
+        struct Leaving(Option<Session<Fused, u32, Fused>>);
+        impl Drop for Leaving {
+            fn drop(&mut self) {
+                if let Some(session) = self.0.take() {
+                    session.leave(Duration::MAX);
+                }
+            }
+        }
+        let mut session = Leaving(Some(dictionary.session(Fused(ALICE.0))));
         let change = Change::new().set(key(7), 17).set(key(0), 10).set(key(8), 18).set(key(7), 18).remove(key(1));
-        assert!(session.update_ephemeral(change).is_ok());
-        let removed = common::sorted(ManuallyDrop::into_inner(session).end().removed);
+        assert!(session.0.as_mut().unwrap().update_ephemeral(change).is_ok());
+        let removed = common::sorted(session.0.take().unwrap().end().removed);
         assert!(matches!(removed[..], [Fused(7), Fused(8)]), "{removed:?}");
     });
 }
