@@ -248,8 +248,9 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     }
     commit(&dictionary, [set("b", 5).remove("c")]);
     let delivery = buffer.try_flush().unwrap();
-    let shown = r#"Delivery { from: Revision(2), to: Revision(3), updates: [("b", 5 @ 3)], removals: ["c"] }"#;
-    assert_eq!((format!("{:?}", delivery.clone()).as_str(), delivery.len()), (shown, 2));
+    let shown = format!("{:?}", delivery.clone());
+    assert!(shown.starts_with("Delivery { from: Revision(2), to: Revision(3), fresh_start: false, "), "{shown}");
+    assert!(shown.ends_with(r#"updates: [("b", 5 @ 3)], removals: ["c"] }"#) && delivery.len() == 2, "{shown}");
     let (updates, removals) = delivery.into_parts();
     assert_eq!((updates.len(), removals), (1, vec!["c"]));
     assert!(format!("{buffer:?}").contains("delivered: Revision(3), ended: false"));
