@@ -90,7 +90,8 @@ pub enum LockDelivery<K, T> {
         version: u64,
         /// The latest commit at that instant.
         revision: Revision,
-        /// The locks, in no particular order.
+        /// The locks, in no particular order. One that runs out at that very instant may be among them, with no time
+        /// remaining; its end is told next.
         #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
         locks: Vec<(K, LockInfo<T>)>,
     },
