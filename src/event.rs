@@ -86,6 +86,14 @@ pub enum LockEventKind {
 /// A token without its type, so that content, snapshots and buffers need not name the type of tokens.
 pub(crate) type Origin = Arc<dyn Any + Send + Sync>;
 
+/// The token that lost its type: all tokens of a dictionary are of one.
+pub(crate) fn token<T: Clone + 'static>(origin: &Origin) -> T {
+    match origin.downcast_ref::<T>() {
+        Some(token) => token.clone(),
+        None => unreachable!("all tokens of a dictionary are of one type"),
+    }
+}
+
 /// What one operation did to the locks.
 pub(crate) struct LockRecord<K> {
     pub(crate) revision: Revision,

@@ -1,9 +1,9 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
 use super::Core;
-use crate::content::{Published, Revision, Root, put_off_drops};
+use crate::content::{Published, Record, Revision, Root, put_off_drops};
 use crate::error::FlushError;
-use crate::event::{LockEvent, LockRecord};
+use crate::event::{LockChange, LockEvent, LockRecord, token};
 use crate::locks::{FencingToken, LockInfo};
 use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
@@ -211,22 +211,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
 fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor: u64) -> Option<Vec<LockEvent<K, T>>> {
     let mut records: Vec<_> = root.lock_trail.as_deref()?.after(cursor)?.collect();
     records.reverse();
-    let event = |version, record: &LockRecord<K>, index: usize| {
-        let change = &record.changes[index];
-        let Some(holder) = change.holder.downcast_ref::<T>() else {
-            unreachable!("all tokens of a dictionary are of one type")
-        };
-        LockEvent {
-            version,
-            revision: record.revision,
-            kind: change.kind,
-            key: change.key.clone(),
-            holder: holder.clone(),
-            fencing_token: change.granted.unwrap_or(FencingToken(version)),
-        }
-    };
-    let indices = records.iter().flat_map(|record| (0..record.what.changes.len()).map(move |index| (record, index)));
-    Some(indices.map(|(record, index)| event(record.at, &record.what, index)).collect())
+    let events = records.into_iter().flat_map(|record| {
+        let Record { at: version, what: LockRecord { revision, changes }, .. } = record;
+        changes.iter().map(|LockChange { kind, key, holder, granted }| LockEvent {
+            version: *version,
+            revision: *revision,
+            kind: *kind,
+            key: key.clone(),
+            holder: token(holder),
+            fencing_token: granted.unwrap_or(FencingToken(*version)),
+        })
+    });
+    Some(events.collect())
 }
 
 impl<K, V, T, S> fmt::Debug for LockFeed<K, V, T, S> {

@@ -1,8 +1,9 @@
 //! The feed of single commits.
 
 use crate::change::Change;
-use crate::content::{Published, Revision, Root};
+use crate::content::{Logged, Published, Revision, Root};
 use crate::error::FlushError;
+use crate::event::token;
 use crate::position::Position;
 use crate::sync::{Arc, DefaultHashBuilder};
 use crate::wake;
@@ -218,15 +219,11 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
 fn commits_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, revision: Revision) -> Vec<Commit<K, V, T>> {
     let after = revision.0.max(root.trail.floor());
     let records = root.trail.after(after).into_iter().flatten();
-    let kept = records.map_while(|record| Some((record.at, record.what.logged.as_deref()?)));
-    let mut commits: Vec<_> = kept
-        .map(|(at, logged)| {
-            let Some(token) = logged.origin.downcast_ref::<T>() else {
-                unreachable!("all tokens of a dictionary are of one type")
-            };
-            Commit { revision: Revision(at), token: token.clone(), change: logged.change.clone() }
-        })
-        .collect();
+    let kept = records.map_while(|record| {
+        let Logged { origin, change } = record.what.logged.as_deref()?;
+        Some(Commit { revision: Revision(record.at), token: token(origin), change: change.clone() })
+    });
+    let mut commits: Vec<_> = kept.collect();
     commits.reverse();
     commits
 }
