@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dictionary, SECOND, spawn_waiting, within_a_minute};
+use common::{Dictionary, SECOND, set, spawn_waiting, within_a_minute};
 use state_dictionary::{Change, CommitDelivery, CommitFeed, Entry, FlushError, Position, Revision, StateDictionary};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,6 @@ type Delivered = CommitDelivery<&'static str, i32, &'static str>;
 
 fn keeping(trail_limit: usize) -> Dictionary {
     StateDictionary::builder().trail_limit(trail_limit).keep_commits().build()
-}
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
 }
 
 fn missed(delivery: &Delivered) -> Option<(u64, u64)> {

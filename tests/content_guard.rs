@@ -2,16 +2,12 @@
 
 mod common;
 
-use common::{Dictionary, NANOSECOND, SECOND, content, spawn_waiting, with_manual_clock, within_a_minute};
+use common::{Dictionary, NANOSECOND, SECOND, content, set, spawn_waiting, with_manual_clock, within_a_minute};
 use state_dictionary::{Change, ContentGuard, LockContentError, LockRequest, Revision, StateDictionary, UpdateError};
 use std::mem;
 use std::panic;
 use std::thread;
 use std::time::Duration;
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
 
 /// Runs `body` in another thread to its end.
 fn elsewhere<R: Send>(body: impl FnOnce() -> R + Send) -> R {

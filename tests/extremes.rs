@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, with_manual_clock, within_a_minute};
+use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, set, with_manual_clock, within_a_minute};
 use common::{parts, replay, sorted, spawn_waiting};
 use state_dictionary::{Change, ChangeBuffer, FlushError, LockRequest, ManualClock, StateDictionary, UpdateError};
 use std::collections::BTreeMap;
@@ -14,10 +14,6 @@ const YEAR: Duration = Duration::from_hours(24 * 365);
 const MILLION: u32 = 1_000_000;
 
 type Numbers<V = u32> = StateDictionary<u32, V, u8>;
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
 
 fn acquire_all(keys: impl IntoIterator<Item = u32>, lease: impl Into<Option<Duration>>) -> LockRequest<u32> {
     let lease = lease.into();

@@ -3,28 +3,14 @@
 mod common;
 
 use common::{
-    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, parts, replay, spawn_waiting, with_manual_clock,
-    within_a_minute,
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, commit, content, parts, remove, replay, set, spawn_waiting,
+    with_manual_clock, within_a_minute,
 };
-use state_dictionary::{BufferOptions, Change, FlushError, Revision, StateDictionary, Tombstones};
+use state_dictionary::{BufferOptions, FlushError, Revision, StateDictionary, Tombstones};
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
-
-fn remove(key: &'static str) -> Change<&'static str, i32> {
-    Change::new().remove(key)
-}
-
-fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = Change<&'static str, i32>>) {
-    for change in changes {
-        assert!(dictionary.update_state(&"", change).is_ok());
-    }
-}
 
 fn with_tombstones<K>() -> BufferOptions<K> {
     BufferOptions::new().tombstones(Tombstones::Always)

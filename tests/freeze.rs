@@ -2,15 +2,11 @@
 
 mod common;
 
-use common::{Dictionary, SECOND, parts, spawn_waiting, within_a_minute};
-use state_dictionary::{Change, FlushError, StateDictionary, UpdateError};
+use common::{Dictionary, SECOND, parts, set, spawn_waiting, within_a_minute};
+use state_dictionary::{FlushError, StateDictionary, UpdateError};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
 
 #[test]
 fn freezing_ends_all_changes_and_only_the_first_call_did_it() {

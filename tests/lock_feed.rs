@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, sorted, spawn_waiting, within_a_minute};
+use common::{
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, release, sorted, spawn_waiting, within_a_minute,
+};
 use state_dictionary::{
     Change, FlushError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock, Revision,
     StateDictionary,
@@ -18,14 +20,6 @@ type Told = (LockEventKind, &'static str, &'static str);
 fn keeping(events: usize) -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
     (StateDictionary::builder().manual_clock(&clock).lock_events(events).build(), clock)
-}
-
-fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
-    LockRequest::new().acquire(key, lease)
-}
-
-fn release(key: &'static str) -> LockRequest<&'static str> {
-    LockRequest::new().release(key)
 }
 
 /// A feed that has delivered what there was.

@@ -2,20 +2,12 @@
 
 mod common;
 
-use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, sorted, with_manual_clock};
+use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, release, sorted, with_manual_clock};
 use state_dictionary::{
     Change, FencingToken, LockError, LockReceipt, LockRequest, ManualClock, StateDictionary, UpdateError,
 };
 use std::sync::Arc;
 use std::time::Duration;
-
-fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
-    LockRequest::new().acquire(key, lease)
-}
-
-fn release(key: &'static str) -> LockRequest<&'static str> {
-    LockRequest::new().release(key)
-}
 
 fn may_write(dictionary: &Dictionary, token: &'static str, key: &'static str) -> bool {
     dictionary.update_state(&token, Change::new().set(key, 0)).is_ok()

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dictionary, content, parts, replay, spawn_waiting, within_a_minute};
+use common::{Dictionary, commit, content, parts, remove, replay, set, spawn_waiting, within_a_minute};
 use state_dictionary::{
     BufferOptions, Change, ChangeBuffer, FlushError, ParsePositionError, Position, Revision, StateDictionary, StoreId,
     Tombstones, WaitError,
@@ -12,20 +12,6 @@ use std::time::Duration;
 use std::{panic, thread};
 
 type Buffer = ChangeBuffer<&'static str, i32>;
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
-
-fn remove(key: &'static str) -> Change<&'static str, i32> {
-    Change::new().remove(key)
-}
-
-fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = Change<&'static str, i32>>) {
-    for change in changes {
-        assert!(dictionary.update_state(&"", change).is_ok());
-    }
-}
 
 fn resumed(dictionary: &Dictionary, position: Position) -> Buffer {
     dictionary.change_buffer_with(BufferOptions::new().resume(position))

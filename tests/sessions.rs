@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, content, parts, sorted, spawn_waiting, with_manual_clock,
-    within_a_minute,
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, parts, remove, set, sorted, spawn_waiting,
+    with_manual_clock, within_a_minute,
 };
 use state_dictionary::{
     Change, FlushError, Left, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary, UpdateError,
@@ -16,18 +16,6 @@ use std::time::Duration;
 use std::{panic, thread};
 
 type Client = Session<&'static str, i32, &'static str>;
-
-fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
-    Change::new().set(key, value)
-}
-
-fn remove(key: &'static str) -> Change<&'static str, i32> {
-    Change::new().remove(key)
-}
-
-fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
-    LockRequest::new().acquire(key, lease)
-}
 
 fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'static str]) -> Client {
     let mut session = dictionary.session(token);

@@ -1,7 +1,7 @@
 //! What several test files need.
 #![allow(dead_code)] // each test binary uses its own part
 
-use state_dictionary::{Delivery, ManualClock, Snapshot, StateDictionary};
+use state_dictionary::{Change, Delivery, LockRequest, ManualClock, Snapshot, StateDictionary};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,28 @@ pub(crate) const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 pub(crate) fn with_manual_clock() -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
     (StateDictionary::builder().manual_clock(&clock).build(), clock)
+}
+
+pub(crate) fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
+    Change::new().set(key, value)
+}
+
+pub(crate) fn remove(key: &'static str) -> Change<&'static str, i32> {
+    Change::new().remove(key)
+}
+
+pub(crate) fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = Change<&'static str, i32>>) {
+    for change in changes {
+        assert!(dictionary.update_state(&"", change).is_ok());
+    }
+}
+
+pub(crate) fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {
+    LockRequest::new().acquire(key, lease)
+}
+
+pub(crate) fn release(key: &'static str) -> LockRequest<&'static str> {
+    LockRequest::new().release(key)
 }
 
 pub(crate) fn content<K: Clone + Ord, V: Clone, S>(snapshot: &Snapshot<K, V, S>) -> BTreeMap<K, V> {
