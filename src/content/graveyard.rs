@@ -1,6 +1,6 @@
 //! Where roots go when they are dropped at a bad moment.
 
-use super::{Content, Footprint, Root, Trail};
+use super::{Content, Keys, Logged, Root, Trail};
 use crate::event::LockRecord;
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
@@ -16,7 +16,12 @@ use std::sync::Arc;
 pub(super) struct Graveyard<K, V>(Mutex<Vec<Remains<K, V>>>);
 
 /// What of a root may hold something of the user's.
-type Remains<K, V> = (Content<K, V>, Trail<Footprint<K, V>>, Option<Arc<Trail<LockRecord<K>>>>);
+struct Remains<K, V> {
+    _content: Content<K, V>,
+    _trail: Trail<Keys<K>>,
+    _commits: Option<Arc<Trail<Box<Logged<K, V>>>>>,
+    _lock_trail: Option<Arc<Trail<LockRecord<K>>>>,
+}
 
 /// That roots may be in their graveyard, to be [settled](super::Published::settle) when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,9 +76,13 @@ impl<K, V, S> Drop for Root<K, V, S> {
         // Where there is no thread-local any more, because the thread is ending, nothing is put off.
         if PUTTING_OFF.try_with(Cell::get).is_ok_and(|putting_off| putting_off.is_some()) {
             PUTTING_OFF.with(|putting_off| putting_off.set(Some(PutOff(true))));
-            let content = mem::take(&mut self.content);
-            let trail = mem::replace(&mut self.trail, Trail::starting_after(0));
-            self.shared.graveyard.0.lock().push((content, trail, self.lock_trail.take()));
+            let remains = Remains {
+                _content: mem::take(&mut self.content),
+                _trail: mem::replace(&mut self.trail, Trail::starting_after(0)),
+                _commits: self.commits.take(),
+                _lock_trail: self.lock_trail.take(),
+            };
+            self.shared.graveyard.0.lock().push(remains);
         }
     }
 }

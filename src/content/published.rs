@@ -97,11 +97,9 @@ impl<K, V, S> Published<K, V, S> {
         })
     }
 
-    /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
+    /// [`Shared::settle`].
     pub(crate) fn settle(&self, put_off: PutOff) {
-        if put_off.happened() {
-            self.shared.graveyard.empty();
-        }
+        self.shared.settle(put_off);
     }
 
     /// Ends all changes. Whether it was this call that did.

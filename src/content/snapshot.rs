@@ -36,7 +36,13 @@ pub struct Snapshot<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Snapshot<K, V, S> {
+    /// For the user to keep: of this root it has only the content and the trail of touched keys.
     pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
+        Self { root: root.to_keep() }
+    }
+
+    /// For the user to look at. A clone of it can be kept.
+    pub(crate) fn lent(root: Arc<Root<K, V, S>>) -> Self {
         Self { root }
     }
 
@@ -114,7 +120,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
 
 impl<K, V, S> Clone for Snapshot<K, V, S> {
     fn clone(&self) -> Self {
-        Self { root: Arc::clone(&self.root) }
+        Self::new(Arc::clone(&self.root))
     }
 }
 

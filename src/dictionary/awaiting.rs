@@ -340,7 +340,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        let core = self.core.clone();
+        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
         wake::wait_async(&core.published.wakeups.locks, || self.pending()).await
     }
 }

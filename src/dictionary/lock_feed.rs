@@ -9,7 +9,7 @@ use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
 ///
@@ -44,7 +44,8 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
-    pub(super) core: Core<K, V, T, S>,
+    /// `None` when it has ended: it keeps nothing alive then.
+    pub(super) core: Option<Core<K, V, T, S>>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
 }
@@ -101,7 +102,7 @@ pub enum LockDelivery<K, T> {
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
     pub(super) fn new(core: Core<K, V, T, S>) -> Self {
-        Self { core, cursor: None }
+        Self { core: Some(core), cursor: None }
     }
 }
 
@@ -127,7 +128,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_until(None)
+        self.flush_for(None)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
@@ -146,7 +147,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
     /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_until(self.core.published.clock.now().checked_add(timeout))
+        self.flush_for(Some(timeout))
     }
 
     /// Delivers what has happened, without waiting for anything to happen. Locks that have run out are taken away first.
@@ -168,9 +169,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }
 
-    fn flush_until(&mut self, deadline: Option<Instant>) -> Result<LockDelivery<K, T>, FlushError> {
-        let core = self.core.clone();
+    fn flush_for(&mut self, timeout: Option<Duration>) -> Result<LockDelivery<K, T>, FlushError> {
+        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
         let Published { wakeups, clock, .. } = &*core.published;
+        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         wake::wait_for_look(&wakeups.locks, clock, || match self.pending() {
             Some(answer) => Look::Found(answer),
             None if deadline.is_some_and(|deadline| clock.now() >= deadline) => {
@@ -182,10 +184,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
-        let Core { published, locks, .. } = &self.core;
-        locks.expire(&published.clock, &mut self.core.fence());
+        let Some(core) = &self.core else { return Some(Err(FlushError::Ended)) };
+        let Core { published, locks, .. } = core;
+        locks.expire(&published.clock, &mut core.fence());
         let root = published.load();
         if self.cursor == Some(root.lock_version) {
+            self.core.take_if(|_| root.frozen);
             return root.frozen.then_some(Err(FlushError::Ended));
         }
         if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
@@ -197,9 +201,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         published.settle(put_off);
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
+            self.core = None;
             return Some(Err(FlushError::Ended));
         }
-        if let (Some(cursor), Some(_)) = (self.cursor, self.core.settings.lock_events) {
+        if let (Some(cursor), Some(_)) = (self.cursor, core.settings.lock_events) {
             published.shared().observed.missed_lock_events(cursor, root.lock_version);
         }
         self.cursor = Some(root.lock_version);

@@ -225,7 +225,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             if !root.frozen {
                 runs += 1;
                 let inside = Inside::enter(self.identity());
-                change = modify(&Snapshot::new(root));
+                change = modify(&Snapshot::lent(root));
                 drop(inside);
             }
             loop {
@@ -345,8 +345,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             drop(turn);
             return if self.published.is_current(&root) { answer } else { Attempt::Lost };
         }
-        let logged = self.settings.commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
-        let next = turn.next(&root, change, &hashes, logged, self.settings.trail_limit);
+        let limit = self.settings.trail_limit;
+        let commit_log = self.settings.commit_log.filter(|_| change.len() <= limit);
+        let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
+        let next = turn.next(&root, change, &hashes, logged, limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
         let outcome = if swapped {
             // A guard has the root that it replaces, and lets go of it last.

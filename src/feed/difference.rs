@@ -2,7 +2,7 @@
 //! finds out whether there is anything, and nothing is cloned for it.
 
 use super::options::{BufferOptions, Filter, Tombstones};
-use crate::content::{Content, Entries, Entry, Footprint, Records, Revision, Root, Touched};
+use crate::content::{Content, Entries, Entry, Keys, Records, Revision, Root, Touched};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
 use std::collections::HashMap;
@@ -52,6 +52,11 @@ impl<K, V, S> Difference<K, V, S> {
         Self { since, root, tombstones: options.tombstones, filter: options.filter.clone() }
     }
 
+    /// This difference, for the user to keep.
+    pub(super) fn to_keep(self) -> Self {
+        Self { root: self.root.to_keep(), ..self }
+    }
+
     /// Whether contents are compared, for the trail does not reach back so far.
     pub(super) fn is_compared(&self) -> bool {
         matches!(self.since, Since::Content(_))
@@ -92,7 +97,7 @@ impl<K: Eq, V, S> Difference<K, V, S> {
 
     /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
     fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
-        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what.touched);
+        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what);
         let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
         let absent = removed.filter(|key| !self.root.content.contains_key(*key)).map(|key| (key, false));
         let mut absent: HashMap<_, _, BuildPassThrough> = absent.collect();
@@ -147,7 +152,7 @@ enum Source<'a, K, V> {
     Everything(Entries<'a, K, V>),
     Trail {
         content: &'a Content<K, V>,
-        records: Records<'a, Footprint<K, V>>,
+        records: Records<'a, Keys<K>>,
         touched: slice::Iter<'a, Touched<K>>,
         revision: Revision,
     },
@@ -177,7 +182,7 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
             Self::Trail { content, records, touched, revision } => loop {
                 let Some(next) = touched.next() else {
                     let record = records.next()?;
-                    (*touched, *revision) = (record.what.touched.iter(), Revision(record.at));
+                    (*touched, *revision) = (record.what.iter(), Revision(record.at));
                     continue;
                 };
                 // Of the commits that touched a key, the one that set its value mentions it.
