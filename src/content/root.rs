@@ -98,13 +98,21 @@ impl<K, V, S> Root<K, V, S> {
     /// This root, for a handle that the user may keep for as long as it likes: it has the content and the trail of touched keys,
     /// and neither the kept commits nor the lock events, which have values and tokens that are not of its instant. O(1);
     /// allocates only where there are any.
+    #[inline]
     pub(crate) fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        if self.commits.is_none() && self.lock_trail.is_none() {
-            return self;
-        }
+        if self.has_history() { self.to_keep_without_history() } else { self }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn to_keep_without_history(self: Arc<Self>) -> Arc<Self> {
         // The content is shared although this root is not, so a commit that changed it in place would copy it.
         self.mark_followed();
         Arc::new((self.shared.without_history)(&self))
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        self.commits.is_some() || self.lock_trail.is_some()
     }
 
     fn mark_followed(&self) {
@@ -163,33 +171,18 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         let mut next = self.bare();
         next.version += 1;
         next.trail = self.trail.clone();
+        next.commits.clone_from(&self.commits);
+        next.lock_trail.clone_from(&self.lock_trail);
         next
     }
 
-    /// A root to be made into another one: the content of this one, without its trail.
+    /// A root to be made into another one: the content of this one, without its trails.
     pub(super) fn bare(&self) -> Self {
         Self {
             version: self.version,
             revision: self.revision,
             content: self.content.clone(),
             trail: Trail::starting_after(self.revision.0),
-            commits: self.commits.clone(),
-            lock_version: self.lock_version,
-            lock_trail: self.lock_trail.clone(),
-            held: self.held,
-            frozen: self.frozen,
-            followed: AtomicBool::new(false),
-            shared: Arc::clone(&self.shared),
-        }
-    }
-
-    /// The same, except that commits and lock events are not kept.
-    fn without_history(&self) -> Self {
-        Self {
-            version: self.version,
-            revision: self.revision,
-            content: self.content.clone(),
-            trail: self.trail.clone(),
             commits: None,
             lock_version: self.lock_version,
             lock_trail: None,
@@ -200,8 +193,14 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// Makes this root, whose content, kept commits and lock trail are those of `base`, the one that follows `base` by `change`.
-    /// `logged` is the change to be kept, unless none are or it names more keys than `trail_limit`.
+    /// The same, except that commits and lock events are not kept.
+    fn without_history(&self) -> Self {
+        let mut next = self.bare();
+        next.trail = self.trail.clone();
+        next
+    }
+
+    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `trail_limit`.
     ///
     /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
     pub(super) fn commit(
@@ -218,6 +217,8 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.version = base.version + 1;
         self.revision = revision;
         self.trail = base.trail.with(revision.0, touched, keys, trail_limit);
+        self.commits.clone_from(&base.commits);
+        self.lock_trail.clone_from(&base.lock_trail);
         // A commit that is kept as it was may name a key many times.
         self.log(logged, change.len(), trail_limit);
         self.lock_version = base.lock_version;

@@ -176,8 +176,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         }
         if let Some(root) = Arc::get_mut(&mut lost) {
             let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision.0));
-            // The lost change is the caller's again, and must not be kept alive here.
-            remains.commits.extend(root.commits.take());
+            root.shed_history(remains);
             if root.copy(base, &trail, base.revision, remains) {
                 spare.root = Some(lost);
             } else {
@@ -200,27 +199,26 @@ fn caught(act: impl FnOnce() -> bool) -> bool {
 }
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
+    /// A spare root has none: what it has would be outdated, and kept alive until the next commit, however late that is.
+    fn shed_history(&mut self, remains: &mut Remains<K, V, S>) {
+        if let Some(outdated) = self.commits.take() {
+            remains.commits.push(outdated);
+        }
+        if let Some(outdated) = self.lock_trail.take() {
+            remains.lock_trails.push(outdated);
+        }
+    }
+
     /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
     /// unwinds, this root is good for nothing.
     fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
-        if let Some(outdated) = mem::replace(&mut self.lock_trail, later.lock_trail.clone()) {
-            remains.lock_trails.push(outdated);
-        }
-        if let Some(outdated) = mem::replace(&mut self.commits, later.commits.clone()) {
-            remains.commits.push(outdated);
-        }
+        self.shed_history(remains);
         self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
     }
 
     /// Gives this root the content of `other`, from which it differs by the keys that `trail` says were touched after
     /// `since`.
-    fn copy(
-        &mut self,
-        other: &Self,
-        trail: &Trail<Keys<K>>,
-        since: Revision,
-        remains: &mut Remains<K, V, S>,
-    ) -> bool {
+    fn copy(&mut self, other: &Self, trail: &Trail<Keys<K>>, since: Revision, remains: &mut Remains<K, V, S>) -> bool {
         let Some(records) = trail.after(since.0) else { return false };
         let mut worth_it = other.content.len().max(SMALL);
         for Touched { key, .. } in records.flat_map(|record| &record.what) {

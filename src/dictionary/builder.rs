@@ -2,7 +2,7 @@
 
 use super::{Core, Sessions, Settings, StateDictionary};
 use crate::clock::{Clock, ManualClock};
-use crate::content::{Published, Root};
+use crate::content::{Published, Reader, Root};
 use crate::event::Origin;
 use crate::locks::LockTable;
 use crate::sync::{self, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
@@ -153,8 +153,9 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
         let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
         let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
+        let reader = Reader::new(sync::Arc::clone(&published));
         let core = Core { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
-        StateDictionary { core }
+        StateDictionary { core, reader }
     }
 }
 

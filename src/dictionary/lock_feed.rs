@@ -1,7 +1,7 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
 use super::Core;
-use crate::content::{Published, Record, Revision, Root, put_off_drops};
+use crate::content::{Published, Reader, Record, Revision, Root, put_off_drops};
 use crate::error::FlushError;
 use crate::event::{LockChange, LockEvent, LockRecord, token};
 use crate::locks::{FencingToken, LockInfo};
@@ -46,6 +46,7 @@ use std::time::Duration;
 pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
     /// `None` when it has ended: it keeps nothing alive then.
     pub(super) core: Option<Core<K, V, T, S>>,
+    reader: Option<Reader<K, V, S>>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
 }
@@ -101,8 +102,13 @@ pub enum LockDelivery<K, T> {
 }
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
-    pub(super) fn new(core: Core<K, V, T, S>) -> Self {
-        Self { core: Some(core), cursor: None }
+    pub(super) fn new(core: Core<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
+        Self { core: Some(core), reader: Some(reader), cursor: None }
+    }
+
+    fn end<D>(&mut self) -> Result<D, FlushError> {
+        (self.core, self.reader) = (None, None);
+        Err(FlushError::Ended)
     }
 }
 
@@ -189,8 +195,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         locks.expire(&published.clock, &mut core.fence());
         let root = published.load();
         if self.cursor == Some(root.lock_version) {
-            self.core.take_if(|_| root.frozen);
-            return root.frozen.then_some(Err(FlushError::Ended));
+            return root.frozen.then(|| self.end());
         }
         if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
             self.cursor = Some(root.lock_version);
@@ -201,8 +206,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         published.settle(put_off);
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
-            self.core = None;
-            return Some(Err(FlushError::Ended));
+            return Some(self.end());
         }
         if let (Some(cursor), Some(_)) = (self.cursor, core.settings.lock_events) {
             published.shared().observed.missed_lock_events(cursor, root.lock_version);

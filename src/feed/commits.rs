@@ -1,11 +1,11 @@
 //! The feed of single commits.
 
 use crate::change::Change;
-use crate::content::{Logged, Published, Revision, Root};
+use crate::content::{Logged, Published, Reader, Revision, Root};
 use crate::error::FlushError;
 use crate::event::token;
 use crate::position::{Position, StoreId};
-use crate::sync::{Arc, DefaultHashBuilder};
+use crate::sync::DefaultHashBuilder;
 use crate::wake;
 use std::fmt;
 use std::marker::PhantomData;
@@ -43,7 +43,7 @@ use std::time::Duration;
 pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
     store: StoreId,
     /// `None` when it has ended: it keeps nothing alive then.
-    pub(super) source: Option<Arc<Published<K, V, S>>>,
+    pub(super) source: Option<Reader<K, V, S>>,
     revision: Revision,
     /// Whether the feed was to begin where it cannot, which is yet to be told.
     fresh_start: bool,
@@ -118,11 +118,11 @@ pub struct Commit<K, V, T> {
 }
 
 impl<K, V, T, S> CommitFeed<K, V, T, S> {
-    pub(crate) fn new(published: Arc<Published<K, V, S>>, after: Position) -> Self {
-        let now = published.peek(Root::position);
+    pub(crate) fn new(source: Reader<K, V, S>, after: Position) -> Self {
+        let now = source.peek(Root::position);
         let fresh_start = after.store != now.store || after.revision > now.revision;
         let revision = if fresh_start { Revision::ZERO } else { after.revision };
-        Self { store: now.store, source: Some(published), revision, fresh_start, token: PhantomData }
+        Self { store: now.store, source: Some(source), revision, fresh_start, token: PhantomData }
     }
 
     /// Up to where commits were delivered or reported to be missed: what a recorder keeps, to begin
@@ -195,7 +195,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
 
     fn flush_for(&mut self, timeout: Option<Duration>) -> Result<CommitDelivery<K, V, T>, FlushError> {
         let Some(published) = self.source.clone() else { return Err(FlushError::Ended) };
-        let Published { wakeups, clock, .. } = &*published;
+        let Published { wakeups, clock, .. } = &**published;
         let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
         flushed.unwrap_or(Err(FlushError::NothingPending))
