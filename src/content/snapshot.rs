@@ -8,6 +8,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
 use std::ops::Index;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
@@ -118,6 +119,10 @@ impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
     }
 }
 
+// Never changes, so no panic can leave it half changed, whatever keys and values are.
+impl<K, V, S> UnwindSafe for Snapshot<K, V, S> {}
+impl<K, V, S> RefUnwindSafe for Snapshot<K, V, S> {}
+
 impl<K, V, S> Clone for Snapshot<K, V, S> {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.root))
@@ -188,6 +193,10 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
 impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 impl<K, V> FusedIterator for Iter<'_, K, V> {}
+
+// Runs no code of the user's, and what it lends never changes.
+impl<K, V> UnwindSafe for Iter<'_, K, V> {}
+impl<K, V> RefUnwindSafe for Iter<'_, K, V> {}
 
 impl<K, V> Clone for Iter<'_, K, V> {
     fn clone(&self) -> Self {

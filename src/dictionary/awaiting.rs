@@ -12,6 +12,7 @@ use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 impl<K, V, T, S> Core<K, V, T, S> {
     /// Until nobody holds the content. If the dictionary is frozen, whoever waited must be told.
@@ -211,6 +212,10 @@ impl<K, V, T, S> Deref for OwnedContentGuard<K, V, T, S> {
         &self.content
     }
 }
+
+// A write that panics leaves the content as it was before, and the guard shows that.
+impl<K, V, T, S> UnwindSafe for OwnedContentGuard<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for OwnedContentGuard<K, V, T, S> {}
 
 impl<K, V, T, S> Drop for OwnedContentGuard<K, V, T, S> {
     fn drop(&mut self) {

@@ -8,6 +8,7 @@ use crate::locks::LockTable;
 use crate::sync::{self, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The settings of a new [`StateDictionary`].
@@ -158,6 +159,10 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         StateDictionary { core, reader }
     }
 }
+
+// Every call takes it and returns it, so one that panics leaves none behind.
+impl<K, V, T, S> UnwindSafe for Builder<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for Builder<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for Builder<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 /// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
@@ -233,6 +234,10 @@ fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor
     });
     Some(events.collect())
 }
+
+// A panic of a `Clone` leaves the feed where it was: it moves when everything is cloned.
+impl<K, V, T, S> UnwindSafe for LockFeed<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for LockFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for LockFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

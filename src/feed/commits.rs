@@ -10,6 +10,7 @@ use crate::wake;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 /// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
@@ -234,6 +235,10 @@ fn commits_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, revis
     commits.reverse();
     commits
 }
+
+// A panic of a `Clone` leaves the feed where it was: it moves when everything is cloned.
+impl<K, V, T, S> UnwindSafe for CommitFeed<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for CommitFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
 use std::collections::HashMap;
 use std::iter::FusedIterator;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::slice;
 use std::sync::Arc;
 
@@ -200,6 +201,10 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
 }
 
 impl<K: Eq, V> FusedIterator for Updates<'_, K, V> {}
+
+// Moves past a key before a filter or the key's `Eq` runs: after a panic it goes on with the next key.
+impl<K, V> UnwindSafe for Updates<'_, K, V> {}
+impl<K, V> RefUnwindSafe for Updates<'_, K, V> {}
 
 impl<K, V> Clone for Updates<'_, K, V> {
     fn clone(&self) -> Self {

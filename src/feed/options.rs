@@ -2,6 +2,7 @@
 
 use crate::position::Position;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// How a [`ChangeBuffer`](super::ChangeBuffer) behaves. The default is what most want.
@@ -141,6 +142,10 @@ impl<K> BufferOptions<K> {
         self
     }
 }
+
+// Every call takes them and returns them, so one that panics leaves none behind; a buffer survives a filter that panics.
+impl<K> UnwindSafe for BufferOptions<K> {}
+impl<K> RefUnwindSafe for BufferOptions<K> {}
 
 impl<K> Default for BufferOptions<K> {
     fn default() -> Self {
