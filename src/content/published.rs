@@ -117,11 +117,12 @@ impl<K, V, S> Published<K, V, S> {
             thawed.then_some(()).ok_or(())
         };
         let (frozen, put_off) = self.replace(freeze, |_| ());
+        let settling = self.shared.settle_later(put_off);
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
             self.spare.turn().give_up();
         }
-        self.settle(put_off);
+        drop(settling);
         if frozen.is_ok() {
             self.shared.observed.frozen(self.peek(|root| root.revision));
         }

@@ -79,10 +79,22 @@ impl<K, V, S: BuildHasher> Shared<K, V, S> {
 
 impl<K, V, S> Shared<K, V, S> {
     /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
-    pub(crate) fn settle(&self, put_off: PutOff) {
-        if put_off.happened() {
-            self.graveyard.empty();
-        }
+    pub(crate) fn settle(&self, _: PutOff) {
+        self.graveyard.empty();
+    }
+
+    /// [`settle`](Self::settle), when what this returns is dropped, also if that is because of a panic.
+    pub(crate) fn settle_later(&self, put_off: PutOff) -> Settling<'_, K, V, S> {
+        Settling(self, put_off)
+    }
+}
+
+/// Something that was put off, which is dropped with this.
+pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, PutOff);
+
+impl<K, V, S> Drop for Settling<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.0.settle(self.1);
     }
 }
 

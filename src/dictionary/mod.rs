@@ -3,7 +3,11 @@
 #[cfg(feature = "async")]
 mod awaiting;
 mod builder;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod deferred_drops;
 mod guard;
+#[cfg(test)]
+mod lock_count;
 mod lock_feed;
 mod locking;
 mod session;

@@ -148,8 +148,9 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
             published.wakeups.changed.notify_all();
             published.wakeups.ended.notify_all();
         }
-        drop((root, open));
-        published.settle(put_off);
+        let settling = root.shared().settle_later(put_off);
+        drop(open);
+        drop(settling);
         frozen
     }
 
@@ -317,7 +318,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
         // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
-        let (root, difference, put_off);
+        let (root, difference, settling, put_off);
         let mut outdated = (None, None);
         let mut state = self.state.lock();
         // One root per flush, so that everything in a delivery is of one instant; and loaded with the lock held, so that
@@ -333,6 +334,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             }
             End::Past => return Some(Err(FlushError::Ended)),
         };
+        let shared = root.shared();
+        settling = shared.settle_later(put_off);
         let (cursor, to) = (state.cursor, root.revision);
         let since = match (&state.seen, state.next) {
             (None, Next::Everything | Next::EverythingAtOnce) => None,
@@ -364,8 +367,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         }
         drop(state);
         drop(outdated);
-        let shared = root.shared();
-        shared.settle(put_off);
+        drop(settling);
         if difference.is_compared() {
             shared.observed.caught_up(cursor, to);
         }

@@ -168,6 +168,13 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.remove_where(expired, clock, fence).into_iter().map(|(key, holder, _)| (key, holder)).collect()
     }
 
+    /// How many locks a writer believes there are.
+    #[cfg(test)]
+    pub(crate) fn outstanding(&self) -> usize {
+        // ORDERING: Relaxed, for nothing else happens in a test that asks.
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
     /// The instant before which no lock runs out, if any ever does.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // ORDERING: Acquire, so that whoever was woken by a lease that ends sooner finds it here.
