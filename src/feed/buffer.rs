@@ -1,6 +1,7 @@
 //! A buffer: a cursor, and the content it last delivered.
 
 use super::difference::Difference;
+use super::options::Wanted;
 use super::{BufferOptions, Delivery, Subscription};
 use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
@@ -56,7 +57,7 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
     store: StoreId,
-    options: BufferOptions<K>,
+    wanted: Wanted<K>,
     state: Mutex<State<K, V, S>>,
     following: Following,
 }
@@ -112,7 +113,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         let following = published.shared().observed.follow(cursor);
         let end = End::Open(published);
         let state = State { cursor, seen: None, delivered, reached: delivered, next, end };
-        Self { store: now.store, options, state: Mutex::new(state), following }
+        Self { store: now.store, wanted: options.wanted, state: Mutex::new(state), following }
     }
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
@@ -339,11 +340,11 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         let (cursor, to) = (state.cursor, root.revision);
         let since = match (&state.seen, state.next) {
             (None, Next::Everything | Next::EverythingAtOnce) => None,
-            (seen, _) => Difference::since(Arc::clone(&root), cursor, seen.as_ref(), &self.options),
+            (seen, _) => Difference::since(Arc::clone(&root), cursor, seen.as_ref(), &self.wanted),
         };
         let refused = since.is_none() && state.next != Next::Everything;
         let made = if let Next::DifferenceIfPossible { made } = state.next { made } else { cursor };
-        difference = since.unwrap_or_else(|| Difference::everything(Arc::clone(&root), made, &self.options));
+        difference = since.unwrap_or_else(|| Difference::everything(Arc::clone(&root), made, &self.wanted));
         let nothing = difference.is_empty() && !refused;
         // The whole content, also if there was nothing to deliver of what was looked at before.
         let fresh_start = refused || state.next == Next::Everything;

@@ -1,7 +1,7 @@
 //! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself only
 //! finds out whether there is anything, and nothing is cloned for it.
 
-use super::options::{BufferOptions, Filter, Tombstones};
+use super::options::{Filter, Tombstones, Wanted};
 use crate::content::{Content, Entries, Entry, Keys, Records, Revision, Root, Touched};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
@@ -14,8 +14,7 @@ use std::sync::Arc;
 pub(super) struct Difference<K, V, S> {
     since: Since<K, V>,
     root: Arc<Root<K, V, S>>,
-    tombstones: Tombstones,
-    filter: Filter<K>,
+    wanted: Wanted<K>,
 }
 
 /// What a root is compared with.
@@ -30,8 +29,8 @@ enum Since<K, V> {
 
 impl<K, V, S> Difference<K, V, S> {
     /// Everything, for a buffer that has delivered nothing yet and was made at this revision.
-    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, options: &BufferOptions<K>) -> Self {
-        Self::new(Since::Nothing(made), root, options)
+    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, wanted: &Wanted<K>) -> Self {
+        Self { since: Since::Nothing(made), root, wanted: wanted.clone() }
     }
 
     /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the trail does not reach.
@@ -39,18 +38,14 @@ impl<K, V, S> Difference<K, V, S> {
         root: Arc<Root<K, V, S>>,
         cursor: Revision,
         seen: Option<&Content<K, V>>,
-        options: &BufferOptions<K>,
+        wanted: &Wanted<K>,
     ) -> Option<Self>
     where
         K: Clone,
     {
         let on_the_trail = root.trail.after(cursor.0).is_some();
         let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen?.clone()) };
-        Some(Self::new(since, root, options))
-    }
-
-    fn new(since: Since<K, V>, root: Arc<Root<K, V, S>>, options: &BufferOptions<K>) -> Self {
-        Self { since, root, tombstones: options.tombstones, filter: options.filter.clone() }
+        Some(Self { since, root, wanted: wanted.clone() })
     }
 
     /// This difference, for the user to keep.
@@ -83,17 +78,17 @@ impl<K: Eq, V, S> Difference<K, V, S> {
             },
             Since::Content(seen) => Source::Compared { entries: content.iter(), seen },
         };
-        Updates { source, filter: &self.filter }
+        Updates { source, filter: &self.wanted.filter }
     }
 
     pub(super) fn removals(&self) -> Vec<&K> {
         let content = &self.root.content;
         let removed = match &self.since {
             Since::Content(seen) => seen.keys().filter(|key| !content.contains_key(*key)).collect(),
-            Since::Nothing(_) if self.tombstones == Tombstones::Delivered => Vec::new(),
+            Since::Nothing(_) if self.wanted.tombstones == Tombstones::Delivered => Vec::new(),
             Since::Nothing(cursor) | Since::Trail(cursor) => self.removals_after(*cursor),
         };
-        removed.into_iter().map(|key| &key.key).filter(|key| self.filter.passes(key)).collect()
+        removed.into_iter().map(|key| &key.key).filter(|key| self.wanted.filter.passes(key)).collect()
     }
 
     /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
@@ -111,7 +106,7 @@ impl<K: Eq, V, S> Difference<K, V, S> {
                 *existed = touched.existed;
             }
         }
-        let always = self.tombstones == Tombstones::Always;
+        let always = self.wanted.tombstones == Tombstones::Always;
         absent.into_iter().filter(|(_, existed)| *existed || always).map(|(key, _)| key).collect()
     }
 
@@ -127,8 +122,7 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
             Since::Trail(cursor) => Since::Trail(*cursor),
             Since::Content(seen) => Since::Content(seen.clone()),
         };
-        let Self { root, tombstones, filter, .. } = self;
-        Self { since, root: Arc::clone(root), tombstones: *tombstones, filter: filter.clone() }
+        Self { since, root: Arc::clone(&self.root), wanted: self.wanted.clone() }
     }
 }
 
