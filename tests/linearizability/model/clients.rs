@@ -122,14 +122,9 @@ impl Model {
             Some(delivery) => !nothing && difference.as_ref() == Some(delivery),
             None => nothing && *ended == self.frozen,
         };
-        let stays = delivery.is_none() && client.map_or(0, |(from, _)| *from) == *position;
+        // It was looked at, whether or not there was anything to deliver.
         let mut next = self.clone();
-        let keys = if stays {
-            client.map(|(_, keys)| keys.clone()).unwrap_or_default()
-        } else {
-            self.content.keys().copied().collect()
-        };
-        next.clients.insert(call.thread, (*position, keys));
-        next.only_if(possible && (stays || *position == self.revision))
+        next.clients.insert(call.thread, (self.revision, self.content.keys().copied().collect()));
+        next.only_if(possible && *position == self.revision)
     }
 }
