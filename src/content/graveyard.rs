@@ -34,22 +34,27 @@ impl PutOff {
 }
 
 thread_local! {
-    /// Inside `put_off_drops`: whether it has happened yet that a drop was put off.
+    /// Inside `put_off_drops`: whether it has happened yet that a drop was put off. Of a type without a destructor, so that it
+    /// is there also while the thread ends and its other thread-locals are destroyed.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
     static PUTTING_OFF: Cell<Option<PutOff>> = Cell::new(None);
 }
+
+/// Where a platform, or a model checker, has no thread-locals any more while a thread ends.
+const EVERYTHING: Option<PutOff> = Some(PutOff(true));
 
 /// Runs `act` so that roots dropped meanwhile by this thread go to their graveyard.
 pub(crate) fn put_off_drops<R>(act: impl FnOnce() -> R) -> (R, PutOff) {
     struct Restore(Option<PutOff>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            PUTTING_OFF.with(|putting_off| putting_off.set(self.0));
+            let _ = PUTTING_OFF.try_with(|putting_off| putting_off.set(self.0));
         }
     }
-    let restore = Restore(PUTTING_OFF.with(|putting_off| putting_off.replace(Some(PutOff(false)))));
+    let before = PUTTING_OFF.try_with(|putting_off| putting_off.replace(Some(PutOff(false))));
+    let restore = Restore(before.unwrap_or_default());
     let result = act();
-    let put_off = PUTTING_OFF.with(Cell::get).unwrap_or_default();
+    let put_off = PUTTING_OFF.try_with(Cell::get).unwrap_or(EVERYTHING).unwrap_or_default();
     drop(restore);
     (result, put_off)
 }
@@ -68,9 +73,8 @@ impl<K, V> Graveyard<K, V> {
 
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
-        // Where there is no thread-local any more, because the thread is ending, nothing is put off.
-        if PUTTING_OFF.try_with(Cell::get).is_ok_and(|putting_off| putting_off.is_some()) {
-            PUTTING_OFF.with(|putting_off| putting_off.set(Some(PutOff(true))));
+        if PUTTING_OFF.try_with(Cell::get).unwrap_or(EVERYTHING).is_some() {
+            let _ = PUTTING_OFF.try_with(|putting_off| putting_off.set(EVERYTHING));
             let content = mem::take(&mut self.content);
             let trail = mem::replace(&mut self.trail, Trail::starting_after(0));
             self.shared.graveyard.0.lock().push((content, trail, self.lock_trail.take()));

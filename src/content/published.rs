@@ -104,7 +104,7 @@ impl<K, V, S> Published<K, V, S> {
         }
     }
 
-    /// Ends all changes. Whether it was this call that did.
+    /// Ends all changes. Whether it was this call that did. Lock-free: the spare root is left to the owner of the turn.
     pub(crate) fn freeze(&self) -> bool {
         let freeze = |root: &mut Root<K, V, S>| {
             let thawed = !std::mem::replace(&mut root.frozen, true);
@@ -113,7 +113,7 @@ impl<K, V, S> Published<K, V, S> {
         let (frozen, put_off) = self.replace(freeze, |_| ());
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
-            self.spare.turn().give_up();
+            self.spare.close();
         }
         self.settle(put_off);
         if frozen.is_ok() {

@@ -33,7 +33,7 @@ use shipped as imp;
 
 pub(crate) use imp::{
     Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard, Shards,
-    ThreadId, WriteShard, current_thread, default_shards, thread_local,
+    ThreadId, TurnLock, WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;
