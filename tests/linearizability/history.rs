@@ -193,7 +193,7 @@ impl Call {
         match (&self.op, &self.observed) {
             (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(_)) => change.is_empty(),
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
-            // Else it moves on, whether or not there is anything.
+            // Else, and when it ends, it moves on, whether or not there is anything.
             (Op::Flush { .. }, observed) => *observed == Observed::Ended,
             (Op::ExpiredSessions { .. }, Observed::SessionEnds(ends)) => ends.is_empty(),
             (Op::FlushCommits, Observed::Commits(seen)) => seen.after == seen.to,
