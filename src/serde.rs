@@ -151,10 +151,9 @@ impl<K: Serialize, V: Serialize, H> Serialize for Snapshot<K, V, H> {
 
 impl<V: Serialize> Serialize for Entry<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("Entry", 3)?;
+        let mut form = serializer.serialize_struct("Entry", 2)?;
         form.serialize_field("value", &**self)?;
         form.serialize_field("revision", &self.revision())?;
-        form.serialize_field("created", &self.created())?;
         form.end()
     }
 }

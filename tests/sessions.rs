@@ -7,7 +7,8 @@ use common::{
     with_manual_clock, within_a_minute,
 };
 use state_dictionary::{
-    Change, FlushError, Left, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary, UpdateError,
+    Change, FlushError, Left, LockDelivery, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary,
+    UpdateError,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,16 +78,92 @@ fn a_session_without_keys_or_locks_commits_nothing() {
 }
 
 #[test]
-fn only_keys_that_the_session_created_go_with_it() {
+fn a_key_is_that_of_the_session_that_set_it_last() {
     let dictionary = Dictionary::new();
     dictionary.update_state(&"bob", set("bob's", 1)).unwrap();
-    let mut session = owning(&dictionary, "alice", &["a", "b"]);
-    session.update_ephemeral(set("bob's", 2)).unwrap();
-    assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"]);
+    let mut alice = owning(&dictionary, "alice", &["a", "b", "c", "d"]);
+    let mut carol = owning(&dictionary, "carol", &["a"]);
+    carol.update_ephemeral(remove("b").set("b", 2)).unwrap();
+    carol.update_ephemeral(remove("c")).unwrap();
+    carol.update_ephemeral(set("c", 2)).unwrap();
+    carol.update_ephemeral(set("c", 3)).unwrap();
+    alice.update_ephemeral(set("bob's", 2)).unwrap();
+    assert_eq!(sorted(alice.ephemeral_keys()), ["bob's", "d"]);
+    assert_eq!(sorted(carol.ephemeral_keys()), ["a", "b", "c"]);
+    assert_eq!(removed(alice.end()), ["bob's", "d"]);
+    assert_eq!(content(&dictionary.snapshot()).into_iter().collect::<Vec<_>>(), [("a", 1), ("b", 2), ("c", 3)]);
+    assert_eq!(removed(carol.end()), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_key_that_is_set_without_a_session_is_lasting() {
+    let dictionary = Dictionary::new();
+    let session = owning(&dictionary, "alice", &["a", "b", "c", "d", "e"]);
     dictionary.update_state(&"bob", set("a", 7)).unwrap();
-    assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"], "whoever changes the value does not make the key his own");
-    assert_eq!(removed(session.end()), ["a", "b"]);
-    assert_eq!(dictionary.snapshot()["bob's"], 2);
+    session.update_state(set("b", 7)).unwrap();
+    dictionary.update_state_with(&"alice", |_| set("c", 7)).unwrap();
+    dictionary.lock_content().unwrap().update_state(&"alice", set("d", 7)).unwrap();
+    // A change that is not committed changes nothing.
+    assert!(dictionary.update_state(&"bob", set("e", 7).if_absent("e")).is_err());
+    assert_eq!(session.ephemeral_keys(), ["e"]);
+    assert_eq!(removed(session.end()), ["e"]);
+    assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_refused_ephemeral_change_makes_nothing_the_sessions() {
+    let dictionary = Dictionary::new();
+    dictionary.update_state(&"bob", set("a", 1)).unwrap();
+    let mut session = dictionary.session("alice");
+    dictionary.update_locks(&"bob", acquire("a", None)).unwrap();
+    assert!(session.update_ephemeral(set("a", 2)).is_err());
+    dictionary.clear_locks();
+    assert!(session.update_ephemeral(set("a", 2).if_absent("a")).is_err());
+    assert!(session.ephemeral_keys().is_empty());
+    assert!(removed(session.end()).is_empty());
+}
+
+#[test]
+fn of_two_sessions_with_one_token_each_ends_with_what_is_its_own() {
+    let dictionary = Dictionary::new();
+    let mut old = owning(&dictionary, "alice", &["cursor", "old"]);
+    old.update_locks(acquire("ball", None).acquire("bat", None)).unwrap();
+    let new = owning(&dictionary, "alice", &["cursor", "new"]);
+    assert_eq!(new.update_locks(acquire("ball", None).acquire("net", None)).unwrap().renewed.len(), 1);
+    old.update_ephemeral(set("older", 1)).unwrap();
+    let end = old.end();
+    assert_eq!((sorted(end.removed), end.released), (vec!["old", "older"], vec!["bat"]), "the rest is in use");
+    let end = new.end();
+    assert_eq!((sorted(end.removed), sorted(end.released)), (vec!["cursor", "new"], vec!["ball", "net"]));
+}
+
+#[test]
+fn locks_that_were_acquired_without_the_session_go_with_the_first_of_its_token() {
+    let dictionary = Dictionary::new();
+    let (session, other) = (dictionary.session("alice"), dictionary.session("bob"));
+    dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None)).unwrap();
+    dictionary.update_locks(&"bob", acquire("c", None)).unwrap();
+    session.update_locks(acquire("d", None)).unwrap();
+    assert_eq!(sorted(session.end().released), ["a", "b", "d"]);
+    other.update_locks(acquire("c", None)).unwrap();
+    assert_eq!(other.end().released, ["c"], "renewed through the session");
+    assert!(dictionary.locks().is_empty());
+}
+
+#[test]
+fn many_short_lived_locks_do_not_hide_those_that_a_session_has() {
+    let dictionary: StateDictionary<u32, u32, u8> = StateDictionary::new();
+    let session = dictionary.session(1);
+    let acquire = |key: u32| LockRequest::new().acquire(key, None);
+    for key in 0..1000 {
+        session.update_locks(acquire(key)).unwrap();
+        // By another caller, so that the session is not told.
+        if key % 10 != 0 {
+            dictionary.update_locks(&1, LockRequest::new().release(key)).unwrap();
+        }
+    }
+    assert_eq!(session.end().released.len(), 100);
+    assert!(dictionary.locks().is_empty());
 }
 
 #[test]
@@ -120,7 +197,7 @@ fn a_key_that_the_session_removed_and_created_again_is_still_its_own() {
 }
 
 #[test]
-fn keys_that_others_hold_locked_are_left_and_reported() {
+fn keys_that_others_have_locked_stay_and_are_reported() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a", "b", "c", "d"]);
     dictionary.update_locks(&"bob", acquire("a", None).acquire("b", SECOND * 3)).unwrap();
@@ -136,6 +213,143 @@ fn keys_that_others_hold_locked_are_left_and_reported() {
         assert_eq!(left, Left::Locked { holder: "bob", remaining });
     }
     assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+/// Alice's session has ended while Bob had her key locked.
+fn with_a_locked_key(lease: Option<Duration>) -> (Dictionary, ManualClock) {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a", "b"]);
+    dictionary.update_locks(&"bob", acquire("a", lease)).unwrap();
+    let end = session.end();
+    assert_eq!((end.removed, end.left.len()), (vec!["b"], 1));
+    let expiry = dictionary.expire();
+    assert!(expiry.sessions.is_empty(), "nothing has happened since: {expiry:?}");
+    assert!(expiry.next.is_some_and(|next| next > Duration::ZERO && next <= SECOND), "{expiry:?}");
+    (dictionary, clock)
+}
+
+#[test]
+fn a_locked_key_of_a_session_that_has_ended_is_removed_when_the_lock_is_gone() {
+    type Way = fn(&Dictionary, &ManualClock);
+    let ways: [Way; 5] = [
+        |dictionary, _| drop(dictionary.update_locks(&"bob", LockRequest::new().release("a"))),
+        |dictionary, _| drop(dictionary.release_all(&"bob")),
+        |dictionary, _| drop(dictionary.clear_locks()),
+        |dictionary, _| drop(dictionary.session("bob").end()),
+        |_, clock| clock.advance(SECOND * 9),
+    ];
+    for way in ways {
+        let (dictionary, clock) = with_a_locked_key(Some(SECOND * 9));
+        way(&dictionary, &clock);
+        let expiry = dictionary.expire();
+        let [(token, end)] = &expiry.sessions[..] else { panic!("{expiry:?}") };
+        assert_eq!((*token, &end.removed[..], end.left.len()), ("alice", &["a"][..], 0));
+        assert_eq!(end.revision, dictionary.revision());
+        assert!(dictionary.snapshot().is_empty());
+        clock.advance(SECOND * 9);
+        let expiry = dictionary.expire();
+        assert!(expiry.sessions.is_empty() && expiry.next.is_none(), "that was all: {expiry:?}");
+    }
+}
+
+#[test]
+fn a_locked_key_that_was_set_since_is_not_removed() {
+    let (dictionary, _clock) = with_a_locked_key(None);
+    dictionary.update_state(&"bob", set("a", 2)).unwrap();
+    dictionary.release_all(&"bob");
+    let expiry = dictionary.expire();
+    assert!(expiry.sessions.is_empty() && expiry.next.is_none(), "{expiry:?}");
+    assert_eq!(dictionary.snapshot()["a"], 2);
+}
+
+#[test]
+fn a_session_of_which_a_locked_key_is_left_can_be_taken_up_again() {
+    let (dictionary, _clock) = with_a_locked_key(None);
+    let session = dictionary.session("alice");
+    assert!(session.is_resumed());
+    assert_eq!(session.ephemeral_keys(), ["a"]);
+    dictionary.release_all(&"bob");
+    assert!(dictionary.expire().sessions.is_empty() && dictionary.get("a").is_some(), "it has not ended any more");
+    assert_eq!(removed(session.end()), ["a"]);
+}
+
+#[test]
+fn a_locked_key_of_a_session_whose_grace_is_over_is_removed_when_the_lock_is_gone() {
+    let (dictionary, clock) = with_manual_clock();
+    let session = owning(&dictionary, "alice", &["a", "b"]);
+    session.update_locks(acquire("c", None)).unwrap();
+    dictionary.update_locks(&"bob", acquire("a", SECOND * 9)).unwrap();
+    session.leave(SECOND);
+    clock.advance(SECOND);
+    let (_, end) = dictionary.expire().sessions.remove(0);
+    assert_eq!((end.removed, end.released), (vec!["b"], vec!["c"]));
+    assert_eq!(end.left, [("a", Left::Locked { holder: "bob", remaining: Some(SECOND * 8) })]);
+    for _ in 0..7 {
+        clock.advance(SECOND);
+        assert!(dictionary.expire().sessions.is_empty());
+    }
+    clock.advance(SECOND);
+    let expiry = dictionary.expire();
+    assert_eq!(expiry.locks, [("a", "bob")]);
+    assert_eq!(expiry.sessions[0].1.removed, ["a"]);
+}
+
+#[test]
+fn a_locked_key_of_an_ended_session_stays_when_the_dictionary_is_frozen() {
+    let (dictionary, _clock) = with_a_locked_key(None);
+    dictionary.freeze();
+    dictionary.clear_locks();
+    let expiry = dictionary.expire();
+    assert!(expiry.sessions.is_empty() && expiry.next.is_none(), "{expiry:?}");
+    assert_eq!(dictionary.snapshot()["a"], 1);
+}
+
+#[test]
+fn many_sessions_end_in_one_expiry_each_in_its_own_commit() {
+    let clock = ManualClock::new();
+    let dictionary: StateDictionary<u32, u32, u32> =
+        StateDictionary::builder().manual_clock(&clock).keep_commits().lock_events(10_000).build();
+    let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
+    locks.flush().unwrap();
+    for client in 0..1000 {
+        let mut session = dictionary.session(client);
+        session.update_ephemeral(Change::new().set(client, 1).set(client + 1000, 1)).unwrap();
+        session.update_locks(LockRequest::new().acquire(client, None)).unwrap();
+        session.leave(SECOND);
+    }
+    drop((commits.flush(), locks.flush()));
+    clock.advance(SECOND);
+    let expiry = dictionary.expire();
+    assert_eq!((expiry.sessions.len(), expiry.next), (1000, None));
+    assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
+    let delivery = commits.flush().unwrap();
+    let Ok(LockDelivery::Events(events)) = locks.flush() else { panic!() };
+    assert_eq!((delivery.commits.len(), events.len()), (1000, 1000));
+    let mut ended = expiry.sessions;
+    ended.sort_by_key(|(_, end)| end.revision);
+    for (((token, end), commit), event) in ended.iter().zip(&delivery.commits).zip(&events) {
+        assert_eq!((commit.token, commit.revision, commit.change.len()), (*token, end.revision, 2));
+        assert_eq!((event.holder, event.revision, &end.released[..]), (*token, end.revision, &[*token][..]));
+        assert_eq!(sorted(end.removed.clone()), [*token, *token + 1000]);
+    }
+}
+
+#[test]
+fn a_destructor_that_panics_does_not_keep_a_key_from_its_session() {
+    struct Grenade(bool);
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "on purpose");
+        }
+    }
+    let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
+    dictionary.update_state(&"server", Change::new().set("scene", Grenade(true))).unwrap();
+    let mut session = dictionary.session("alice");
+    let change = Change::new().set("avatar", Grenade(false)).set("scene", Grenade(false));
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(|| session.update_ephemeral(change))).is_err());
+    assert_eq!(sorted(session.ephemeral_keys()), ["avatar", "scene"]);
+    session.end();
+    assert!(dictionary.snapshot().is_empty());
 }
 
 #[test]

@@ -72,18 +72,11 @@ impl From<u64> for Revision {
 pub struct Entry<V> {
     value: Arc<V>,
     revision: Revision,
-    created: Revision,
 }
 
 impl<V> Entry<V> {
-    /// Of a key that had no value before.
-    pub(crate) fn new(value: Arc<V>, revision: Revision) -> Self {
-        Self { value, revision, created: revision }
-    }
-
-    /// The same key with a new value.
-    pub(crate) fn replaced(&self, value: Arc<V>, revision: Revision) -> Self {
-        Self { value, revision, created: self.created }
+    pub(crate) const fn new(value: Arc<V>, revision: Revision) -> Self {
+        Self { value, revision }
     }
 
     /// The shared value.
@@ -103,32 +96,11 @@ impl<V> Entry<V> {
     pub const fn revision(&self) -> Revision {
         self.revision
     }
-
-    /// The revision of the commit that gave the key a value, since when it has always had one.
-    ///
-    /// ```
-    /// use state_dictionary::{Change, StateDictionary};
-    ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
-    /// dictionary.update_state(&(), Change::new().set("a", 2))?;
-    /// let entry = dictionary.get("a").unwrap();
-    /// assert_eq!((entry.created().get(), entry.revision().get()), (1, 2));
-    ///
-    /// dictionary.update_state(&(), Change::new().remove("a"))?;
-    /// dictionary.update_state(&(), Change::new().set("a", 3))?;
-    /// assert_eq!(dictionary.get("a").unwrap().created().get(), 4);
-    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
-    /// ```
-    #[must_use]
-    pub const fn created(&self) -> Revision {
-        self.created
-    }
 }
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), revision: self.revision, created: self.created }
+        Self { value: Arc::clone(&self.value), revision: self.revision }
     }
 }
 

@@ -165,29 +165,33 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         *self.followed.get_mut() = false;
     }
 
-    /// Whether this key has had a value since the commit with this revision, which created it.
-    pub(crate) fn has_created(&self, key: &Hashed<K>, created: Revision) -> bool {
-        self.content.get(key).is_some_and(|entry| entry.created() == created)
+    /// Whether the value of this key is the one that the commit with this revision set.
+    pub(crate) fn is_at(&self, key: &Hashed<K>, revision: Revision) -> bool {
+        self.content.get(key).is_some_and(|entry| entry.revision() == revision)
     }
 
     /// Removes keys that are there, as one commit, in this root, which is not yet published. Drops nothing of the user's: what
     /// it takes out is returned.
-    pub(crate) fn remove(
+    pub(crate) fn remove<'a>(
         &mut self,
-        keys: &[Hashed<K>],
+        keys: impl ExactSizeIterator<Item = &'a Hashed<K>> + Clone,
         logged: Option<impl FnOnce(Change<K, V>) -> Box<Logged<K, V>>>,
         trail_limit: usize,
-    ) -> Vec<(Hashed<K>, Entry<V>)> {
-        let removed = keys.iter().filter_map(|key| self.content.remove_with_key(key)).collect();
+    ) -> Vec<(Hashed<K>, Entry<V>)>
+    where
+        K: 'a,
+    {
+        let (removed, count) = (keys.clone(), keys.len());
+        let removed = removed.filter_map(|key| self.content.remove_with_key(key)).collect();
         self.revision = self.revision.next();
-        if keys.len() > trail_limit {
+        if count > trail_limit {
             self.trail = Trail::starting_after(self.revision.0);
             return removed;
         }
-        let change = || keys.iter().fold(Change::new(), |change, key| change.remove(key.key.clone()));
-        let touched = keys.iter().map(|key| Touched { key: key.clone(), existed: true, removed: true });
+        let change = || keys.clone().fold(Change::new(), |change, key| change.remove(key.key.clone()));
+        let touched = keys.clone().map(|key| Touched { key: key.clone(), existed: true, removed: true });
         let footprint = Footprint { touched: touched.collect(), logged: logged.map(|log| log(change())) };
-        self.trail = self.trail.with(self.revision.0, footprint, keys.len(), trail_limit);
+        self.trail = self.trail.with(self.revision.0, footprint, count, trail_limit);
         removed
     }
 
@@ -218,7 +222,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
                     None if removed() => continue,
                     // The key that is there already, so that all of the store shares one clone of it.
                     Some((key, present)) => {
-                        *present = present.replaced(Arc::clone(value), revision);
+                        *present = Entry::new(Arc::clone(value), revision);
                         (key.clone(), true)
                     }
                     None => {

@@ -4,7 +4,7 @@ use super::{Core, StateDictionary};
 use crate::content::{Published, PutOff, Root, put_off_drops};
 use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
-use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest};
+use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest, SessionLocks};
 use crate::observe::News;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
     pub fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
-        self.core.update_locks(token, request)
+        self.core.update_locks(token, None, request)
     }
 
     /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
@@ -121,7 +121,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    pub(super) fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
+    pub(super) fn update_locks(
+        &self,
+        token: &T,
+        session: Option<&SessionLocks>,
+        request: LockRequest<K>,
+    ) -> Result<LockReceipt<K>, LockError<K, T>> {
         let zero_lease =
             request.acquires().find(|(_, lease)| *lease == Some(Duration::ZERO)).map(|(key, _)| key.clone());
         if let Some(key) = zero_lease {
@@ -129,7 +134,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let Published { clock, .. } = &*self.published;
         let hash = |key: &K| self.published.shared().hasher.hash_one(key);
-        self.locks.update(token, &request, hash, clock, &mut self.fence()).map_err(|failure| {
+        self.locks.update(token, session, &request, hash, clock, &mut self.fence()).map_err(|failure| {
             let LockFailure { receipt, conflicts } = failure;
             if conflicts.is_empty() {
                 LockError::Frozen { request, receipt }

@@ -58,6 +58,9 @@ impl<K, T> Refusal<K, T> {
     }
 }
 
+/// Is told the revision of a commit as soon as it is made. Must not panic.
+pub(super) type Note<'a> = &'a mut dyn FnMut(Revision);
+
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -239,7 +242,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     backoff.count();
                     break;
                 }
-                match self.attempt_or_wait(root, turn, token, &change, None, patience, &backoff) {
+                match self.attempt_or_wait(root, turn, token, &change, None, patience, None, &backoff) {
                     Ok(None) => {}
                     Ok(Some(root)) => return Ok(root.revision),
                     Err(refusal) => return Err(refusal.of(change)),
@@ -256,7 +259,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         pass: Option<Hold>,
         patience: Patience,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
-        self.commit_borrowed(token, &change, pass, patience).map_err(|refusal| refusal.of(change))
+        self.commit_borrowed(token, &change, pass, patience, None).map_err(|refusal| refusal.of(change))
     }
 
     pub(super) fn commit_borrowed(
@@ -265,6 +268,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         change: &Change<K, V>,
         pass: Option<Hold>,
         patience: Patience,
+        mut committed: Option<Note<'_>>,
     ) -> Result<Arc<Root<K, V, S>>, Refusal<K, T>> {
         if Inside::is_in(self.identity()) {
             return Err(Refusal::InsideUpdate);
@@ -274,13 +278,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             // With no root in hand, or whoever has the turn could not make it the spare one.
             let turn = self.turn(patience);
             let root = self.published.load();
-            if let Some(root) = self.attempt_or_wait(root, turn, token, change, pass, patience, &backoff)? {
+            let committed = committed.as_mut();
+            if let Some(root) = self.attempt_or_wait(root, turn, token, change, pass, patience, committed, &backoff)? {
                 return Ok(root);
             }
         }
     }
 
-    fn turn(&self, patience: Patience) -> Turn<'_, K, V, S> {
+    pub(super) fn turn(&self, patience: Patience) -> Turn<'_, K, V, S> {
         match patience {
             Patience::ForAll | Patience::ForItsTurn => self.published.turn(),
             Patience::None => self.published.turn_or_none(),
@@ -297,9 +302,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         change: &Change<K, V>,
         pass: Option<Hold>,
         patience: Patience,
+        committed: Option<&mut Note<'_>>,
         backoff: &Backoff<'_>,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
-        let attempt = self.attempt(root, turn, token, change, pass);
+        let attempt = self.attempt(root, turn, token, change, pass, committed);
         if let Attempt::Refused(refusal) = &attempt {
             self.published.shared().observed.refused(refusal.locked_keys());
         }
@@ -321,6 +327,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         token: &T,
         change: &Change<K, V>,
         pass: Option<Hold>,
+        committed: Option<&mut Note<'_>>,
     ) -> Attempt<K, V, T, S> {
         if root.frozen {
             return Attempt::Refused(Refusal::Frozen);
@@ -349,6 +356,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let next = turn.next(&root, change, &hashes, logged, self.settings.trail_limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
         let outcome = if swapped {
+            // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
+            if let Some(note) = committed {
+                note(next.revision);
+            }
             // A guard has the root that it replaces, and lets go of it last.
             if pass.is_none() {
                 turn.keep(root, &next);

@@ -5,12 +5,17 @@
 //! it still holds the shards of all its keys. A writer that looked at a lock before it changed then loses its swap, and
 //! one that looks after finds the shard locked until the change is complete.
 
+mod all;
+mod leases;
 mod request;
+mod session;
 mod table;
 mod update;
 
+pub(crate) use all::{Going, LockedShards, Obstacle};
 pub use request::{Conflict, LockInfo, LockReceipt, LockRequest};
-pub(crate) use table::{Claim, LockTable, Verdict};
+pub(crate) use session::{SessionId, SessionLocks};
+pub(crate) use table::{Lock, LockTable, Verdict};
 pub(crate) use update::LockFailure;
 
 use crate::event::LockChange;

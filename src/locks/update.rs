@@ -5,7 +5,7 @@
 //! nothing; from the replacing of the root on, none of the user's code runs until the shards are unlocked.
 
 use super::table::{Lock, LockId, LockTable};
-use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest};
+use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest, SessionLocks};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Hashed;
@@ -49,12 +49,16 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     pub(crate) fn update(
         &self,
         token: &T,
+        session: Option<&SessionLocks>,
         request: &LockRequest<K>,
         hash: impl Fn(&K) -> u64,
         clock: &Clock,
         fence: &mut impl Fence<K, T>,
     ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
         let items = items(request, hash);
+        if let Some(session) = session {
+            self.prune(session);
+        }
         // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
         let (mut wanted, mut releases) = (Plan::new(fence.tells()), Plan::new(fence.tells()));
         let mut shards = self.lock(&items);
@@ -89,13 +93,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         owed.locks = owed.locks + plan.removals.len() - plan.grants.len();
         let granted = !plan.grants.is_empty();
 
-        let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), &mut shards);
+        let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), session, &mut shards);
         if sooner {
             fence.runs_out_sooner();
         }
         fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
+        self.loosen_off(removed.iter().filter(|(_, lock)| lock.session.is_none()).count());
         drop(owed);
         drop(removed);
         if granted {
@@ -130,7 +135,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let now = clock.now();
         for &Item { hash, key, acquire, release } in items {
             let shard = shards.get(self.shards.index_of(hash));
-            let found = shard.look_up(hash, |k| k == key).map(|(_, lock)| lock);
+            let found = shard.look_up(hash, |k, _| k == key).map(|(_, lock)| lock);
             let (mine, live) = found.map_or((false, false), |lock| (lock.owner == *token, !lock.expired(now)));
 
             if release && !mine {
@@ -182,6 +187,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         plan: &mut Plan<K, T>,
         granted: FencingToken,
         now: Instant,
+        session: Option<&SessionLocks>,
         shards: &mut Locked<'_, K, T>,
     ) -> (Vec<(K, Lock<T>)>, bool) {
         let mut sooner = false;
@@ -191,15 +197,30 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         for (hash, id) in plan.removals.drain(..) {
             removed.extend(shards.get_mut(index_of(hash)).take(hash, |lock| lock.id == id));
         }
+        if session.is_none() {
+            self.loosen(plan.grants.len());
+        }
+        let id_of = session.map(|session| session.session);
         for (index, (key, owner, lease)) in plan.grants.drain(..).enumerate() {
-            let lock = Lock { owner, deadline: deadline(lease), id: LockId { granted, index } };
-            sooner |= self.runs_out(lock.deadline);
-            shards.get_mut(index_of(key.hash)).put(key, lock);
+            let id = LockId { granted, index };
+            let lock = Lock { owner, deadline: deadline(lease), session: id_of, id };
+            if let Some(session) = session {
+                session.note(key.hash, id);
+            }
+            let shard = index_of(key.hash);
+            sooner |= self.deadlines.note(shard, lock.deadline);
+            shards.get_mut(shard).put(key, lock);
         }
         for (hash, id, lease) in plan.renewals.drain(..) {
-            if let Some(lock) = shards.get_mut(index_of(hash)).look_up_mut(hash, |lock| lock.id == id) {
+            let shard = index_of(hash);
+            if let Some(lock) = shards.get_mut(shard).look_up_mut(hash, |lock| lock.id == id) {
                 lock.deadline = deadline(lease);
-                sooner |= self.runs_out(lock.deadline);
+                sooner |= self.deadlines.note(shard, lock.deadline);
+                if let Some(session) = session.filter(|session| lock.session != Some(session.session)) {
+                    self.loosen_off(usize::from(lock.session.is_none()));
+                    lock.session = id_of;
+                    session.note(hash, id);
+                }
             }
         }
         for (_, token) in &mut plan.receipt.granted {
@@ -268,7 +289,7 @@ struct Owed<'a, K: Clone + Eq, T: Clone + PartialEq> {
 impl<K: Clone + Eq, T: Clone + PartialEq> Drop for Owed<'_, K, T> {
     fn drop(&mut self) {
         if self.locks > 0 {
-            self.table.gone(self.locks);
+            self.table.count_off(self.locks);
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) use checker::thread_local;
 /// An execution must be a function of its schedule alone.
 pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
 pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 2;
+/// Few, so that models see one step end two sessions, and one expiry take two steps.
+pub(crate) const SESSIONS_AT_ONCE: usize = 3;
 
 pub(crate) fn current_thread() -> ThreadId {
     checker::thread::current().id()
@@ -149,8 +151,8 @@ impl<K, L> Shards<K, L> {
 }
 
 impl<K, L> Shard<K, L> for RawShard<K, L> {
-    fn look_up(&self, hash: u64, mut key: impl FnMut(&K) -> bool) -> Option<(&K, &L)> {
-        self.iter().find(|(k, _)| k.hash == hash && key(&k.key)).map(|(k, lock)| (&k.key, lock))
+    fn look_up(&self, hash: u64, mut wanted: impl FnMut(&K, &L) -> bool) -> Option<(&K, &L)> {
+        self.iter().find(|(k, lock)| k.hash == hash && wanted(&k.key, lock)).map(|(k, lock)| (&k.key, lock))
     }
 
     fn look_up_mut(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<&mut L> {

@@ -32,8 +32,8 @@ use event as wait;
 use shipped as imp;
 
 pub(crate) use imp::{
-    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard, Shards,
-    ThreadId, WriteShard, current_thread, default_shards, thread_local,
+    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard,
+    SESSIONS_AT_ONCE, Shards, ThreadId, WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;
@@ -45,7 +45,7 @@ use crate::key::Hashed;
 /// Only `look_up` runs code of the caller's; the other operations identify an entry by its value alone, so that a shard can
 /// be changed without running a user's `Eq`.
 pub(crate) trait Shard<K, L> {
-    fn look_up(&self, hash: u64, key: impl FnMut(&K) -> bool) -> Option<(&K, &L)>;
+    fn look_up(&self, hash: u64, wanted: impl FnMut(&K, &L) -> bool) -> Option<(&K, &L)>;
     fn look_up_mut(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<&mut L>;
     fn put(&mut self, key: Hashed<K>, lock: L);
     fn take(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<(K, L)>;

@@ -17,6 +17,8 @@ pub(crate) use std::thread::ThreadId;
 pub(crate) use std::thread_local;
 
 pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 4096;
+/// How many keys and locks of sessions end in one step, if they are of several sessions: less than a millisecond's work.
+pub(crate) const SESSIONS_AT_ONCE: usize = 512;
 
 pub(crate) fn current_thread() -> ThreadId {
     std::thread::current().id()
@@ -122,8 +124,8 @@ impl<K: Eq, L> Shards<K, L> {
 }
 
 impl<K, L> Shard<K, L> for RawShard<K, L> {
-    fn look_up(&self, hash: u64, mut key: impl FnMut(&K) -> bool) -> Option<(&K, &L)> {
-        self.get(hash, |(k, _)| key(&k.key)).map(|(k, lock)| (&k.key, lock.get()))
+    fn look_up(&self, hash: u64, mut wanted: impl FnMut(&K, &L) -> bool) -> Option<(&K, &L)> {
+        self.get(hash, |(k, lock)| wanted(&k.key, lock.get())).map(|(k, lock)| (&k.key, lock.get()))
     }
 
     fn look_up_mut(&mut self, hash: u64, mut lock: impl FnMut(&L) -> bool) -> Option<&mut L> {

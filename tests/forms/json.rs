@@ -226,12 +226,13 @@ fn what_the_feeds_deliver_can_be_sent() {
     sent(&end);
     clock.advance(3 * SECOND);
     let expiry = dictionary.expire();
-    assert_eq!(expiry.locks.len(), 1);
+    assert_eq!((expiry.locks.len(), expiry.sessions.len()), (1, 1));
     sent(&expiry);
+    dictionary.update_state(&"bob".to_owned(), Change::new().set("score", 1)).unwrap();
     sent(&dictionary.position());
 
     let delivery = commits.flush().unwrap();
-    assert_eq!(delivery.commits.len(), 2);
+    assert_eq!(delivery.commits.len(), 4);
     let read: CommitDelivery<String, i32, String> =
         serde_json::from_str(&serde_json::to_string(&delivery).unwrap()).unwrap();
     for (read, commit) in read.commits.iter().zip(&delivery.commits) {
@@ -240,7 +241,7 @@ fn what_the_feeds_deliver_can_be_sent() {
     let first = serde_json::to_value(dictionary.change_buffer().flush().unwrap()).unwrap();
     let position = dictionary.position().to_string();
     let expected = json!({
-        "from": 0, "to": 2, "position": position, "fresh_start": true, "updates": {"cursor": 1}, "removals": []
+        "from": 0, "to": 4, "position": position, "fresh_start": true, "updates": {"score": 1}, "removals": []
     });
     assert_eq!(first, expected);
 }

@@ -1,185 +1,407 @@
-//! Ending a session: its locks are released and its keys removed in one commit, with every shard locked.
+//! Ending sessions: their locks are released and their keys removed in one root, with every shard locked.
+//!
+//! A session that a caller ends is put into the table of detached sessions for as long as that takes, under the table's mutex,
+//! so that a panic of a key's `Eq` leaves it where the next expiry finds it. What is to be done is found out before the root
+//! is replaced; from then on none of the user's code runs until the shards are unlocked and waiters are notified.
 
-use super::belongings::Belongings;
+use super::state::{Detached, DetachedSession, State};
 use super::{Left, SessionEnd};
 use crate::content::{Entry, Hold, Logged, Revision, Root};
 use crate::dictionary::Core;
+use crate::dictionary::locking::Told;
 use crate::dictionary::write::Patience;
 use crate::key::Hashed;
-use crate::locks::{Claim, Fence};
+use crate::locks::{Fence, Going, Lock, LockedShards, Obstacle, SessionId};
+use crate::sync::SESSIONS_AT_ONCE;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How soon what had to be put off is worth another try.
+/// How soon it is worthwhile to try again where the content is held, or the session ended inside an update.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// The same where another owner has locked a key.
+const RETRY_LOCKED: Duration = Duration::from_secs(1);
+
+/// Which sessions a step ends, and what it does if the content is held.
+enum Ask<K, T> {
+    /// This one, or nothing.
+    EndOrWait(State<K, T>),
+    /// This one; its keys are removed later.
+    End(State<K, T>),
+    /// Those that were due at this time, after one of them. None of which there are keys to remove.
+    Expire(Instant, Option<SessionId>),
+}
+
+/// What becomes of a session's keys if the content is held, or if it ends inside an update.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfHeld {
+    /// Nothing is done; the content is waited for.
+    Wait,
+    /// They are removed later.
+    Defer,
+    /// The session stays as it is.
+    Leave,
+}
+
+/// That a session was not ended, because the content is held.
+struct HeldUp<K, T>(State<K, T>, Hold);
+
+/// One session that is to end.
+struct Part<K, T> {
+    id: SessionId,
+    token: T,
+    /// Whether it had ended before, except for some keys.
+    ended: bool,
+    locks: Vec<Going>,
+    told: Option<Told<K>>,
+    /// For each of its keys: who has locked it, if another owner has.
+    obstacles: Vec<Option<(T, Option<Duration>)>>,
+    /// For each of its keys, a clone of it if it may have to be reported and kept.
+    clones: Vec<Option<K>>,
+    /// What the latest attempt found: the indices of the keys that are its own, without those locked by others.
+    free: Vec<usize>,
+    /// The indices of the keys that are its own and locked by others.
+    locked: Vec<usize>,
+    fate: Fate,
+    revision: Revision,
+    end: Option<SessionEnd<K, T>>,
+    reported: bool,
+}
+
+/// What becomes of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It ends: its locks go, and its free keys.
+    Ends,
+    /// Its locks go, and its free keys later.
+    Defers,
+    /// Its locks go, and its keys stay, because the dictionary is frozen.
+    Frozen,
+    /// It goes on as it is.
+    Waits,
+}
+
+/// What one step did.
+struct Step<K, T> {
+    /// The sessions of which something ended.
+    ended: Vec<(T, SessionEnd<K, T>)>,
+    /// The last session that was looked at.
+    last: Option<SessionId>,
+}
+
+/// What is dropped when no shard is locked and waiters have been notified, also when unwinding.
+struct Leftovers<K, V, T> {
+    parts: Vec<Part<K, T>>,
+    entries: Vec<Vec<(Hashed<K>, Entry<V>)>>,
+    locks: Vec<Lock<T>>,
+    states: Vec<State<K, T>>,
+    keys: Vec<K>,
+    /// How many of the locks had run out.
+    expired: usize,
+}
 
 #[cfg(feature = "async")]
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
-    /// Ends the session, unless it must be awaited that the content is let go.
+    /// Ends the session, unless the content must be waited for.
     pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        match self.core.try_end(self.belongings(), None, false) {
-            Ok(end) => {
-                drop(self.belongings.take());
-                Some(end)
+        match self.core.end_one(Ask::EndOrWait(self.state.take()?), Patience::None) {
+            Ok(end) => Some(end),
+            Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.core.end(state, Patience::None)),
+            Err(HeldUp(state, _)) => {
+                self.state = Some(state);
+                None
             }
-            Err(NotEnded::Held(hold)) if !hold.is_of_this_thread() => None,
-            Err(_) => self.belongings.take().map(|belongings| self.core.end(belongings, Patience::None)),
         }
     }
-}
-
-/// Why a session was not ended.
-pub(super) enum NotEnded {
-    /// The content is held.
-    Held(Hold),
-    /// It was lingering, and somebody has taken it up or ended it.
-    Gone,
-    /// It is lingering, and its keys cannot be removed at this moment.
-    NotYet,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    pub(super) fn end(&self, belongings: Arc<Belongings<K, T>>, patience: Patience) -> SessionEnd<K, T> {
-        let mut ending = Ending { core: self, belongings: Some(belongings) };
-        let Ending { belongings: Some(belongings), .. } = &ending else { unreachable!("it was just given some") };
-        let mut put_off = patience != Patience::ForAll;
-        let end = loop {
-            match self.try_end(belongings, None, put_off) {
-                Ok(end) => break end,
-                Err(NotEnded::Held(hold)) if hold.is_of_this_thread() => put_off = true,
-                Err(NotEnded::Held(hold)) => self.wait_until_let_go(hold),
-                Err(NotEnded::Gone | NotEnded::NotYet) => unreachable!("it is not lingering"),
+    pub(super) fn end(&self, state: State<K, T>, patience: Patience) -> SessionEnd<K, T> {
+        let ask = if patience == Patience::ForAll { Ask::EndOrWait } else { Ask::End };
+        let mut answer = self.end_one(ask(state), patience);
+        loop {
+            match answer {
+                Ok(end) => return end,
+                Err(HeldUp(state, hold)) if hold.is_of_this_thread() => {
+                    answer = self.end_one(Ask::End(state), patience);
+                }
+                Err(HeldUp(state, hold)) => {
+                    self.wait_until_let_go(hold);
+                    answer = self.end_one(Ask::EndOrWait(state), patience);
+                }
             }
-        };
-        drop(ending.belongings.take());
-        end
+        }
     }
 
-    /// Releases the locks and removes the keys in one step, with all shards locked. If the content is held, keys are
-    /// `put_off`, or else nothing is done; the session that has them lingers then, until the next expiry. One that is
-    /// `lingering` is ended only if it was due at that time and is still there, and as a whole. Whoever takes up either comes
-    /// before all of this, or after.
-    pub(super) fn try_end(
-        &self,
-        belongings: &Arc<Belongings<K, T>>,
-        lingering: Option<Instant>,
-        put_off: bool,
-    ) -> Result<SessionEnd<K, T>, NotEnded> {
-        let Belongings { token, keys, .. } = &**belongings;
-        let Core { published, settings, sessions, .. } = self;
+    fn end_one(&self, ask: Ask<K, T>, patience: Patience) -> Result<SessionEnd<K, T>, HeldUp<K, T>> {
+        match self.end_some(ask, patience)?.ended.pop() {
+            Some((_, end)) => Ok(end),
+            None => unreachable!("a session that a caller ends is reported"),
+        }
+    }
+
+    /// Ends the sessions that are due, in steps of limited length.
+    pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionEnd<K, T>)> {
+        let (mut ended, mut after) = (Vec::new(), None);
+        while self.sessions.lock().due(now, after).next().is_some() {
+            let Ok(step) = self.end_some(Ask::Expire(now, after), Patience::ForItsTurn) else {
+                unreachable!("an expiry does not wait for held content")
+            };
+            ended.extend(step.ended);
+            after = step.last.or(after);
+        }
+        ended
+    }
+
+    fn end_some(&self, ask: Ask<K, T>, patience: Patience) -> Result<Step<K, T>, HeldUp<K, T>> {
         let inside = self.is_inside_closure();
-        // What has keys and tokens outlives the fence, so that it is dropped when no shard is locked any more and everybody
-        // has been notified, also when unwinding.
-        let (mut told, mut shares, mut not_ended) = (None, Vec::new(), None);
-        let mut revision = Revision::ZERO;
+        let held = match ask {
+            Ask::EndOrWait(_) if !inside => IfHeld::Wait,
+            Ask::EndOrWait(_) | Ask::End(_) => IfHeld::Defer,
+            Ask::Expire(..) => IfHeld::Leave,
+        };
+        let mut leftovers = Leftovers::none();
+        // Writers that wait for the turn meanwhile do not outdate the root again and again. Taken before the shards are
+        // locked, as writers do. A thread inside an update may have it already.
+        let turn = self.turn(if inside { Patience::None } else { patience });
         let mut fence = self.fence();
-        let tells = fence.tells();
-        let released = self.locks.release_with(token, keys, &published.clock, tells, |claims, releases, changes| {
-            told = self.kept(changes);
-            let Some(place) = sessions.place_of(belongings, lingering) else {
-                not_ended = Some(NotEnded::Gone);
-                return false;
-            };
-            let edit = |root: &mut Root<K, V, S>| {
-                shares.push(Share::of(root, keys, claims));
-                let Some(Share { mine, left, taken_out }) = shares.last_mut() else {
-                    unreachable!("it was just pushed")
-                };
-                revision = root.revision;
-                if root.frozen {
-                    left.extend(mine.drain(..).map(|key| (key.key, Left::Frozen)));
-                } else if inside || root.held.is_some() {
-                    let not_now = if lingering.is_some() {
-                        Some(NotEnded::NotYet)
-                    } else {
-                        root.held.filter(|_| !(put_off || inside)).map(NotEnded::Held)
-                    };
-                    if not_now.is_some() && !mine.is_empty() {
-                        not_ended = not_now;
-                        return Err(());
-                    }
-                    left.extend(mine.drain(..).map(|key| (key.key, Left::PutOff)));
-                }
-                if mine.is_empty() && !releases {
-                    return Err(());
-                }
-                if !mine.is_empty() {
-                    let origin = settings.commit_log.map(|erase| move || erase(token.clone()));
-                    let log = origin.map(|origin| move |change| Box::new(Logged { origin: origin(), change }));
-                    *taken_out = root.remove(mine, log, settings.trail_limit);
-                    revision = root.revision;
-                }
-                if releases && !root.frozen {
-                    root.locks_changed(told.as_ref(), settings.lock_trail_limit);
-                }
-                Ok(())
-            };
-            let (replaced, put_off) = published.replace(edit, |_| ());
-            let commits = shares.last().is_some_and(|share| !share.mine.is_empty());
-            fence.replaced(replaced.is_ok() && releases, replaced.is_ok() && commits, put_off);
-            let again = || published.clock.now().checked_add(RETRY);
-            match (&not_ended, shares.last()) {
-                (Some(NotEnded::NotYet), _) => place.put_off(belongings, again()),
-                (Some(_), _) => {}
-                (None, Some(share)) if share.is_put_off() => place.put_off(belongings, again()),
-                (None, _) => place.ended(),
+        let mut all = self.locks.lock_all();
+        let mut table = self.sessions.lock();
+        let now = self.published.clock.now();
+
+        let chosen = match ask {
+            Ask::EndOrWait(state) | Ask::End(state) => {
+                let id = state.id();
+                table.put(state, now.checked_add(RETRY));
+                vec![id]
             }
-            replaced.is_ok()
-        });
-        if let Some(reason) = not_ended {
-            return Err(reason);
+            Ask::Expire(at, after) => choose(table.due(at, after)),
+        };
+        leftovers.parts.extend(chosen.into_iter().filter_map(|id| Some(Part::new(table.get(id)?))));
+        let Leftovers { parts, entries, .. } = &mut leftovers;
+        self.plan(parts, &table, &mut all, fence.tells(), now);
+
+        let mut tries = 0;
+        let mut tried = 0;
+        let edit = |root: &mut Root<K, V, S>| {
+            // Fewer at a time where others, who commit without the turn, are faster again and again.
+            tried = (parts.len() >> (tries / 2).min(16)).max(1).min(parts.len());
+            tries += 1;
+            let mut changed = false;
+            for part in &mut parts[..tried] {
+                let Some(session) = table.get(part.id) else { continue };
+                part.judge(root, session, inside, held)?;
+                changed |= self.carry_out(root, part, session, entries);
+            }
+            if changed { Ok(()) } else { Err(None) }
+        };
+        let (replaced, put_off) = self.published.replace(edit, |_| ());
+        let (replaced, hold) = match replaced {
+            Ok(()) => (true, None),
+            Err(hold) => (false, hold),
+        };
+        let parts = &leftovers.parts[..tried];
+        let unlocks = replaced && parts.iter().any(|part| part.fate != Fate::Waits && !part.locks.is_empty());
+        let removes = replaced && parts.iter().any(|part| part.fate == Fate::Ends && !part.free.is_empty());
+        fence.replaced(unlocks, removes, put_off);
+        if let Some(hold) = hold {
+            let state = leftovers.parts.first().and_then(|part| table.remove(part.id));
+            return match state {
+                Some(state) => Err(HeldUp(state, hold)),
+                None => unreachable!("it was put there, and the table has been locked since"),
+            };
         }
-        let (released, expired) = released;
-        fence.expired(expired);
+
+        for index in 0..tried {
+            leftovers.settle(index, &mut table, &mut all, now);
+        }
+        drop(table);
+        drop(all);
+        self.locks.gone(leftovers.locks.iter());
+        fence.expired(leftovers.expired);
+        drop(turn);
         drop(fence);
-        let (mine, left) = shares.pop().map(|share| (share.mine, share.left)).unwrap_or_default();
-        Ok(SessionEnd { revision, released, removed: mine.into_iter().map(|key| key.key).collect(), left })
+        leftovers.parts.truncate(tried);
+        let last = leftovers.parts.last().map(|part| part.id);
+        let reported = leftovers.parts.drain(..).filter(|part| part.reported);
+        Ok(Step { ended: reported.filter_map(|part| Some((part.token, part.end?))).collect(), last })
     }
-}
 
-/// What of a root is a session's, as one attempt to end it finds it.
-struct Share<K, V, T> {
-    mine: Vec<Hashed<K>>,
-    left: Vec<(K, Left<T>)>,
-    taken_out: Vec<(Hashed<K>, Entry<V>)>,
-}
-
-impl<K: Clone + Eq, V, T: Clone> Share<K, V, T> {
-    /// Which keys of the session may be removed, and which somebody else holds.
-    fn of<S>(root: &Root<K, V, S>, keys: &[(Hashed<K>, Revision)], claims: &[Option<Claim<T>>]) -> Self {
-        let mut share = Self { mine: Vec::new(), left: Vec::new(), taken_out: Vec::new() };
-        let there = keys.iter().zip(claims).filter(|((key, created), _)| root.has_created(key, *created));
-        for ((key, _), claim) in there {
-            match claim {
-                Some(Claim { holder, remaining }) => {
-                    let left = Left::Locked { holder: holder.clone(), remaining: *remaining };
-                    share.left.push((key.key.clone(), left));
+    /// Finds out which locks go, and which keys others have locked. May run the user's `Eq` and `Clone`; changes nothing.
+    fn plan(
+        &self,
+        parts: &mut [Part<K, T>],
+        table: &Detached<K, T>,
+        all: &mut LockedShards<'_, K, T>,
+        tells: bool,
+        now: Instant,
+    ) {
+        let ending: Vec<_> = (0..parts.len()).filter(|&index| !parts[index].ended).collect();
+        let owners: Vec<_> = ending.iter().map(|&index| &parts[index].token).collect();
+        let mut found = all.without_session(&owners, now);
+        for (index, _) in &mut found {
+            *index = ending[*index];
+        }
+        for (index, going) in found {
+            parts[index].locks.push(going);
+        }
+        let mut stale = HashSet::new();
+        for part in parts {
+            let Some(DetachedSession { state, .. }) = table.get(part.id) else { continue };
+            part.locks.extend(all.of_session(&state.locks, now));
+            for (key, _) in &state.keys {
+                let (mut obstacle, mut clone) = (None, None);
+                match all.obstacle(key, &part.token, now) {
+                    Some(Obstacle::Locked { owner, remaining }) => {
+                        (obstacle, clone) = (Some((owner, remaining)), Some(key.key.clone()));
+                    }
+                    Some(Obstacle::Expired(going)) if stale.insert(going.id()) => part.locks.push(going),
+                    Some(Obstacle::Expired(_)) | None => {}
                 }
-                None => share.mine.push(key.clone()),
+                part.obstacles.push(obstacle);
+                part.clones.push(clone);
+            }
+            if tells {
+                part.told = self.kept(part.locks.iter().filter_map(|going| all.change(*going)).collect());
             }
         }
-        share
+    }
+
+    /// Does to a root what becomes of a session. Whether that is anything.
+    fn carry_out(
+        &self,
+        root: &mut Root<K, V, S>,
+        part: &mut Part<K, T>,
+        session: &DetachedSession<K, T>,
+        entries: &mut Vec<Vec<(Hashed<K>, Entry<V>)>>,
+    ) -> bool {
+        let settings = &self.settings;
+        let removes = part.fate == Fate::Ends && !part.free.is_empty();
+        if removes {
+            let keys = part.free.iter().map(|&index| &session.state.keys[index].0);
+            let token = &part.token;
+            let log = settings
+                .commit_log
+                .map(|erase| move |change| Box::new(Logged { origin: erase(token.clone()), change }));
+            entries.push(root.remove(keys, log, settings.trail_limit));
+        }
+        part.revision = root.revision;
+        let unlocks = part.fate != Fate::Waits && !part.locks.is_empty();
+        if unlocks && !root.frozen {
+            root.locks_changed(part.told.as_ref(), settings.lock_trail_limit);
+        }
+        removes || unlocks
     }
 }
 
-impl<K, V, T> Share<K, V, T> {
-    fn is_put_off(&self) -> bool {
-        self.left.iter().any(|(_, left)| matches!(left, Left::PutOff))
+/// As many sessions as end in one step.
+fn choose<'a, K: 'a, T: 'a>(due: impl Iterator<Item = (SessionId, &'a DetachedSession<K, T>)>) -> Vec<SessionId> {
+    let mut size = 0;
+    let fits = |(_, session): &(SessionId, &DetachedSession<K, T>)| {
+        let before = size;
+        size += 1 + session.state.keys.len() + session.state.locks.len();
+        before == 0 || size <= SESSIONS_AT_ONCE
+    };
+    due.take_while(fits).map(|(id, _)| id).collect()
+}
+
+impl<K: Clone + Eq, T: Clone> Part<K, T> {
+    fn new(session: &DetachedSession<K, T>) -> Self {
+        let DetachedSession { state, ended, .. } = session;
+        Self {
+            id: state.id(),
+            token: state.token.clone(),
+            ended: *ended,
+            locks: Vec::new(),
+            told: None,
+            obstacles: Vec::with_capacity(state.keys.len()),
+            clones: Vec::with_capacity(state.keys.len()),
+            free: Vec::new(),
+            locked: Vec::new(),
+            fate: Fate::Waits,
+            revision: Revision::ZERO,
+            end: None,
+            reported: false,
+        }
+    }
+
+    /// Finds out which keys are the session's, and what becomes of it. If the content must be waited for, by whose hold.
+    fn judge<V, S>(
+        &mut self,
+        root: &Root<K, V, S>,
+        session: &DetachedSession<K, T>,
+        inside: bool,
+        if_held: IfHeld,
+    ) -> Result<(), Option<Hold>> {
+        self.free.clear();
+        self.locked.clear();
+        let keys = &session.state.keys;
+        for (index, _) in keys.iter().enumerate().filter(|(_, (key, set))| root.is_at(key, *set)) {
+            let these = if self.obstacles[index].is_some() { &mut self.locked } else { &mut self.free };
+            these.push(index);
+        }
+        self.fate = match root.held {
+            _ if root.frozen => Fate::Frozen,
+            None if !inside => Fate::Ends,
+            _ if self.free.is_empty() => Fate::Ends,
+            Some(hold) if if_held == IfHeld::Wait => return Err(Some(hold)),
+            _ if if_held == IfHeld::Leave => Fate::Waits,
+            _ => Fate::Defers,
+        };
+        if self.fate == Fate::Defers {
+            for &index in &self.free {
+                self.clones[index].get_or_insert_with(|| keys[index].0.key.clone());
+            }
+        }
+        Ok(())
     }
 }
 
-/// Puts the belongings of a session that could not be ended because of a panic where `expire` finds them.
-struct Ending<'a, K, V, T, S> {
-    core: &'a Core<K, V, T, S>,
-    belongings: Option<Arc<Belongings<K, T>>>,
-}
+impl<K: Clone + Eq, V, T: Clone + PartialEq> Leftovers<K, V, T> {
+    fn none() -> Self {
+        let (parts, entries, locks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { parts, entries, locks, states: Vec::new(), keys: Vec::new(), expired: 0 }
+    }
 
-impl<K, V, T, S> Drop for Ending<'_, K, V, T, S> {
-    fn drop(&mut self) {
-        if let Some(belongings) = self.belongings.take() {
-            let due = self.core.published.clock.now().checked_add(RETRY);
-            self.core.sessions.put(belongings, due);
+    /// Brings the locks and the table up to date with what became of a session. Runs none of the user's code.
+    fn settle(&mut self, index: usize, table: &mut Detached<K, T>, all: &mut LockedShards<'_, K, T>, now: Instant) {
+        let part = &mut self.parts[index];
+        let Some(session) = table.get_mut(part.id) else { return };
+        if part.fate == Fate::Waits {
+            session.due = now.checked_add(RETRY);
+            return;
+        }
+        let (mut released, mut removed, mut left, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for going in &part.locks {
+            let Some((key, lock)) = all.take(*going) else { continue };
+            self.locks.push(lock);
+            self.expired += usize::from(going.expired);
+            if going.expired { self.keys.push(key) } else { released.push(key) }
+        }
+        for (index, (key, set)) in std::mem::take(&mut session.state.keys).into_iter().enumerate() {
+            let free = part.free.binary_search(&index).is_ok();
+            let own = free || part.locked.binary_search(&index).is_ok();
+            match part.fate {
+                _ if !own => self.keys.push(key.key),
+                Fate::Frozen => left.push((key.key, Left::Frozen)),
+                Fate::Ends if free => removed.push(key.key),
+                Fate::Ends | Fate::Defers | Fate::Waits => {
+                    let locked = part.obstacles[index].take();
+                    let why = locked.map(|(holder, remaining)| Left::Locked { holder, remaining });
+                    left.extend(part.clones[index].take().map(|clone| (clone, why.unwrap_or(Left::PutOff))));
+                    kept.push((key, set));
+                }
+            }
+        }
+        part.reported = !(part.ended && released.is_empty() && removed.is_empty());
+        part.end = Some(SessionEnd { revision: part.revision, released, removed, left });
+        if kept.is_empty() {
+            self.states.extend(table.remove(part.id));
+        } else {
+            session.state.keys = kept;
+            session.ended = true;
+            session.due = now.checked_add(if part.fate == Fate::Defers { RETRY } else { RETRY_LOCKED });
         }
     }
 }

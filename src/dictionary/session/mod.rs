@@ -1,9 +1,9 @@
 //! Sessions: what belongs to a client, and goes when it goes.
 
-mod belongings;
 mod ending;
+mod state;
 
-pub(super) use belongings::Sessions;
+pub(super) use state::Sessions;
 
 use super::write::Patience;
 use super::{Core, StateDictionary};
@@ -13,27 +13,31 @@ use crate::error::{LockError, UpdateError};
 use crate::locks::{LockReceipt, LockRequest};
 use crate::observe::Observed;
 use crate::sync::DefaultHashBuilder;
-use belongings::Belongings;
+use state::State;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, thread};
 
 /// One client: its token, its locks, and the keys that are there only as long as it is.
 ///
-/// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that it created
-/// with [`update_ephemeral`](Self::update_ephemeral) are removed, in one commit that no other writer can get between. A key
-/// that another holds locked by then is left, and reported. So is a key that was removed and has been set by somebody else
-/// since: it is not the session's any more (that is not reported).
+/// Every value is either lasting or the ephemeral value of one session, and the latest write decides which. Set by
+/// [`update_ephemeral`](Self::update_ephemeral), a key is this session's, also if it was another's or lasting before; set in
+/// any other way, by this client or by another one, it is lasting. (etcd's keys and leases follow the same rule.)
+///
+/// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that are its own are
+/// removed, in one commit that no other writer can get between. The removal of a key that another client has locked at that
+/// moment is deferred and reported: a later [`expire`](StateDictionary::expire) removes the key once the lock is gone, unless
+/// the key has been set again meanwhile.
 ///
 /// A client that may come back is given time with [`leave`](Self::leave). A session owns what it needs and may outlive the
 /// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
 ///
-/// The locks of a session are those of its token, so there should be one session per token at a time: of two, the first that
-/// ends releases the locks of both and removes the keys that it made, also those that the other has set since. A client that
-/// connects again before its old connection was noticed to be gone is how that comes about; see
+/// The locks of a session are those that were last acquired or renewed through it. Locks that its token has acquired past it,
+/// with [`StateDictionary::update_locks`], go with the first session of that token that ends. There may be two sessions of one
+/// token: each ends with what is its own. A client that connects again before its old connection was noticed to be gone is how
+/// that comes about; see
 /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
 ///
 /// Whatever else a client does (`try_update_state`, `update_state_with`, looking at its locks) is done on the dictionary, with
@@ -58,14 +62,14 @@ use std::{mem, thread};
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T, S = DefaultHashBuilder> {
     pub(super) core: Core<K, V, T, S>,
-    /// Nobody else's, but while an expiry that came too late still looks at them.
-    belongings: Option<Arc<Belongings<K, T>>>,
+    /// Is there until something consumes the session.
+    state: Option<State<K, T>>,
     resumed: bool,
     /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
     end: End<K, V, T, S>,
 }
 
-type End<K, V, T, S> = fn(&Core<K, V, T, S>, Arc<Belongings<K, T>>, Patience) -> SessionEnd<K, T>;
+type End<K, V, T, S> = fn(&Core<K, V, T, S>, State<K, T>, Patience) -> SessionEnd<K, T>;
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
 ///
@@ -110,7 +114,7 @@ impl<K, T> SessionEnd<K, T> {
     }
 }
 
-/// Why a session's key was not removed.
+/// Why a session's key was not removed, or not yet.
 ///
 /// ```
 /// use state_dictionary::{Change, Left, LockRequest, StateDictionary};
@@ -122,6 +126,9 @@ impl<K, T> SessionEnd<K, T> {
 /// let end = alice.end();
 /// assert_eq!(end.left, [("ball", Left::Locked { holder: "bob", remaining: None })]);
 /// assert!(dictionary.get("ball").is_some(), "bob plays on");
+///
+/// dictionary.release_all(&"bob");
+/// assert_eq!(dictionary.expire().sessions[0].1.removed, ["ball"]);
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,9 +136,10 @@ impl<K, T> SessionEnd<K, T> {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Left<T> {
-    /// Somebody else holds its lock. The key stays.
+    /// Another client has locked the key. A later call of [`expire`](StateDictionary::expire) removes it once the lock is gone,
+    /// unless the key was set again, or the session taken up, before.
     Locked {
-        /// Who holds it.
+        /// The owner of the lock.
         holder: T,
         /// For how long still, if its lease has an end and is not renewed.
         #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
@@ -167,10 +175,12 @@ pub struct Expiry<K, T> {
     /// The locks whose lease had run out, and who held them.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
-    /// The sessions whose time was over, but for those that could not be ended yet, because the content is held: they follow
-    /// when it is not. (If one was dropped or ended before, its locks were released then, and are not told of again.)
+    /// The sessions whose grace was over, except those that could not be ended yet, because the content is held: they follow
+    /// when it is not. Also the sessions that had ended before, of which keys could be removed only now; their locks were
+    /// released, and reported, then.
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
-    /// How long until there may be something again, as things are; `None` if nothing is under way. New leases may change it.
+    /// When it is worthwhile to call again, as things are; `None` if nothing is under way. New leases may change it. At most a
+    /// second where keys wait for the locks of others, which may be released at any time.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
@@ -180,11 +190,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// it, or else a new one.
     ///
     /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
-    /// ended but its keys were [put off](Left::PutOff). One that somebody still has does not: then this is a second session of
-    /// the same token, and the first, when it ends, takes the locks of both. A server that may see that keeps its sessions by
-    /// client, as [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
+    /// ended except for keys whose removal was [deferred](Left). Of several with the token, it is the latest. One that a caller
+    /// still has does not linger: then this is a second session of the same token, and each ends with what is its own. A server
+    /// that may see that keeps its sessions by client, as
+    /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
     ///
-    /// O(n) in the number of lingering sessions.
+    /// O(n) in the number of lingering sessions. May wait for `expire` to end sessions, for about a millisecond.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -197,18 +208,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// assert!(dictionary.session("alice").is_resumed());
     /// ```
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
-        let lingering = self.core.sessions.take_up(&token);
-        let resumed = lingering.is_some();
-        let belongings = lingering.unwrap_or_else(|| Arc::new(Belongings::new(token)));
-        Session { core: self.core.clone(), belongings: Some(belongings), resumed, end: Core::end }
+        let (state, resumed) = self.core.sessions.take_up(token);
+        Session { core: self.core.clone(), state: Some(state), resumed, end: Core::end }
     }
 
     /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
     /// server does on a timer, so that expiry is seen also where nobody touches the key.
     ///
-    /// O(n) in the number of lingering sessions. If locks have run out, O(n) in the number of all locks too, and as much again
-    /// for each session that is due, every time with all shards locked, so that nobody else can update locks meanwhile. May wait
-    /// for threads that are updating locks; never for held content.
+    /// O(n) in the number of lingering sessions, and O(k log n) for the k keys and locks of those that end. Where locks have run
+    /// out, O(n) in the number of locks, too, one shard at a time; and where locks were acquired by tokens without a session,
+    /// O(n) in the number of locks for each step. Sessions end in steps of about a millisecond (one of many keys is one step),
+    /// during which lock operations, and writers while there are locks, wait. May wait for threads that are updating locks, and
+    /// for its turn to commit, for some milliseconds at most at each step; never for held content.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
@@ -228,15 +239,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     pub fn expire(&self) -> Expiry<K, T> {
         let clock = &self.core.published.clock;
         let locks = self.core.locks.expire(clock, &mut self.core.fence());
-        let mut sessions = Vec::new();
-        // Of those that are put off now, the due time is not before this.
-        let began = clock.now();
-        while let Some(belongings) = self.core.sessions.due(began) {
-            let token = belongings.token.clone();
-            if let Ok(end) = self.core.try_end(&belongings, Some(began), true) {
-                end.tell(&self.core.published.shared().observed);
-                sessions.push((token, end));
-            }
+        let sessions = self.core.expire_sessions(clock.now());
+        for (_, end) in &sessions {
+            end.tell(&self.core.published.shared().observed);
         }
         let deadlines = [self.core.locks.next_deadline(), self.core.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
@@ -248,7 +253,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// The client's token.
     #[must_use]
     pub fn token(&self) -> &T {
-        &self.belongings().token
+        &self.state().token
     }
 
     /// Whether this was a session before, that had been left.
@@ -284,23 +289,23 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
     /// ```
     pub fn leave(mut self, grace: Duration) {
-        if let Some(belongings) = self.belongings.take() {
+        if let Some(state) = self.state.take() {
             let due = self.core.published.clock.now().checked_add(grace);
-            self.core.sessions.put(belongings, due);
+            self.core.sessions.detach(state, due);
         }
     }
 
-    fn belongings(&self) -> &Arc<Belongings<K, T>> {
-        match &self.belongings {
-            Some(belongings) => belongings,
-            None => unreachable!("only what consumes a session takes its belongings"),
+    fn state(&self) -> &State<K, T> {
+        match &self.state {
+            Some(state) => state,
+            None => unreachable!("only what consumes a session takes its state"),
         }
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// [`StateDictionary::update_state`] for this client. The keys stay when the session ends, but for those that the session
-    /// has created with [`update_ephemeral`](Self::update_ephemeral) before: they remain ephemeral until they are removed.
+    /// [`StateDictionary::update_state`] for this client. The keys that it sets are lasting: they stay when the session ends,
+    /// also those that were [ephemeral](Self::update_ephemeral) before.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
@@ -321,8 +326,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.core.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }
 
-    /// [`StateDictionary::update_state`] for this client. Keys that had no value before are the session's, and are removed
-    /// when it ends.
+    /// [`StateDictionary::update_state`] for this client. The keys that it sets are the session's, until they are set in another
+    /// way, and are removed when it ends.
+    ///
+    /// Whatever unwinds after the commit, such as the panic of the `Drop` of a replaced value, the keys are the session's.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
@@ -332,10 +339,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().content([("board", 0)]).build();
     /// let mut alice = dictionary.session("alice");
-    /// alice.update_ephemeral(Change::new().set("cursor", 1).set("board", 1))?;
-    /// assert_eq!(alice.ephemeral_keys(), ["cursor"], "the board was there before her");
+    /// alice.update_ephemeral(Change::new().set("cursor", 1).set("draft", 1))?;
+    /// alice.update_state(Change::new().set("draft", 2))?;
+    /// assert_eq!(alice.ephemeral_keys(), ["cursor"], "the draft is lasting now");
     /// drop(alice);
-    /// assert_eq!(dictionary.snapshot().iter().collect::<Vec<_>>(), [(&"board", &1)]);
+    /// assert_eq!(dictionary.snapshot().len(), 2, "the board and the draft");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
     /// ```
     pub fn update_ephemeral(&mut self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
@@ -347,18 +355,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         change: Change<K, V>,
         patience: Patience,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        let Self { core, belongings: Some(belongings), .. } = self else {
-            unreachable!("only what consumes a session takes its belongings")
+        let Self { core, state: Some(state), .. } = self else {
+            unreachable!("only what consumes a session takes its state")
         };
-        let belongings = Arc::make_mut(belongings);
-        let set = belongings.keys_set_by(&change, &core.published);
-        match core.commit_borrowed(&belongings.token, &change, None, patience) {
-            Ok(root) => {
-                belongings.keys.extend(set.into_iter().map(|key| (key, root.revision)));
-                Ok(root.revision)
-            }
-            Err(refusal) => Err(refusal.of(change)),
-        }
+        let mut set = state.keys_set_by(&change, &core.published);
+        let State { token, keys, .. } = state;
+        let mut note = |revision| keys.extend(set.drain().map(|key| (key, revision)));
+        let committed = core.commit_borrowed(token, &change, None, patience, Some(&mut note));
+        committed.map(|root| root.revision).map_err(|refusal| refusal.of(change))
     }
 
     /// [`StateDictionary::update_locks`] for this client.
@@ -378,20 +382,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     pub fn update_locks(&self, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
-        self.core.update_locks(self.token(), request)
+        self.core.update_locks(self.token(), Some(&self.state().locks), request)
     }
 
-    /// The keys that would be removed if the session ended now and nobody else held them. O(k log n).
+    /// The keys that are the session's: those that would be removed if it ended now and no other client had locked them.
+    /// O(k log n) for the k keys that it has set lately.
     #[must_use]
     pub fn ephemeral_keys(&self) -> Vec<K> {
-        self.belongings().present(&self.core.published.load())
+        self.state().own_keys(&self.core.published.load())
     }
 
-    /// Ends the session: releases its locks and removes its keys, in one commit.
+    /// Ends the session: releases its locks and removes the keys that are its own, in one commit.
     ///
-    /// O(n) in the number of all locks, and O(k log n) for k keys. Waits for threads that are updating locks, and while the
-    /// content is held, though not for a guard of this thread: then the keys are [put off](Left::PutOff). A session that is
-    /// dropped instead does not wait for held content at all.
+    /// O(k log n) for k keys and locks; O(n) in the number of all locks if there are locks that were acquired without a session.
+    /// Waits for threads that are updating locks, for its turn to commit, for some milliseconds at most, and while the
+    /// content is held, though not for a guard of this thread: then the removal of the keys is [deferred](Left::PutOff). A
+    /// session that is dropped instead waits neither for held content nor for its turn.
     ///
     /// ```
     /// use state_dictionary::{Change, Left, StateDictionary};
@@ -407,9 +413,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn end(mut self) -> SessionEnd<K, T> {
-        match self.belongings.take() {
-            Some(belongings) => self.core.end(belongings, Patience::ForAll),
-            None => unreachable!("only what consumes a session takes its belongings"),
+        match self.state.take() {
+            Some(state) => self.core.end(state, Patience::ForAll),
+            None => unreachable!("only what consumes a session takes its state"),
         }
     }
 }
@@ -417,8 +423,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
 /// Ends the session, without waiting for held content; see [`Left::PutOff`].
 impl<K, V, T, S> Drop for Session<K, V, T, S> {
     fn drop(&mut self) {
-        let Some(belongings) = self.belongings.take() else { return };
-        let end = || drop((self.end)(&self.core, belongings, Patience::None));
+        let Some(state) = self.state.take() else { return };
+        let end = || drop((self.end)(&self.core, state, Patience::None));
         if !thread::panicking() {
             end();
         } else if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(end)) {
@@ -430,7 +436,7 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
 
 impl<K, V, T: fmt::Debug, S> fmt::Debug for Session<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Belongings { token, keys, .. } = &**self.belongings();
+        let State { token, keys, .. } = self.state();
         f.debug_struct("Session")
             .field("token", token)
             .field("keys", &keys.len())

@@ -1,0 +1,138 @@
+//! What a session has, and the table of the sessions that no caller has.
+
+use crate::change::Change;
+use crate::content::{Published, Revision, Root};
+use crate::key::{BuildPassThrough, Hashed};
+use crate::locks::{SessionId, SessionLocks};
+use crate::sync::{Mutex, MutexGuard};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, Hash};
+use std::num::NonZeroU64;
+use std::time::Instant;
+
+/// A session: its token, its keys and its locks.
+pub(super) struct State<K, T> {
+    pub(super) token: T,
+    /// Keys that the session has set, each with the commit that did. Those are its own whose present value this commit set.
+    pub(super) keys: Vec<(Hashed<K>, Revision)>,
+    /// With how many keys those that are not its own are next looked for.
+    prune_at: usize,
+    pub(super) locks: SessionLocks,
+}
+
+/// Fewer keys than this are not worth looking through.
+const FIRST_PRUNING: usize = 64;
+
+/// The sessions that no caller has, until they are taken up again or have ended and nothing of them is left.
+pub(in crate::dictionary) struct Sessions<K, T>(Mutex<Detached<K, T>>);
+
+pub(super) struct Detached<K, T> {
+    /// How many sessions there have been.
+    opened: u64,
+    /// In the order in which they were opened.
+    sessions: BTreeMap<SessionId, DetachedSession<K, T>>,
+}
+
+pub(super) struct DetachedSession<K, T> {
+    pub(super) state: State<K, T>,
+    /// When it is to end, or when it is worthwhile to try again; never, if the clock does not reach so far.
+    pub(super) due: Option<Instant>,
+    /// Whether it has ended, except that there are keys that could not be removed.
+    pub(super) ended: bool,
+}
+
+impl<K, T> State<K, T> {
+    pub(super) fn id(&self) -> SessionId {
+        self.locks.session
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> State<K, T> {
+    /// The keys, each once, that a change will set. Makes room for them, so that no code of the caller's runs, and nothing can
+    /// fail, when the change is committed and they are noted.
+    pub(super) fn keys_set_by<V, S: BuildHasher>(
+        &mut self,
+        change: &Change<K, V>,
+        published: &Published<K, V, S>,
+    ) -> HashSet<Hashed<K>, BuildPassThrough> {
+        if self.keys.len() >= self.prune_at {
+            let root = published.load();
+            self.keys.retain(|(key, set)| root.is_at(key, *set));
+            self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
+        }
+        let hasher = &published.shared().hasher;
+        let set = change.operations().filter(|(_, value)| value.is_some());
+        let set: HashSet<_, _> = set.map(|(key, _)| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
+        self.keys.reserve(set.len());
+        set
+    }
+
+    pub(super) fn own_keys<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
+        let own = self.keys.iter().filter(|(key, set)| root.is_at(key, *set));
+        own.map(|(key, _)| key.key.clone()).collect()
+    }
+}
+
+impl<K, T> Sessions<K, T> {
+    pub(in crate::dictionary) fn none() -> Self {
+        Self(Mutex::new(Detached { opened: 0, sessions: BTreeMap::new() }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Detached<K, T>> {
+        self.0.lock()
+    }
+
+    /// The session with this token that was detached last, or a new one.
+    pub(super) fn take_up(&self, token: T) -> (State<K, T>, bool)
+    where
+        T: PartialEq,
+    {
+        let mut detached = self.lock();
+        let found = detached.sessions.values().rev().find(|session| session.state.token == token);
+        let found = found.map(|session| session.state.id());
+        if let Some(session) = found.and_then(|id| detached.sessions.remove(&id)) {
+            return (session.state, true);
+        }
+        detached.opened += 1;
+        let id = SessionId(NonZeroU64::MIN.saturating_add(detached.opened - 1));
+        (State { token, keys: Vec::new(), prune_at: FIRST_PRUNING, locks: SessionLocks::none(id) }, false)
+    }
+
+    pub(super) fn detach(&self, state: State<K, T>, due: Option<Instant>) {
+        self.lock().put(state, due);
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.lock().sessions.values().filter_map(|session| session.due).min()
+    }
+}
+
+impl<K, T> Detached<K, T> {
+    pub(super) fn put(&mut self, state: State<K, T>, due: Option<Instant>) {
+        self.sessions.insert(state.id(), DetachedSession { state, due, ended: false });
+    }
+
+    pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut DetachedSession<K, T>> {
+        self.sessions.get_mut(&id)
+    }
+
+    pub(super) fn get(&self, id: SessionId) -> Option<&DetachedSession<K, T>> {
+        self.sessions.get(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<State<K, T>> {
+        self.sessions.remove(&id).map(|session| session.state)
+    }
+
+    /// The sessions after one, in their order, that are to end at this time, or have ended and left keys.
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        after: Option<SessionId>,
+    ) -> impl Iterator<Item = (SessionId, &DetachedSession<K, T>)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let rest = self.sessions.range((after.map_or(Unbounded, Excluded), Unbounded));
+        let is_due = move |session: &DetachedSession<K, T>| session.ended || session.due.is_some_and(|due| due <= now);
+        rest.filter(move |(_, session)| is_due(session)).map(|(id, session)| (*id, session))
+    }
+}

@@ -1,0 +1,228 @@
+//! What looks at all locks of one shard or of all shards at one instant, with those shards locked.
+
+use super::table::{Lock, LockId, LockTable};
+use super::{Fence, LockInfo, SessionLocks};
+use crate::clock::Clock;
+use crate::event::{LockChange, LockEventKind};
+use crate::key::Hashed;
+use crate::sync::{Shard, WriteShard};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// One shard or all of them, locked. Dropping this puts `taken` back, also while unwinding from a user's panic, and then
+/// unlocks.
+pub(crate) struct LockedShards<'a, K: Clone + Eq, T: Clone + PartialEq> {
+    /// Locks that were taken out to be looked at: a shard cannot be iterated in safe code.
+    taken: Vec<(Hashed<K>, Lock<T>)>,
+    shards: Vec<WriteShard<'a, K, Lock<T>>>,
+    /// The index of the first of `shards`.
+    first: usize,
+    table: &'a LockTable<K, T>,
+}
+
+/// A lock that was removed, and how it ended.
+pub(super) type Removed<K, T> = (Hashed<K>, Lock<T>, LockEventKind);
+
+/// A lock that goes with the session it belongs to, or that has run out and stands in the way of its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Going {
+    pub(super) hash: u64,
+    pub(super) id: LockId,
+    pub(crate) expired: bool,
+}
+
+impl Going {
+    pub(crate) fn id(&self) -> LockId {
+        self.id
+    }
+}
+
+/// What a session that is about to end finds on the lock of one of its keys.
+pub(crate) enum Obstacle<T> {
+    /// Another owner has locked the key.
+    Locked { owner: T, remaining: Option<Duration> },
+    /// The lock of another owner has run out.
+    Expired(Going),
+}
+
+impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
+    /// Waits for every thread that is updating locks.
+    pub(crate) fn lock_all(&self) -> LockedShards<'_, K, T> {
+        self.lock_shards(0..self.shards.count())
+    }
+
+    fn lock_shards(&self, indices: Range<usize>) -> LockedShards<'_, K, T> {
+        let first = indices.start;
+        let shards = indices.map(|index| self.shards.write(index)).collect();
+        LockedShards { taken: Vec::new(), shards, first, table: self }
+    }
+
+    /// Removes the locks of some shards that `end` gives an end, in one step.
+    pub(super) fn remove_where(
+        &self,
+        shards: Range<usize>,
+        end: impl Fn(&Lock<T>, Instant) -> Option<LockEventKind>,
+        clock: &Clock,
+        fence: &mut impl Fence<K, T>,
+    ) -> Vec<Removed<K, T>> {
+        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        let mut told = Vec::new();
+        let mut locked = self.lock_shards(shards.clone());
+        locked.take_out();
+        let now = clock.now();
+        let ends: Vec<_> = locked.taken.iter().map(|(_, lock)| end(lock, now)).collect();
+        if ends.iter().any(Option::is_some) {
+            if fence.tells() {
+                let ending = locked.taken.iter().zip(&ends);
+                told.extend(ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?))));
+            }
+            fence.replace(false, told);
+        }
+        let removed = locked.remove(ends);
+        let mut earliest = vec![None; shards.len()];
+        for (key, lock) in &locked.taken {
+            let earliest = &mut earliest[self.shards.index_of(key.hash) - shards.start];
+            *earliest = [*earliest, lock.deadline].into_iter().flatten().min();
+        }
+        for (shard, earliest) in shards.zip(earliest) {
+            self.deadlines.reset(shard, earliest);
+        }
+        drop(locked);
+        self.gone(removed.iter().map(|(_, lock, _)| lock));
+        fence.expired(removed.iter().filter(|(.., kind)| *kind == LockEventKind::Expired).count());
+        removed
+    }
+
+    /// Removes the locks of the owners that `unwanted` points out, of all shards at once, and returns the keys of those that
+    /// had not run out. O(n) in the number of all locks. Waits for every thread that is updating locks.
+    pub(crate) fn remove_all(
+        &self,
+        unwanted: impl Fn(&T) -> bool,
+        kind: LockEventKind,
+        clock: &Clock,
+        fence: &mut impl Fence<K, T>,
+    ) -> Vec<K> {
+        let end = |lock: &Lock<T>, now| if lock.expired(now) { LockEventKind::Expired } else { kind };
+        let end = |lock: &Lock<T>, now| unwanted(&lock.owner).then(|| end(lock, now));
+        let removed = self.remove_where(0..self.shards.count(), end, clock, fence);
+        removed.into_iter().filter(|(.., kind)| *kind != LockEventKind::Expired).map(|(key, ..)| key.key).collect()
+    }
+
+    /// All locks at one instant. Waits for every thread that is updating locks.
+    pub(crate) fn all(&self, clock: &Clock) -> Vec<(K, LockInfo<T>)> {
+        self.all_of(clock, |lock, now| !lock.expired(now), || ()).0
+    }
+
+    /// All locks that are there at one instant, also those that have just run out and have yet to be taken away, and what
+    /// `look` finds while every shard is locked.
+    pub(crate) fn all_with<R>(&self, clock: &Clock, look: impl FnOnce() -> R) -> (Vec<(K, LockInfo<T>)>, R) {
+        self.all_of(clock, |_, _| true, look)
+    }
+
+    fn all_of<R>(
+        &self,
+        clock: &Clock,
+        wanted: impl Fn(&Lock<T>, Instant) -> bool,
+        look: impl FnOnce() -> R,
+    ) -> (Vec<(K, LockInfo<T>)>, R) {
+        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        let mut found = Vec::new();
+        let mut all = self.lock_all();
+        all.take_out();
+        let now = clock.now();
+        let wanted = all.taken.iter().filter(|(_, lock)| wanted(lock, now));
+        found.extend(wanted.map(|(key, lock)| (key.key.clone(), lock.info(now))));
+        let looked = look();
+        drop(all);
+        (found, looked)
+    }
+}
+
+impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
+    /// Takes the locks out of their shards. O(n).
+    fn take_out(&mut self) {
+        self.taken.extend(self.shards.iter_mut().flat_map(|shard| shard.take_all()));
+    }
+
+    fn put_back(&mut self) {
+        for (key, lock) in self.taken.drain(..) {
+            self.shards[self.table.shards.index_of(key.hash) - self.first].put(key, lock);
+        }
+    }
+
+    /// Of the locks taken out, removes those that have an end.
+    fn remove(&mut self, ends: Vec<Option<LockEventKind>>) -> Vec<Removed<K, T>> {
+        let mut removed = Vec::new();
+        for ((key, lock), end) in std::mem::take(&mut self.taken).into_iter().zip(ends) {
+            match end {
+                Some(kind) => removed.push((key, lock, kind)),
+                None => self.taken.push((key, lock)),
+            }
+        }
+        removed
+    }
+
+    fn shard(&self, hash: u64) -> &impl Shard<K, Lock<T>> {
+        &*self.shards[self.table.shards.index_of(hash) - self.first]
+    }
+
+    /// The locks that a session holds. O(k) in those that were acquired through it lately.
+    pub(crate) fn of_session(&self, locks: &SessionLocks, now: Instant) -> Vec<Going> {
+        let session = locks.session;
+        let of_it = |&(hash, id): &(u64, LockId)| {
+            let (_, lock) = self.shard(hash).look_up(hash, |_, lock| lock.id == id && lock.session == Some(session))?;
+            Some(Going { hash, id, expired: lock.expired(now) })
+        };
+        locks.noted.lock().locks.iter().filter_map(of_it).collect()
+    }
+
+    /// The locks that were acquired without a session by one of these owners, each with the index of the owner. O(1) if no
+    /// lock was acquired without a session, else O(n) in all locks.
+    pub(crate) fn without_session(&mut self, owners: &[&T], now: Instant) -> Vec<(usize, Going)> {
+        if self.table.has_loose() {
+            self.take_out();
+        }
+        let mut found = Vec::new();
+        for (key, lock) in self.taken.iter().filter(|(_, lock)| lock.session.is_none()) {
+            if let Some(index) = owners.iter().position(|owner| lock.owner == **owner) {
+                found.push((index, Going { hash: key.hash, id: lock.id, expired: lock.expired(now) }));
+            }
+        }
+        self.put_back();
+        found
+    }
+
+    /// What stands in the way of `owner`, who would remove this key.
+    pub(crate) fn obstacle(&self, key: &Hashed<K>, owner: &T, now: Instant) -> Option<Obstacle<T>> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let (_, lock) = self.shard(key.hash).look_up(key.hash, |other, _| *other == key.key)?;
+        if lock.owner == *owner {
+            None
+        } else if lock.expired(now) {
+            Some(Obstacle::Expired(Going { hash: key.hash, id: lock.id, expired: true }))
+        } else {
+            Some(Obstacle::Locked { owner: lock.owner.clone(), remaining: lock.remaining(now) })
+        }
+    }
+
+    /// How a lock that goes is told.
+    pub(crate) fn change(&self, going: Going) -> Option<LockChange<K, T>> {
+        let (key, lock) = self.shard(going.hash).look_up(going.hash, |_, lock| lock.id == going.id)?;
+        let kind = if going.expired { LockEventKind::Expired } else { LockEventKind::Released };
+        Some(lock.change(key, kind))
+    }
+
+    /// Removes a lock, which its caller counts off with [`LockTable::gone`]. Runs none of the user's code.
+    pub(crate) fn take(&mut self, going: Going) -> Option<(K, Lock<T>)> {
+        let index = self.table.shards.index_of(going.hash) - self.first;
+        self.shards[index].take(going.hash, |lock| lock.id == going.id)
+    }
+}
+
+impl<K: Clone + Eq, T: Clone + PartialEq> Drop for LockedShards<'_, K, T> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of leases: when the next one runs out, and taking away the locks that have.
+
+use super::Fence;
+use super::table::{Lock, LockTable};
+use crate::clock::Clock;
+use crate::event::LockEventKind;
+use crate::sync::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// When the next lease runs out.
+pub(super) struct Deadlines {
+    /// Of each shard: no lock in it runs out before this many nanoseconds after the epoch. Changed only with the shard
+    /// locked; falls with every lease that ends sooner, and rises when the locks of the shard have been looked at.
+    earliest: Vec<AtomicU64>,
+    epoch: Instant,
+}
+
+/// Later than any deadline.
+const NEVER: u64 = u64::MAX;
+
+/// Fewer locks than this are not worth a sweep.
+pub(super) const FIRST_SWEEP: usize = 64;
+
+impl Deadlines {
+    pub(super) fn none(shards: usize, clock: &Clock) -> Self {
+        Self { earliest: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(), epoch: clock.now() }
+    }
+
+    /// Notes the end of a lease, with its shard locked. Whether it is nearer than all others of the shard.
+    pub(super) fn note(&self, shard: usize, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        let nanos = self.nanos(deadline);
+        // ORDERING: AcqRel; the release pairs with the load in `of`.
+        self.earliest[shard].fetch_min(nanos, Ordering::AcqRel) > nanos
+    }
+
+    fn of(&self, shard: usize) -> Option<Instant> {
+        // ORDERING: Acquire, so that a thread that was woken by a lease that ends sooner finds it here.
+        match self.earliest[shard].load(Ordering::Acquire) {
+            NEVER => None,
+            nanos => self.epoch.checked_add(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// The end of the first of all leases of a shard, which is locked.
+    pub(super) fn reset(&self, shard: usize, earliest: Option<Instant>) {
+        let earliest = earliest.map_or(NEVER, |deadline| self.nanos(deadline));
+        // ORDERING: Release, as in `note`. No other thread stores meanwhile, because the shard is locked.
+        self.earliest[shard].store(earliest, Ordering::Release);
+    }
+
+    fn nanos(&self, deadline: Instant) -> u64 {
+        let since = deadline.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(since).unwrap_or(NEVER - 1).min(NEVER - 1)
+    }
+}
+
+impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
+    /// The instant before which no lock runs out, if any ever does. O(1) in the number of locks.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        (0..self.shards.count()).filter_map(|shard| self.deadlines.of(shard)).min()
+    }
+
+    /// Removes every lock that has run out, and returns keys and owners. O(1) if none has; else O(n) in the locks of the
+    /// shards that have such locks, one shard locked at a time.
+    pub(crate) fn expire(&self, clock: &Clock, fence: &mut impl Fence<K, T>) -> Vec<(K, T)> {
+        let mut expired = Vec::new();
+        for shard in 0..self.shards.count() {
+            if self.deadlines.of(shard).is_some_and(|deadline| deadline <= clock.now()) {
+                let end = |lock: &Lock<T>, now| lock.expired(now).then_some(LockEventKind::Expired);
+                let removed = self.remove_where(shard..shard + 1, end, clock, fence);
+                expired.extend(removed.into_iter().map(|(key, lock, _)| (key.key, lock.owner)));
+            }
+        }
+        expired
+    }
+
+    /// Takes away all expired locks, when there are twice as many locks as the last time: locks of clients that have
+    /// vanished, on keys that nobody else touches, must not pile up. So a grant pays for it in O(1), amortised.
+    pub(super) fn sweep_if_due(&self, clock: &Clock, fence: &mut impl Fence<K, T>) {
+        // ORDERING: Relaxed, these only say when it is worthwhile.
+        if self.outstanding.load(Ordering::Relaxed) >= self.sweep_at.load(Ordering::Relaxed) {
+            self.expire(clock, fence);
+            let left = self.outstanding.load(Ordering::Relaxed);
+            self.sweep_at.store(left.saturating_mul(2).max(FIRST_SWEEP), Ordering::Relaxed);
+        }
+    }
+}
