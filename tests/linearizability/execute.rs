@@ -187,13 +187,16 @@ impl Thread<'_> {
                     to_change(modified(content.get(&from).copied(), to))
                 }))
             }
-            Op::Locks { by, acquire, release } => {
+            Op::Locks { by, past, acquire, release } => {
                 let lease = |ticks| if ticks == u64::MAX { Duration::MAX } else { Duration::from_nanos(ticks) };
                 let acquire = acquire.into_iter().map(|(key, ticks)| (key, ticks.map(lease)));
                 let request = acquire.fold(LockRequest::new(), |request, (key, lease)| request.acquire(key, lease));
                 let request = release.into_iter().fold(request, LockRequest::release);
                 let asked = request.clone();
-                let answer = dictionary.update_locks(&by, request);
+                let answer = match &self.session {
+                    Some(session) if *session.token() == by && !past => session.update_locks(request),
+                    _ => dictionary.update_locks(&by, request),
+                };
                 let observed = locked(&answer);
                 if let Err(error) = answer {
                     assert_eq!(error.into_request(), asked, "the request is handed back as it was");

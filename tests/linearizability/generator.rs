@@ -84,6 +84,17 @@ impl Generator {
             kinds.extend(std::iter::repeat_n(kind, weight * factor));
         }
         kinds.extend([Kind::Update, Kind::Read]);
+        // Sessions, and what stands in the way of their ends.
+        if rng.u8(..8) == 0 {
+            (follows_locks, has_sessions, reads_commits) = (rng.bool(), true, rng.bool());
+            kinds = [(Kind::Session, 8), (Kind::Locks, 3), (Kind::ReleaseAll, 1), (Kind::Hold, 2), (Kind::Update, 1)]
+                .into_iter()
+                .flat_map(|(kind, weight)| std::iter::repeat_n(kind, weight))
+                .collect();
+            kinds.extend(follows_locks.then_some(Kind::FlushLocks));
+            kinds.extend(reads_commits.then_some(Kind::Commits));
+            kinds.push([Kind::Tick, Kind::Flush, Kind::Reconnect][rng.usize(..3)]);
+        }
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
         let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
@@ -164,11 +175,20 @@ impl Generator {
             let connects = matches!(op, Op::Connect { .. });
             ops.push(op);
             ops.extend(connects.then_some(Op::FlushConnection));
+            if let Some(&Op::Session { by }) = ops.last()
+                && self.rng.bool()
+            {
+                ops.push(Op::Ephemeral { by, change: self.change() });
+            }
         }
         if holding {
             ops.push(Op::LetGo);
         }
-        ops.extend(self.session.take().map(|by| Op::EndSession { by }));
+        ops.extend(self.session.take().map(|by| match self.rng.u8(..4) {
+            0 => Op::LeaveSession { by, grace: 0 },
+            1 => Op::DropSession { by },
+            _ => Op::EndSession { by },
+        }));
         // What a session could not remove, because another client had it locked, goes when that client has gone.
         if self.has_sessions && self.one_in(3) {
             ops.extend([Op::ReleaseAll { by: own }, Op::Expire]);
@@ -273,7 +293,7 @@ impl Generator {
         let acquire = (0..acquires).map(|_| (self.key(), self.lease())).collect();
         let releases = if acquires == 0 { 1 + self.rng.usize(..2) } else { [0, 0, 0, 1, 1, 2][self.rng.usize(..6)] };
         let release = (0..releases).map(|_| self.key()).collect();
-        Op::Locks { by, acquire, release }
+        Op::Locks { by, past: self.one_in(3), acquire, release }
     }
 
     fn lease(&mut self) -> Lease {

@@ -50,7 +50,6 @@ pub(crate) enum Observed {
     NothingPending,
     Ended,
     SessionEnd(SessionEnd),
-    SessionEnds(Vec<(Token, SessionEnd)>),
     /// The locks that had run out, and the sessions that were ended, until those are made steps of their own.
     Expired(Vec<(Key, Token)>, Vec<(Token, SessionEnd)>),
     LockEvents(Vec<Event>),
@@ -168,7 +167,8 @@ impl Call {
             | Op::ReleaseAll { by }
             | Op::Ephemeral { by, .. }
             | Op::EndSession { by }
-            | Op::DropSession { by } => Some(by),
+            | Op::DropSession { by }
+            | Op::ExpiredSession { by } => Some(by),
             _ => None,
         }
     }
@@ -183,7 +183,7 @@ impl Call {
             | Op::FlushLocks
             | Op::EndSession { .. }
             | Op::DropSession { .. }
-            | Op::ExpiredSessions { .. } => (0..LAST_KEY).collect(),
+            | Op::ExpiredSession { .. } => (0..LAST_KEY).collect(),
             _ => Vec::new(),
         }
     }
@@ -195,7 +195,6 @@ impl Call {
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
             // Else, and when it ends, it moves on, whether or not there is anything.
             (Op::Flush { .. }, observed) => *observed == Observed::Ended,
-            (Op::ExpiredSessions { .. }, Observed::SessionEnds(ends)) => ends.is_empty(),
             (Op::FlushCommits, Observed::Commits(seen)) => seen.after == seen.to,
             (Op::FlushLocks, observed) => matches!(observed, Observed::NothingPending | Observed::Ended),
             (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
@@ -214,6 +213,7 @@ impl Call {
                     | Op::IsFrozen
                     | Op::IsEnded { .. }
                     | Op::Read
+                    | Op::NothingDue { .. }
                     | Op::Position { .. }
                     | Op::CommitsAfter
             ),
@@ -224,7 +224,6 @@ impl Call {
         match (&self.op, &self.observed) {
             (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_)) => true,
             (_, Observed::SessionEnd(end)) => !end.removed.is_empty(),
-            (_, Observed::SessionEnds(ends)) => ends.iter().any(|(_, end)| !end.removed.is_empty()),
             (Op::DropSession { .. }, _) => true,
             _ => false,
         }
@@ -236,19 +235,13 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
     let mut sessions = Vec::new();
     for call in calls.iter_mut() {
         if let Observed::Expired(_, ended) = &mut call.observed {
-            let mut ended = std::mem::take(ended);
-            ended.sort_by_key(|(_, end)| end.revision);
-            let mut groups: Vec<_> =
-                ended.chunk_by(|(_, one), (_, other)| one.revision == other.revision).map(<[_]>::to_vec).collect();
-            if groups.is_empty() {
-                groups.push(Vec::new());
-            }
-            let count = groups.len();
-            sessions.extend(groups.into_iter().enumerate().map(|(index, mut ends)| {
-                ends.sort_unstable();
-                let step = Call::begun(call.thread, Op::ExpiredSessions { last: index + 1 == count }, call.began);
-                Call { ended: call.ended, observed: Observed::SessionEnds(ends), ..step }
+            let step = |op| Call { ended: call.ended, ..Call::begun(call.thread, op, call.began) };
+            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
+                observed: Observed::SessionEnd(end),
+                ..step(Op::ExpiredSession { by })
             }));
+            let by = Token::try_from(call.began % 3).unwrap_or(0);
+            sessions.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
         }
     }
     calls.append(&mut sessions);

@@ -92,7 +92,7 @@ impl Model {
                 let change = modified(self.content.get(from).map(|(value, _)| *value), *to);
                 self.any_view(call, Slack::None, |held| self.update(*by, How::Wait, &change, &[], held, call))
             }
-            Op::Locks { by, acquire, release } => self.update_locks(*by, acquire, release, call),
+            Op::Locks { by, past, acquire, release } => self.update_locks(*by, *past, acquire, release, call),
             Op::ReleaseAll { by } => self.any_view(call, self.removing(), |held| {
                 self.remove_locks(|lock| lock.owner == *by, Kind::Released, held, seen)
             }),
@@ -134,7 +134,8 @@ impl Model {
             Op::DropSession { .. } => self.end_session(false, call),
             Op::LeaveSession { grace, .. } => self.leave_session(*grace, call),
             Op::Expire => self.expire(call),
-            Op::ExpiredSessions { last } => self.end_due(*last, call),
+            Op::ExpiredSession { by } => self.end_detached(*by, call),
+            Op::NothingDue { by } => self.nothing_due(*by, call),
             Op::FlushLocks => self.flush_locks(call),
             Op::Connect { lost } => self.connect(*lost, call),
             Op::FlushConnection => self.flush_connection(call),
@@ -215,13 +216,13 @@ impl Model {
             _ => {}
         }
         let mut next = self.clone();
-        next.commit(&[by], change, matches!(call.op, Op::Ephemeral { .. }).then_some(call.thread));
+        next.commit(by, change, matches!(call.op, Op::Ephemeral { .. }).then_some(call.thread));
         let revision = next.revision;
         next.only_if(*seen == Observed::Revision(revision))
     }
 
     /// A commit: what it sets is lasting, or belongs to the session of this thread.
-    fn commit(&mut self, by: &[Token], change: &[(Key, Option<Value>)], session: Option<usize>) {
+    fn commit(&mut self, by: Token, change: &[(Key, Option<Value>)], session: Option<usize>) {
         self.revision += 1;
         for (key, value) in change {
             match value {
@@ -237,7 +238,7 @@ impl Model {
             }
         }
         self.detached.sort_unstable();
-        self.log.push(Arc::new(Commit { by: by.to_vec(), change: change.to_vec() }));
+        self.log.push(Arc::new(Commit { by, change: change.to_vec() }));
     }
 
     fn hold(&self, wait: bool, call: &Call) -> Vec<Self> {

@@ -66,8 +66,10 @@ pub(crate) enum Op {
         attempts: Option<usize>,
         nested: bool,
     },
+    /// Through the session of that token, if the thread has one, or past it.
     Locks {
         by: Token,
+        past: bool,
         acquire: Vec<(Key, Lease)>,
         release: Vec<Key>,
     },
@@ -124,11 +126,16 @@ pub(crate) enum Op {
         by: Token,
         grace: u64,
     },
-    /// Recorded as this, with the locks that had run out, and as `ExpiredSessions`: these are steps of their own.
+    /// Recorded as this, with the locks that had run out, as an `ExpiredSession` for each session of which it ended something,
+    /// and as a `NothingDue`: these are steps of their own.
     Expire,
-    /// The sessions that an expiry ended in one commit. After the `last` of an expiry none is left that it had to end.
-    ExpiredSessions {
-        last: bool,
+    ExpiredSession {
+        by: Token,
+    },
+    /// There is nothing that the expiry had to end of a session of this token. One token for each expiry, so that a history
+    /// is not longer than its bits.
+    NothingDue {
+        by: Token,
     },
     FlushLocks,
     /// A client makes a buffer that goes on from where the client is, if it has ever been given anything. A client that is
@@ -199,8 +206,8 @@ impl fmt::Display for Op {
                 attempts.map_or(Ok(()), |attempts| write!(f, ", at most {attempts} times"))?;
                 if *nested { f.write_str(", writing inside") } else { Ok(()) }
             }
-            Self::Locks { by, acquire, release } => {
-                write!(f, "update_locks by {by}:")?;
+            Self::Locks { by, past, acquire, release } => {
+                write!(f, "update_locks by {by}{}:", if *past { ", past its session" } else { "" })?;
                 for (key, lease) in acquire {
                     match lease {
                         Some(u64::MAX) => write!(f, " +{key} for too long")?,

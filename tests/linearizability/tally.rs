@@ -102,7 +102,8 @@ fn operation(op: &Op) -> &'static str {
         Op::LeaveSession { .. } => "session.leave",
         Op::Expire => "expire",
         Op::DropSession { .. } => "drop(session)",
-        Op::ExpiredSessions { .. } => "the sessions that expire ended",
+        Op::ExpiredSession { .. } => "a session that expire ended",
+        Op::NothingDue { .. } => "nothing due",
         Op::FlushLocks => "lock_feed.try_flush",
         Op::Connect { lost: false } => "resume",
         Op::Connect { lost: true } => "resume from elsewhere",
@@ -142,9 +143,6 @@ fn result(observed: &Observed) -> &'static str {
         Observed::SessionEnd(_) => "end",
         Observed::LockEvents(_) => "events",
         Observed::EveryLock(..) => "everything",
-        Observed::SessionEnds(ends) if ends.is_empty() => "none",
-        Observed::SessionEnds(ends) if ends.len() > 1 => "several",
-        Observed::SessionEnds(_) => "one",
         Observed::Position(0) => "the beginning",
         Observed::Position(_) => "position",
         Observed::Looked(Looked { delivery: Some(delivery), .. }) if delivery.fresh => "fresh start",
@@ -191,11 +189,6 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
         }
         (Op::Update { .. }, Observed::LockedByOthers(conflicts)) => detail(conflicts.len() > 1, "several conflicts"),
         (_, Observed::SessionEnd(end)) => details.extend(of_end(end)),
-        (_, Observed::SessionEnds(ends)) => {
-            let removing = ends.iter().filter(|(_, end)| !end.removed.is_empty()).count();
-            detail(removing > 1, "several in one commit");
-            details.extend(ends.iter().flat_map(|(_, end)| of_end(end)));
-        }
         (_, Observed::LockEvents(events)) => {
             for (kind, what) in [
                 (Kind::Granted, "Granted"),

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 /// A commit as it was made.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Commit {
-    /// Its writer; the end of several sessions is the commit of one of them.
-    pub(super) by: Vec<Token>,
+    pub(super) by: Token,
     pub(super) change: Vec<(Key, Option<Value>)>,
 }
 
@@ -224,7 +223,7 @@ impl Model {
                 one.sort_unstable();
                 other.sort_unstable();
             }
-            seen.revision == revision && made.by.contains(&seen.token) && one == other
+            seen.revision == revision && made.by == seen.token && one == other
         };
         let count = usize::try_from(to - first).unwrap_or(usize::MAX);
         !ended && kept && first >= self.first_revision && commits.len() == count && commits.iter().zip(made).all(as_made)

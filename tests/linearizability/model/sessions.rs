@@ -1,17 +1,18 @@
 //! What belongs to the session of a client, and what becomes of it when the session ends.
 //!
 //! Every value is lasting or the ephemeral value of one session, and the latest write decides. A session that ends releases
-//! its locks and removes its keys in one commit, except those that another client has locked, and all while the content is
+//! its locks, those that were last acquired or renewed through it and those that its token acquired past any session, and removes its keys in one commit, except those that another client has locked, and all while the content is
 //! locked and the session does not wait: these are deferred until an expiry finds nothing in the way.
 
-use super::locks::Slack;
+use super::locks::{Lock, Slack};
 use super::{Model, add};
-use crate::history::{Call, Kind, Left, Observed, SessionEnd, Told};
-use crate::program::{Key, Token};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::history::{Call, Kind, Left, Observed, SessionEnd};
+use crate::program::{Key, Op, Token};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Session {
+    pub(super) id: u64,
     pub(super) token: Token,
     /// The keys whose present value is its own.
     pub(super) keys: BTreeSet<Key>,
@@ -48,7 +49,7 @@ impl Model {
                 Stage::Ended => !detached.session.keys.is_empty() && !self.frozen,
             };
             let mut next = self.clone();
-            next.sessions.insert(call.thread, Session { token: by, keys: BTreeSet::new() });
+            next.sessions.insert(call.thread, Session { id: call.began, token: by, keys: BTreeSet::new() });
             return next.only_if(!candidates.iter().any(|index| is_there(&self.detached[*index])));
         }
         let mut all = Vec::new();
@@ -102,132 +103,80 @@ impl Model {
             if waits && of_another && fates.iter().any(|(_, fate)| *fate == Some(Left::PutOff)) {
                 return Vec::new(); // it is not done yet
             }
-            next.remove(&[session.token], fates.iter().filter(|(_, fate)| fate.is_none()).map(|(key, _)| *key));
-            let released = next.take_locks(|lock| lock.owner == session.token, Kind::Released, held);
-            next.defer(&session, &fates, call);
+            let released = next.end(&session, &fates, held, call);
             let possible = match &call.observed {
-                Observed::SessionEnd(end) => {
-                    let revisions = if removed(&fates).is_empty() { self.revision } else { next.revision };
-                    end.released == released
-                        && end.revision == revisions
-                        && end.removed == removed(&fates)
-                        && self.may_be_left(&end.left, &fates)
-                }
+                Observed::SessionEnd(end) => self.is_end(end, &released, &fates, next.revision),
                 observed => !waits && *observed == Observed::Done,
             };
             next.only_if(possible)
         })
     }
 
-    /// The sessions that an expiry ends in one commit, and deferred keys that it removes.
-    pub(super) fn end_due(&self, last: bool, call: &Call) -> Vec<Self> {
-        let Observed::SessionEnds(seen) = &call.observed else { return Vec::new() };
+    /// What an expiry ends of a detached session. In the same step as others or by itself; that cannot be seen.
+    pub(super) fn end_detached(&self, by: Token, call: &Call) -> Vec<Self> {
+        let Observed::SessionEnd(end) = &call.observed else { return Vec::new() };
         self.any_view(call, Slack::Late, |held| {
-            let (mut certain, mut possible) = (Vec::new(), Vec::new());
-            for (index, detached) in self.detached.iter().enumerate() {
-                let fates = self.fates(&detached.session, held);
-                // Another call may be about to end it, or to leave it.
-                let was_there = detached.since < call.began;
-                let must = match detached.stage {
-                    Stage::Left { due } if due > self.clock => continue,
-                    // An expiry does not wait for locked content; it may leave such a session for the next.
-                    Stage::Left { due } => {
-                        due <= call.earliest_clock && fates.iter().all(|(_, fate)| *fate != Some(Left::PutOff))
-                    }
-                    Stage::Ended => fates.iter().any(|(_, fate)| fate.is_none()),
-                };
-                if last && must && was_there { certain.push(index) } else { possible.push(index) }
-            }
             let mut all = Vec::new();
-            for choice in 0..1_u32 << possible.len() {
-                let chosen = possible.iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1).map(|(_, index)| *index);
-                let mut ending: Vec<_> = certain.iter().copied().chain(chosen).collect();
-                ending.sort_unstable();
-                let tokens: Vec<_> = ending.iter().map(|index| self.detached[*index].session.token).collect();
-                // Both are sorted by their tokens.
-                if tokens.iter().eq(seen.iter().map(|(token, _)| token)) {
-                    add(&mut all, self.end_together(&ending, held, seen, call));
-                }
+            let of_token = self.detached.iter().enumerate().filter(|(_, detached)| detached.session.token == by);
+            for (index, Detached { session, stage, .. }) in of_token {
+                let fates = self.fates(session, held);
+                let mut next = self.clone();
+                next.detached.remove(index);
+                let released = match stage {
+                    Stage::Left { due } if *due > self.clock => continue,
+                    Stage::Left { .. } => next.end(session, &fates, held, call),
+                    // Its locks went when it ended.
+                    Stage::Ended => {
+                        next.remove(session, &fates);
+                        next.defer(session, &fates, call);
+                        Vec::new()
+                    }
+                };
+                let possible = self.is_end(end, &released, &fates, next.revision);
+                add(&mut all, next.only_if(possible));
             }
             all
         })
     }
 
-    /// These sessions end in one step, if that is what was seen.
-    fn end_together(
-        &self,
-        ending: &[usize],
-        held: &BTreeSet<Key>,
-        seen: &[(Token, SessionEnd)],
-        call: &Call,
-    ) -> Vec<Self> {
-        let mut next = self.clone();
-        let ending: Vec<_> = ending.iter().map(|index| self.detached[*index].clone()).collect();
-        next.detached.retain(|detached| !ending.contains(detached));
-        let fates: Vec<_> = ending.iter().map(|detached| self.fates(&detached.session, held)).collect();
-        let removed_keys: Vec<_> = fates.iter().flat_map(removed).collect();
-        let tokens: Vec<_> = ending
-            .iter()
-            .zip(&fates)
-            .filter(|(_, fates)| !removed(fates).is_empty())
-            .map(|(detached, _)| detached.session.token)
-            .collect();
-        next.remove(&tokens, removed_keys.into_iter());
-
-        // Locks go with a session that ends now; those of one that ended before went then.
-        let releasing: BTreeSet<_> = ending
-            .iter()
-            .filter(|detached| matches!(detached.stage, Stage::Left { .. }))
-            .map(|detached| detached.session.token)
-            .collect();
-        let told: BTreeMap<Token, Vec<Told>> = releasing
-            .iter()
-            .map(|token| {
-                let of_this = self.locks.iter().filter(|(key, lock)| lock.owner == *token && held.contains(key));
-                (*token, of_this.map(|(key, lock)| lock.told(Kind::Released, *key)).collect())
-            })
-            .collect();
-        next.locks.retain(|_, lock| !releasing.contains(&lock.owner));
-
-        // Of two sessions of one token, either may have reported what.
-        let mut left_over: Vec<_> = ending.iter().map(|detached| detached.session.token).zip(&fates).collect();
-        for (token, end) in seen {
-            let in_place = if end.removed.is_empty() {
-                (self.revision..=next.revision).contains(&end.revision)
-            } else {
-                end.revision == next.revision
+    /// Whether nothing is left that an expiry must have ended by now.
+    pub(super) fn nothing_due(&self, by: Token, call: &Call) -> Vec<Self> {
+        let of_token: Vec<_> = self.detached.iter().filter(|detached| detached.session.token == by).collect();
+        // Of several sessions each may have been looked at at another time.
+        let [detached] = of_token[..] else { return vec![self.clone()] };
+        self.any_view(call, Slack::Late, |held| {
+            let fates = self.fates(&detached.session, held);
+            let must = match detached.stage {
+                // An expiry does not wait for locked content; it may leave such a session for the next.
+                Stage::Left { due } => {
+                    due <= call.earliest_clock && fates.iter().all(|(_, fate)| *fate != Some(Left::PutOff))
+                }
+                Stage::Ended => !removed(&fates).is_empty(),
             };
-            let is_it = |(of, fates): &(Token, &Fates)| {
-                of == token && end.removed == removed(fates) && self.may_be_left(&end.left, fates)
-            };
-            let Some(found) = left_over.iter().position(is_it).filter(|_| in_place) else { return Vec::new() };
-            left_over.remove(found);
-        }
-        let released_by = |token: Token| {
-            let ends = seen.iter().filter(move |(of, _)| *of == token);
-            let mut keys: Vec<_> = ends.flat_map(|(_, end)| end.released.iter().copied()).collect();
-            keys.sort_unstable();
-            keys
-        };
-        let expected = |token| told.get(&token).into_iter().flatten().map(|told| told.key);
-        if !seen.iter().all(|(token, _)| expected(*token).eq(released_by(*token))) {
-            return Vec::new();
-        }
-        for (detached, fates) in ending.iter().zip(&fates) {
-            next.defer(&detached.session, fates, call);
-        }
-        let mut one_by_one = next.clone();
-        next.tell(told.values().flatten().copied().collect());
-        told.into_values().for_each(|told| one_by_one.tell(told));
-        let mut all = vec![next];
-        add(&mut all, vec![one_by_one]);
-        all
+            self.same_if(!must || detached.since > call.began)
+        })
     }
 
-    fn remove(&mut self, by: &[Token], keys: impl Iterator<Item = Key>) {
-        let removals: Vec<_> = keys.map(|key| (key, None)).collect();
+    /// Locks are released and keys removed in one step. The keys of the locks.
+    fn end(&mut self, session: &Session, fates: &Fates, held: &BTreeSet<Key>, call: &Call) -> Vec<Key> {
+        self.remove(session, fates);
+        let step = matches!(call.op, Op::ExpiredSession { .. }).then_some(call.began);
+        let its = |lock: &Lock| lock.owner == session.token && lock.session.is_none_or(|id| id == session.id);
+        let released = self.take_locks(its, Kind::Released, held, step);
+        self.defer(session, fates, call);
+        released
+    }
+
+    /// Whether this is what is reported of a session that leads from this state to one with that revision.
+    fn is_end(&self, seen: &SessionEnd, released: &[Key], fates: &Fates, revision: u64) -> bool {
+        (seen.revision, &seen.released[..], &seen.removed) == (revision, released, &removed(fates))
+            && self.may_be_left(&seen.left, fates)
+    }
+
+    fn remove(&mut self, session: &Session, fates: &Fates) {
+        let removals: Vec<_> = removed(fates).into_iter().map(|key| (key, None)).collect();
         if !removals.is_empty() {
-            self.commit(by, &removals, None);
+            self.commit(session.token, &removals, None);
         }
     }
 
@@ -236,7 +185,7 @@ impl Model {
         let deferred = fates.iter().filter(|(_, fate)| matches!(fate, Some(Left::Locked(_) | Left::PutOff)));
         let keys: BTreeSet<_> = deferred.map(|(key, _)| *key).collect();
         if !keys.is_empty() {
-            self.detach(Session { token: session.token, keys }, Stage::Ended, call);
+            self.detach(Session { keys, ..session.clone() }, Stage::Ended, call);
         }
     }
 

@@ -97,18 +97,19 @@ impl<'a> Around<'a> {
                         note(&mut deferred, *by, end);
                     }
                 }
-                (_, Observed::SessionEnds(ends)) => {
-                    for (token, end) in ends {
-                        for key in &end.removed {
-                            let Some((revision, left)) = deferred.remove(&(*token, *key)) else { continue };
-                            let locked = matches!(left, Left::Locked(_));
-                            self.detail(index, locked, "removes a key that was locked");
-                            self.detail(index, !locked, "removes a key that was put off");
-                            let late = self.commits.range(revision + 1..).next().is_some_and(|(at, _)| *at < end.revision);
-                            self.detail(index, late, "removes a deferred key after other commits");
-                        }
-                        note(&mut deferred, *token, end);
+                (Op::ExpiredSession { by }, Observed::SessionEnd(end)) => {
+                    for key in &end.removed {
+                        let Some((revision, left)) = deferred.remove(&(*by, *key)) else { continue };
+                        let locked = matches!(left, Left::Locked(_));
+                        self.detail(index, locked, "removes a key that was locked");
+                        self.detail(index, !locked, "removes a key that was put off");
+                        self.detail(index, revision + 1 < end.revision, "removes a deferred key after other commits");
                     }
+                    note(&mut deferred, *by, end);
+                    let same_expiry = |other: &&Call| (other.began, other.thread) == (call.began, call.thread);
+                    let removes = |other: &Call| matches!(&other.observed, Observed::SessionEnd(end) if !end.removed.is_empty());
+                    let several = calls.iter().filter(same_expiry).filter(|other| removes(other)).count() > 1;
+                    self.detail(index, several, "with others, all removing keys");
                 }
                 (Op::Update { .. } | Op::Ephemeral { .. } | Op::Modify { .. }, Observed::Revision(revision)) => {
                     let Some(commit) = self.commits.get(revision) else { continue };
@@ -197,11 +198,6 @@ fn commits(index: usize, call: &Call) -> Vec<(u64, Commit)> {
         }
         (Op::Modify { to, .. }, Observed::Revision(revision)) => vec![commit(*revision, vec![*to], false)],
         (_, Observed::SessionEnd(end)) if !end.removed.is_empty() => vec![commit(end.revision, end.removed.clone(), true)],
-        (_, Observed::SessionEnds(ends)) => {
-            let keys: Vec<_> = ends.iter().flat_map(|(_, end)| end.removed.iter().copied()).collect();
-            let revision = ends.iter().map(|(_, end)| end.revision).max().unwrap_or(0);
-            if keys.is_empty() { Vec::new() } else { vec![commit(revision, keys, true)] }
-        }
         _ => Vec::new(),
     }
 }
