@@ -17,7 +17,7 @@ fn owning(dictionary: &Dictionary, keys: &[u8]) -> Session<u8, u32, char> {
 #[test]
 fn session_end_against_commit_and_snapshot() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_commit_and_snapshot", 3100, move || {
+    explore("session_end_against_commit_and_snapshot", 3500, move || {
         let dictionary = shared();
         let session = owning(&dictionary, &[first, second]);
         session.update_locks(acquire(&[first, second])).unwrap();
@@ -49,7 +49,7 @@ fn session_end_against_commit_and_snapshot() {
 /// more, or after it; either way its value stays.
 #[test]
 fn session_end_against_lasting_write() {
-    explore("session_end_against_lasting_write", 99, || {
+    explore("session_end_against_lasting_write", 92, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
@@ -64,7 +64,7 @@ fn session_end_against_lasting_write() {
 /// Invariant: a key that another client has removed and set again is not the session's any more.
 #[test]
 fn session_end_against_removal_and_lasting_write() {
-    explore("session_end_against_removal_and_lasting_write", 120, || {
+    explore("session_end_against_removal_and_lasting_write", 170, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         let writer = actor(&dictionary, |d| {
@@ -85,7 +85,8 @@ fn session_end_against_removal_and_lasting_write() {
 #[test]
 fn session_end_against_takeover() {
     let takeovers: [fn() -> Change<u8, u32>; 2] = [|| Change::new().set(0, 1), || Change::new().remove(0).set(0, 1)];
-    for (name, change) in ["session_end_against_takeover", "session_end_against_takeover_by_removal"].into_iter().zip(takeovers) {
+    let names = ["session_end_against_takeover", "session_end_against_takeover_by_removal"];
+    for (name, change) in names.into_iter().zip(takeovers) {
         explore(name, 90, move || {
             let dictionary = shared();
             let (first, mut second) = (owning(&dictionary, &[0]), dictionary.session('t'));
@@ -108,7 +109,7 @@ fn session_end_against_takeover() {
 #[test]
 fn session_end_against_another_of_its_token() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_another_of_its_token", 90, move || {
+    explore("session_end_against_another_of_its_token", 130, move || {
         let dictionary = shared();
         let old = owning(&dictionary, &[first, second]);
         let mut new = dictionary.session('s');
@@ -129,7 +130,7 @@ fn session_end_against_another_of_its_token() {
 /// Invariant: a session that writes a key for good beside another that takes it over: the later of the two decides.
 #[test]
 fn takeover_against_lasting_write() {
-    explore("takeover_against_lasting_write", 90, || {
+    explore("takeover_against_lasting_write", 190, || {
         let dictionary = shared();
         let (first, mut second) = (owning(&dictionary, &[0]), dictionary.session('t'));
         let keeper = actor(&dictionary, move |_| {
@@ -149,11 +150,35 @@ fn takeover_against_lasting_write() {
     });
 }
 
+/// Invariant: the history keeps the end of a session whose keys are as many as its limit: a client resumes across it.
+#[test]
+fn session_end_of_as_many_keys_as_the_limit_against_resume() {
+    explore("session_end_of_as_many_keys_as_the_limit_against_resume", 24, || {
+        let dictionary = shared();
+        let session = owning(&dictionary, &[0, 1]);
+        let seen = dictionary.position();
+        let ender = actor(&dictionary, move |_| session.end());
+        let client = actor(&dictionary, move |d| {
+            let resumed = d.change_buffer_with(BufferOptions::new().resume(seen));
+            let removed = |delivery: &Delivery<u8, u32>| {
+                assert!(!delivery.is_fresh_start() && delivery.updates().next().is_none());
+                delivery.removals().len()
+            };
+            let first = resumed.try_flush().map_or(0, |delivery| removed(&delivery));
+            (resumed, first)
+        });
+        let (resumed, first) = join(client);
+        assert_eq!(join(ender).removed.len(), 2);
+        let rest = resumed.try_flush().map_or(0, |delivery| delivery.removals().len());
+        assert_eq!((first + rest, resumed.position()), (2, dictionary.position()));
+    });
+}
+
 /// Invariant: a buffer, and a client that resumes, have all removals of a session's end whose keys are more than the history
 /// keeps.
 #[test]
 fn session_end_beyond_the_history_against_flush_and_resume() {
-    explore("session_end_beyond_the_history_against_flush_and_resume", 90, || {
+    explore("session_end_beyond_the_history_against_flush_and_resume", 75, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0, 1, 2]);
         let (buffer, seen) = (dictionary.change_buffer(), dictionary.position());
@@ -183,7 +208,7 @@ fn session_end_beyond_the_history_against_flush_and_resume() {
 #[test]
 fn session_end_against_held_content() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_held_content", 2000, move || {
+    explore("session_end_against_held_content", 2300, move || {
         let dictionary = shared();
         let session = owning(&dictionary, &[first]);
         session.update_locks(acquire(&[second])).unwrap();
@@ -212,7 +237,7 @@ fn session_end_against_held_content() {
 /// locks are released all the same.
 #[test]
 fn session_end_against_freeze_while_held() {
-    explore("session_end_against_freeze_while_held", 530, || {
+    explore("session_end_against_freeze_while_held", 750, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -230,7 +255,7 @@ fn session_end_against_freeze_while_held() {
 /// Invariant: the end of a session is before a freeze as a whole, or its keys stay.
 #[test]
 fn session_end_against_freeze() {
-    explore("session_end_against_freeze", 200, || {
+    explore("session_end_against_freeze", 230, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -251,7 +276,7 @@ fn session_end_against_freeze() {
 #[test]
 fn two_sessions_that_end_at_once() {
     let [first, second] = keys_of_two_shards();
-    explore("two_sessions_that_end_at_once", 650, move || {
+    explore("two_sessions_that_end_at_once", 1000, move || {
         let dictionary = shared();
         let sessions = [('s', first), ('t', second)].map(|(token, key)| {
             let mut session = dictionary.session(token);

@@ -43,7 +43,7 @@ fn of(expiry: &Expiry<u8, char>, token: char) -> Option<&SessionEnd<u8, char>> {
 #[test]
 fn session_end_against_grant() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_grant", 140, move || {
+    explore("session_end_against_grant", 180, move || {
         let dictionary = shared();
         let session = owning(&dictionary, 's', &[first, second]);
         let locker = actor(&dictionary, move |d| {
@@ -68,7 +68,7 @@ fn session_end_against_grant() {
 /// Invariant: a deferred key goes with the first expiry after its lock, once.
 #[test]
 fn deferred_key_against_release_and_expiry() {
-    explore("deferred_key_against_release_and_expiry", 100, || {
+    explore("deferred_key_against_release_and_expiry", 970, || {
         let dictionary = shared();
         deferred(&dictionary, 0);
         let locker = actor(&dictionary, |d| {
@@ -92,7 +92,7 @@ fn deferred_key_against_release_and_expiry() {
 /// Invariant: what the owner of the lock writes to a deferred key is there to stay, whenever an expiry comes.
 #[test]
 fn deferred_key_against_lasting_write_and_expiry() {
-    explore("deferred_key_against_lasting_write_and_expiry", 100, || {
+    explore("deferred_key_against_lasting_write_and_expiry", 1500, || {
         let dictionary = shared();
         deferred(&dictionary, 0);
         let locker = actor(&dictionary, |d| {
@@ -109,7 +109,7 @@ fn deferred_key_against_lasting_write_and_expiry() {
 /// Invariant: another session that writes a deferred key has it, whenever an expiry comes.
 #[test]
 fn deferred_key_against_takeover_and_expiry() {
-    explore("deferred_key_against_takeover_and_expiry", 100, || {
+    explore("deferred_key_against_takeover_and_expiry", 92, || {
         let dictionary = shared();
         deferred(&dictionary, 0);
         dictionary.release_all(&'b');
@@ -129,7 +129,7 @@ fn deferred_key_against_takeover_and_expiry() {
 /// Invariant: a session that has ended can be taken up with its deferred key as long as that is there, or not at all.
 #[test]
 fn deferred_key_against_its_return_and_expiry() {
-    explore("deferred_key_against_its_return_and_expiry", 80, || {
+    explore("deferred_key_against_its_return_and_expiry", 35, || {
         let dictionary = shared();
         deferred(&dictionary, 0);
         dictionary.release_all(&'b');
@@ -151,7 +151,7 @@ fn deferred_key_against_its_return_and_expiry() {
 /// Invariant: once a freeze has returned no deferred key goes.
 #[test]
 fn deferred_key_against_expiry_and_freeze() {
-    explore("deferred_key_against_expiry_and_freeze", 80, || {
+    explore("deferred_key_against_expiry_and_freeze", 140, || {
         let dictionary = shared();
         deferred(&dictionary, 0);
         dictionary.release_all(&'b');
@@ -171,7 +171,7 @@ fn deferred_key_against_expiry_and_freeze() {
 #[test]
 fn two_due_sessions_against_snapshot() {
     let [first, second] = keys_of_two_shards();
-    explore("two_due_sessions_against_snapshot", 60, move || {
+    explore("two_due_sessions_against_snapshot", 27, move || {
         let (dictionary, clock) = with_clock();
         owning(&dictionary, 's', &[first]).leave(TICK);
         owning(&dictionary, 't', &[second]).leave(TICK);
@@ -193,7 +193,7 @@ fn two_due_sessions_against_snapshot() {
 #[test]
 fn two_due_sessions_against_commit() {
     let [first, second] = keys_of_two_shards();
-    explore("two_due_sessions_against_commit", 100, move || {
+    explore("two_due_sessions_against_commit", 340, move || {
         let (dictionary, clock) = with_clock();
         owning(&dictionary, 's', &[first, 100]).leave(TICK);
         owning(&dictionary, 't', &[second]).leave(TICK);
@@ -220,7 +220,7 @@ fn two_due_sessions_against_commit() {
 #[test]
 fn two_due_sessions_against_grant() {
     let [first, second] = keys_of_two_shards();
-    explore("two_due_sessions_against_grant", 100, move || {
+    explore("two_due_sessions_against_grant", 700, move || {
         let (dictionary, clock) = with_clock();
         let sessions = [owning(&dictionary, 's', &[first]), owning(&dictionary, 't', &[second])];
         for (session, key) in sessions.into_iter().zip([100, 101]) {
@@ -246,11 +246,58 @@ fn two_due_sessions_against_grant() {
     });
 }
 
+/// Invariant: of two sessions that are due, one that its client takes up is that client's with its key, or has ended.
+#[test]
+fn two_due_sessions_against_the_return_of_one() {
+    let [first, second] = keys_of_two_shards();
+    explore("two_due_sessions_against_the_return_of_one", 68, move || {
+        let (dictionary, clock) = with_clock();
+        // So many keys that each ends in a step of its own.
+        owning(&dictionary, 's', &[first, 100]).leave(TICK);
+        owning(&dictionary, 't', &[second, 101]).leave(TICK);
+        clock.advance(TICK);
+        let client = actor(&dictionary, move |d| {
+            let session = d.session('t');
+            assert_eq!(d.get(&second).is_some(), session.is_resumed(), "taken up with half of it, or gone afterwards");
+            session
+        });
+        let keeper = actor(&dictionary, Dictionary::expire);
+        let session = join(client);
+        let expiry = join(keeper);
+        assert_eq!(expiry.sessions.len(), if session.is_resumed() { 1 } else { 2 });
+        assert_eq!(of(&expiry, 's').map(|end| end.removed.len()), Some(2));
+        assert_eq!(session.ephemeral_keys().len(), if session.is_resumed() { 2 } else { 0 });
+        drop(session);
+        assert!(dictionary.snapshot().is_empty());
+    });
+}
+
+/// Invariant: a session that is due while the content is held ends with the first expiry after that, as a whole.
+#[test]
+fn due_session_against_held_content() {
+    explore("due_session_against_held_content", 97, || {
+        let (dictionary, clock) = with_clock();
+        let session = owning(&dictionary, 's', &[0]);
+        session.update_locks(acquire(&[1])).unwrap();
+        session.leave(TICK);
+        clock.advance(TICK);
+        let holder = actor(&dictionary, |d| {
+            let guard = d.lock_content().unwrap();
+            assert_eq!(d.get(&0).is_some(), guard.contains_key(&0), "ended past the guard");
+        });
+        let keeper = actor(&dictionary, |d| removed(&d.expire()));
+        join(holder);
+        let gone = join(keeper);
+        assert_eq!([gone, removed(&dictionary.expire())].concat(), [0]);
+        assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
+    });
+}
+
 /// Invariant: a session that is dropped waits for nobody who holds the content: its locks go at once, its keys then or with
 /// a later expiry, and never later than that.
 #[test]
 fn dropped_session_against_held_content() {
-    explore("dropped_session_against_held_content", 100, || {
+    explore("dropped_session_against_held_content", 83, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -274,7 +321,7 @@ fn dropped_session_against_held_content() {
 /// Invariant: whoever sees that a session has ended, though its keys were put off, can take it up with them.
 #[test]
 fn session_put_off_against_its_return() {
-    explore("session_put_off_against_its_return", 36, || {
+    explore("session_put_off_against_its_return", 28, || {
         let dictionary = shared();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -299,7 +346,7 @@ fn session_put_off_against_its_return() {
 /// comes back keeps every lock that it is then granted.
 #[test]
 fn session_taken_up_against_expiry() {
-    explore("session_taken_up_against_expiry", 150, || {
+    explore("session_taken_up_against_expiry", 160, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -327,7 +374,7 @@ fn session_taken_up_against_expiry() {
 /// Invariant: of two expiries, one ends a session whose time is over, and one takes away a lock that has run out.
 #[test]
 fn two_expiries() {
-    explore_bounded("two_expiries", 2, 300, || {
+    explore_bounded("two_expiries", 2, 360, || {
         let (dictionary, clock) = with_clock();
         owning(&dictionary, 's', &[0]).leave(TICK);
         dictionary.update_locks(&'b', LockRequest::new().acquire(1, TICK)).unwrap();

@@ -263,7 +263,7 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
             if other == index || *began > call.ended {
                 continue;
             }
-            if *whose != by {
+            if whose.is_none() || *whose != by {
                 call.touched_by_others.extend(keys);
             }
             call.others_commit |= *commits && *ended > call.began;

@@ -226,14 +226,15 @@ impl Model {
         gone.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// The locks that have run out go, and no others. They are not all looked at at the same moment.
+    /// The locks that have run out go, and no others. They are not all looked at at the same moment, so of two calls each may
+    /// take some.
     pub(super) fn expire(&self, call: &Call) -> Vec<Self> {
         let mut all = Vec::new();
         for view in self.views(self.locks.keys().copied(), call, Slack::Late) {
             // Those that are just being granted, or not.
             for latest in [u64::MAX, call.began] {
                 let mut next = self.clone();
-                next.locks.retain(|key, lock| view[key] == Counts::Held || lock.settled > latest);
+                next.locks.retain(|key, lock| view[key] != Counts::RunOut || lock.settled > latest);
                 let run_out = |key: &Key| view[key] == Counts::RunOut && self.locks[key].settled <= latest;
                 let told = self.locks.iter().filter(|(key, _)| run_out(key)).map(|(key, lock)| (*key, lock.owner));
                 add(&mut all, next.only_if(call.observed == Observed::Expired(told.collect(), Vec::new())));
