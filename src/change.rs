@@ -3,6 +3,7 @@
 use crate::content::Revision;
 use smallvec::SmallVec;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// A multi-key change, applied atomically or not at all.
@@ -56,6 +57,10 @@ impl Condition {
         }
     }
 }
+
+// Every call takes it and returns it, so one that panics (a key's `Into`, say) leaves none behind; values are only shared.
+impl<K, V> UnwindSafe for Change<K, V> {}
+impl<K, V> RefUnwindSafe for Change<K, V> {}
 
 impl<K, V> Change<K, V> {
     /// A change that does nothing.

@@ -123,7 +123,7 @@ pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
 #[cfg(feature = "counters")]
 pub use observe::Counters;
-pub use position::{ParsePositionError, Position, StoreId};
+pub use position::{ParsePositionError, ParseStoreIdError, Position, StoreId};
 
 /// Longer texts.
 pub mod docs {

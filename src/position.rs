@@ -49,12 +49,12 @@ impl fmt::Display for StoreId {
 }
 
 impl FromStr for StoreId {
-    type Err = ParsePositionError;
+    type Err = ParseStoreIdError;
 
-    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+    fn from_str(text: &str) -> Result<Self, ParseStoreIdError> {
         let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Self).ok_or(ParsePositionError)
+        number.map(Self).ok_or(ParseStoreIdError)
     }
 }
 
@@ -105,11 +105,12 @@ impl FromStr for Position {
         let digits = revision.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.then(|| revision.parse::<u64>().ok()).flatten();
         let revision = number.map(Revision::from).ok_or(ParsePositionError)?;
-        Ok(Self { store: store.parse()?, revision })
+        let store = store.parse().map_err(|ParseStoreIdError| ParsePositionError)?;
+        Ok(Self { store, revision })
     }
 }
 
-/// A text that is not a [`Position`] or a [`StoreId`].
+/// A text that is not a [`Position`].
 ///
 /// ```
 /// use state_dictionary::Position;
@@ -129,3 +130,24 @@ impl fmt::Display for ParsePositionError {
 }
 
 impl Error for ParsePositionError {}
+
+/// A text that is not a [`StoreId`].
+///
+/// ```
+/// use state_dictionary::StoreId;
+///
+/// let error = "1f".parse::<StoreId>().unwrap_err();
+/// assert_eq!(error.to_string(), "not the id of a dictionary: it should be 16 hexadecimal digits");
+/// assert!("000000000000001f".parse::<StoreId>().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseStoreIdError;
+
+impl fmt::Display for ParseStoreIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the id of a dictionary: it should be 16 hexadecimal digits")
+    }
+}
+
+impl Error for ParseStoreIdError {}

@@ -11,6 +11,7 @@ use futures_lite::future::{self, poll_once};
 use state_dictionary::{BufferOptions, Change, LockDelivery, LockRequest, Revision, StateDictionary};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -257,4 +258,24 @@ fn only_changes_that_were_awaited_to_the_end_are_made_while_others_hold_the_cont
         holder.join().unwrap();
         assert_eq!(dictionary.revision().get(), made);
     });
+}
+
+/// The poll that commits notes whose keys they are, whatever unwinds out of it.
+#[test]
+fn an_ephemeral_update_whose_poll_panics_after_its_commit_leaves_the_keys_to_the_session() {
+    struct Grenade(bool);
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "on purpose");
+        }
+    }
+    let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
+    dictionary.update_state(&"server", Change::new().set("scene", Grenade(true))).unwrap();
+    let mut session = dictionary.session("alice");
+    let change = Change::new().set("avatar", Grenade(false)).set("scene", Grenade(false));
+    let update = || drop(future::block_on(session.update_ephemeral_async(change)));
+    assert!(panic::catch_unwind(AssertUnwindSafe(update)).is_err());
+    assert_eq!(session.ephemeral_keys().len(), 2);
+    assert_eq!(future::block_on(session.end_async()).removed.len(), 2);
+    assert!(dictionary.snapshot().is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The number of a commit: how many changes had been committed when it was done, itself included.
@@ -97,6 +98,10 @@ impl<V> Entry<V> {
         self.revision
     }
 }
+
+// Never changes; the value is shared, and only the user's own code could change what is inside it.
+impl<V> UnwindSafe for Entry<V> {}
+impl<V> RefUnwindSafe for Entry<V> {}
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {

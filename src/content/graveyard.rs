@@ -1,11 +1,13 @@
 //! Where roots go when they are dropped at a bad moment.
 
-use super::{Content, Footprint, Root, Trail};
+use super::{Content, Keys, Logged, Root, Trail};
 use crate::event::LockRecord;
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
+// Which no model checker sees: when something is dropped decides nothing else.
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What was left of roots whose last owner let go of them at a bad moment: with a shard locked, or before those who wait
 /// for a change were notified of it.
@@ -13,67 +15,87 @@ use std::sync::Arc;
 /// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. Yet whoever replaces
 /// the root cannot know what it will be the last to own: arc-swap lets go of other threads' roots inside its `load` and its
 /// `compare_and_swap`. So a root that is dropped inside [`put_off_drops`] leaves its content here.
-pub(super) struct Graveyard<K, V>(Mutex<Vec<Remains<K, V>>>);
+///
+/// It is emptied by the next operation that comes to its end, as a rule the one that filled it. If that one unwinds before, or
+/// cannot say that it did, the next one is.
+pub(super) struct Graveyard<K, V> {
+    remains: Mutex<Vec<Remains<K, V>>>,
+    occupied: AtomicBool,
+}
 
 /// What of a root may hold something of the user's.
-type Remains<K, V> = (Content<K, V>, Trail<Footprint<K, V>>, Option<Arc<Trail<LockRecord<K>>>>);
+struct Remains<K, V> {
+    _content: Content<K, V>,
+    _trail: Trail<Keys<K>>,
+    _commits: Option<Arc<Trail<Box<Logged<K, V>>>>>,
+    _lock_trail: Option<Arc<Trail<LockRecord<K>>>>,
+}
 
-/// That roots may be in their graveyard, to be [settled](super::Published::settle) when nothing is locked.
+/// That roots may be in their graveyard, to be [settled](super::Shared::settle) when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub(crate) struct PutOff(bool);
+pub(crate) struct PutOff(());
 
 impl PutOff {
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self(self.0 || other.0)
-    }
-
-    pub(super) const fn happened(self) -> bool {
-        self.0
+    pub(crate) fn and(self, _: Self) -> Self {
+        self
     }
 }
 
 thread_local! {
-    /// Inside `put_off_drops`: whether it has happened yet that a drop was put off.
+    /// Whether this thread is inside `put_off_drops`.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
-    static PUTTING_OFF: Cell<Option<PutOff>> = Cell::new(None);
+    static PUTTING_OFF: Cell<bool> = Cell::new(false);
 }
 
 /// Runs `act` so that roots dropped meanwhile by this thread go to their graveyard.
 pub(crate) fn put_off_drops<R>(act: impl FnOnce() -> R) -> (R, PutOff) {
-    struct Restore(Option<PutOff>);
+    struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
             PUTTING_OFF.with(|putting_off| putting_off.set(self.0));
         }
     }
-    let restore = Restore(PUTTING_OFF.with(|putting_off| putting_off.replace(Some(PutOff(false)))));
-    let result = act();
-    let put_off = PUTTING_OFF.with(Cell::get).unwrap_or_default();
-    drop(restore);
-    (result, put_off)
+    let _restore = Restore(PUTTING_OFF.with(|putting_off| putting_off.replace(true)));
+    (act(), PutOff(()))
 }
 
 impl<K, V> Graveyard<K, V> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self { remains: Mutex::new(Vec::new()), occupied: AtomicBool::new(false) }
     }
 
     /// Drops what was put off. Nothing may be locked.
     pub(super) fn empty(&self) {
-        let remains = mem::take(&mut *self.0.lock());
-        drop(remains);
+        // ORDERING: Relaxed, for a thread sees its own store, and what another has put off is for that one to drop.
+        if self.occupied.load(Ordering::Relaxed) {
+            let mut remains = self.remains.lock();
+            self.occupied.store(false, Ordering::Relaxed);
+            let taken = mem::take(&mut *remains);
+            drop(remains);
+            drop(taken);
+        }
+    }
+
+    fn put(&self, remains: Remains<K, V>) {
+        let mut all = self.remains.lock();
+        all.push(remains);
+        // ORDERING: Relaxed, see `empty`; the lock orders it with the store there.
+        self.occupied.store(true, Ordering::Relaxed);
     }
 }
 
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
         // Where there is no thread-local any more, because the thread is ending, nothing is put off.
-        if PUTTING_OFF.try_with(Cell::get).is_ok_and(|putting_off| putting_off.is_some()) {
-            PUTTING_OFF.with(|putting_off| putting_off.set(Some(PutOff(true))));
-            let content = mem::take(&mut self.content);
-            let trail = mem::replace(&mut self.trail, Trail::starting_after(0));
-            self.shared.graveyard.0.lock().push((content, trail, self.lock_trail.take()));
+        if PUTTING_OFF.try_with(Cell::get).unwrap_or(false) {
+            let remains = Remains {
+                _content: mem::take(&mut self.content),
+                _trail: mem::replace(&mut self.trail, Trail::starting_after(0)),
+                _commits: self.commits.take(),
+                _lock_trail: self.lock_trail.take(),
+            };
+            self.shared.graveyard.put(remains);
         }
     }
 }

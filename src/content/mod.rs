@@ -16,7 +16,7 @@ pub use entry::{Entry, Revision};
 pub use snapshot::{Iter, Snapshot};
 
 pub(crate) use graveyard::{PutOff, put_off_drops};
-pub(crate) use published::Published;
+pub(crate) use published::{Published, Reader};
 pub(crate) use root::{Content, Entries, Hold, Root, Shared};
 pub(crate) use spare::Turn;
-pub(crate) use trail::{Footprint, Logged, Record, Records, Touched, Trail};
+pub(crate) use trail::{Keys, Logged, Record, Records, Touched, Trail};

@@ -4,9 +4,11 @@ use super::spare::{Spare, Turn};
 use super::{PutOff, Revision, Root, Shared, Snapshot, put_off_drops};
 use crate::clock::Clock;
 use crate::error::WaitError;
-use crate::sync::{self, Backoff, Cell};
+use crate::sync::{self, AtomicUsize, Backoff, Cell, Ordering};
 use crate::wake::Wakeups;
 use crossbeam_utils::CachePadded;
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) struct Published<K, V, S> {
@@ -17,7 +19,12 @@ pub(crate) struct Published<K, V, S> {
     successor: fn(&Root<K, V, S>) -> Root<K, V, S>,
     pub(crate) wakeups: sync::Arc<Wakeups>,
     pub(crate) clock: Clock,
+    /// How many may still ask for kept commits or lock events: the dictionary, and feeds of them.
+    readers: AtomicUsize,
 }
+
+/// While one of these lives, kept commits and lock events are kept.
+pub(crate) struct Reader<K, V, S>(sync::Arc<Published<K, V, S>>);
 
 impl<K: Clone + Eq, V, S> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
@@ -26,7 +33,8 @@ impl<K: Clone + Eq, V, S> Published<K, V, S> {
         let shared = Arc::clone(&root.shared);
         let cell = CachePadded::new(Cell::new(Arc::new(root)));
         let spare = CachePadded::new(Spare::none());
-        Self { cell, spare, shared, successor: Root::successor, wakeups, clock }
+        let readers = AtomicUsize::new(0);
+        Self { cell, spare, shared, successor: Root::successor, wakeups, clock, readers }
     }
 }
 
@@ -97,11 +105,9 @@ impl<K, V, S> Published<K, V, S> {
         })
     }
 
-    /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
+    /// [`Shared::settle`].
     pub(crate) fn settle(&self, put_off: PutOff) {
-        if put_off.happened() {
-            self.shared.graveyard.empty();
-        }
+        self.shared.settle(put_off);
     }
 
     /// Ends all changes. Whether it was this call that did.
@@ -111,15 +117,52 @@ impl<K, V, S> Published<K, V, S> {
             thawed.then_some(()).ok_or(())
         };
         let (frozen, put_off) = self.replace(freeze, |_| ());
+        let settling = self.shared.settle_later(put_off);
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
             self.spare.turn().give_up();
         }
-        self.settle(put_off);
+        drop(settling);
         if frozen.is_ok() {
             self.shared.observed.frozen(self.peek(|root| root.revision));
         }
         frozen.is_ok()
+    }
+}
+
+impl<K, V, S> Reader<K, V, S> {
+    pub(crate) fn new(published: sync::Arc<Published<K, V, S>>) -> Self {
+        // ORDERING: Relaxed, for whoever makes a reader has one.
+        published.readers.fetch_add(1, Ordering::Relaxed);
+        Self(published)
+    }
+}
+
+impl<K, V, S> Clone for Reader<K, V, S> {
+    fn clone(&self) -> Self {
+        Self::new(sync::Arc::clone(&self.0))
+    }
+}
+
+impl<K, V, S> Deref for Reader<K, V, S> {
+    type Target = sync::Arc<Published<K, V, S>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<K, V, S> Drop for Reader<K, V, S> {
+    fn drop(&mut self) {
+        // ORDERING: AcqRel, so that the last one comes after all that the others did, the freeze by the dictionary among it.
+        if self.0.readers.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.peek(Root::has_history) {
+            let forget = |root: &mut Root<K, V, S>| {
+                (root.commits, root.lock_trail) = (None, None);
+                Ok::<_, Infallible>(())
+            };
+            let (_, put_off) = self.0.replace(forget, |_| ());
+            self.0.settle(put_off);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The immutable root, and how the root after a commit is made from the one before.
 
-use super::graveyard::Graveyard;
-use super::trail::{Footprint, Keys, Logged, Touched};
+use super::graveyard::{Graveyard, PutOff};
+use super::trail::{Keys, Logged, Touched};
 use super::{Entry, Revision, Trail};
 use crate::change::Change;
 use crate::error::FailedCondition;
@@ -29,7 +29,9 @@ pub(crate) struct Root<K, V, S> {
     /// +1 for every committed change. Content is a function of it.
     pub(crate) revision: Revision,
     pub(crate) content: Content<K, V>,
-    pub(crate) trail: Trail<Footprint<K, V>>,
+    pub(crate) trail: Trail<Keys<K>>,
+    /// The latest commits as they were made; `None` if there was none, or if they are not to be kept.
+    pub(crate) commits: Option<Arc<Trail<Box<Logged<K, V>>>>>,
     /// The version at which locks last came or went.
     pub(crate) lock_version: u64,
     /// Which locks came and went lately, by version; `None` if none did, or if that is not to be kept.
@@ -49,6 +51,8 @@ pub(crate) struct Shared<K, V, S> {
     pub(crate) id: StoreId,
     pub(super) graveyard: Graveyard<K, V>,
     pub(crate) observed: Observed,
+    /// `Root::without_history`, kept so that taking and cloning a snapshot need not ask for `K: Clone`.
+    without_history: fn(&Root<K, V, S>) -> Root<K, V, S>,
 }
 
 /// A guard of `lock_content`, as writers see it.
@@ -73,9 +77,59 @@ impl<K, V, S: BuildHasher> Shared<K, V, S> {
     }
 }
 
+impl<K, V, S> Shared<K, V, S> {
+    /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
+    pub(crate) fn settle(&self, _: PutOff) {
+        self.graveyard.empty();
+    }
+
+    /// [`settle`](Self::settle), when what this returns is dropped, also if that is because of a panic.
+    pub(crate) fn settle_later(&self, put_off: PutOff) -> Settling<'_, K, V, S> {
+        Settling(self, put_off)
+    }
+}
+
+/// Something that was put off, which is dropped with this.
+pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, PutOff);
+
+impl<K, V, S> Drop for Settling<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.0.settle(self.1);
+    }
+}
+
 impl<K, V, S> Root<K, V, S> {
+    pub(crate) fn shared(&self) -> &Shared<K, V, S> {
+        &self.shared
+    }
+
     pub(crate) fn position(&self) -> Position {
         Position { store: self.shared.id, revision: self.revision }
+    }
+
+    /// This root, for a handle that the user may keep for as long as it likes: it has the content and the trail of touched keys,
+    /// and neither the kept commits nor the lock events, which have values and tokens that are not of its instant. O(1);
+    /// allocates only where there are any.
+    #[inline]
+    pub(crate) fn to_keep(self: Arc<Self>) -> Arc<Self> {
+        if self.has_history() { self.to_keep_without_history() } else { self }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn to_keep_without_history(self: Arc<Self>) -> Arc<Self> {
+        // The content is shared although this root is not, so a commit that changed it in place would copy it.
+        self.mark_followed();
+        Arc::new((self.shared.without_history)(&self))
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        self.commits.is_some() || self.lock_trail.is_some()
+    }
+
+    fn mark_followed(&self) {
+        // ORDERING: Relaxed, for it matters only to whoever is the last to have this root, and nothing goes by it.
+        self.followed.store(true, Ordering::Relaxed);
     }
 
     /// Notes that locks came and went at this version of the root, and what is told of it, if it is to be kept.
@@ -108,12 +162,19 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             revision,
             content,
             trail: Trail::starting_after(revision.0),
+            commits: None,
             lock_version: 0,
             lock_trail: None,
             held: None,
             frozen: false,
             followed: AtomicBool::new(false),
-            shared: Arc::new(Shared { hasher, id, graveyard: Graveyard::new(), observed: Observed::new(id) }),
+            shared: Arc::new(Shared {
+                hasher,
+                id,
+                graveyard: Graveyard::new(),
+                observed: Observed::new(id),
+                without_history: Self::without_history,
+            }),
         }
     }
 
@@ -122,18 +183,21 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         let mut next = self.bare();
         next.version += 1;
         next.trail = self.trail.clone();
+        next.commits.clone_from(&self.commits);
+        next.lock_trail.clone_from(&self.lock_trail);
         next
     }
 
-    /// A root to be made into another one: the content of this one, without its trail.
+    /// A root to be made into another one: the content of this one, without its trails.
     pub(super) fn bare(&self) -> Self {
         Self {
             version: self.version,
             revision: self.revision,
             content: self.content.clone(),
             trail: Trail::starting_after(self.revision.0),
+            commits: None,
             lock_version: self.lock_version,
-            lock_trail: self.lock_trail.clone(),
+            lock_trail: None,
             held: self.held,
             frozen: self.frozen,
             followed: AtomicBool::new(false),
@@ -141,7 +205,14 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// Makes this root, whose content and lock trail are those of `base`, the one that follows `base` by `change`.
+    /// The same, except that commits and lock events are not kept.
+    fn without_history(&self) -> Self {
+        let mut next = self.bare();
+        next.trail = self.trail.clone();
+        next
+    }
+
+    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `trail_limit`.
     ///
     /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
     pub(super) fn commit(
@@ -154,11 +225,14 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     ) {
         let revision = base.revision.next();
         let touched = self.carry_out(base, change, hashes, revision);
-        // A commit that is kept as it was may name a key many times.
-        let keys = if logged.is_some() { change.len() } else { touched.len() };
+        let keys = touched.len();
         self.version = base.version + 1;
         self.revision = revision;
-        self.trail = base.trail.with(revision.0, Footprint { touched, logged }, keys, trail_limit);
+        self.trail = base.trail.with(revision.0, touched, keys, trail_limit);
+        self.commits.clone_from(&base.commits);
+        self.lock_trail.clone_from(&base.lock_trail);
+        // A commit that is kept as it was may name a key many times.
+        self.log(logged, change.len(), trail_limit);
         self.lock_version = base.lock_version;
         self.held = base.held;
         self.frozen = base.frozen;
@@ -186,24 +260,37 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.revision = self.revision.next();
         if count > trail_limit {
             self.trail = Trail::starting_after(self.revision.0);
+            self.log(None, count, trail_limit);
             return removed;
         }
         let change = || keys.clone().fold(Change::new(), |change, key| change.remove(key.key.clone()));
         let touched = keys.clone().map(|key| Touched { key: key.clone(), existed: true, removed: true });
-        let footprint = Footprint { touched: touched.collect(), logged: logged.map(|log| log(change())) };
-        self.trail = self.trail.with(self.revision.0, footprint, count, trail_limit);
+        self.trail = self.trail.with(self.revision.0, touched.collect(), count, trail_limit);
+        self.log(logged.map(|log| log(change())), count, trail_limit);
         removed
+    }
+
+    /// Keeps the commit of this root's revision as it was made. One that is not given named more keys than the limit, or none
+    /// are kept; in the first case nothing before it is kept either.
+    fn log(&mut self, logged: Option<Box<Logged<K, V>>>, keys: usize, limit: usize) {
+        let Revision(revision) = self.revision;
+        if let Some(logged) = logged {
+            let none = || Trail::starting_after(revision - 1);
+            let trail = self.commits.as_deref().map_or_else(none, Trail::clone);
+            self.commits = Some(Arc::new(trail.with(revision, logged, keys, limit)));
+        } else if let Some(commits) = &mut self.commits {
+            *commits = Arc::new(Trail::starting_after(revision));
+        }
     }
 
     /// The content, for a buffer to keep.
     pub(crate) fn follow(&self) -> Content<K, V> {
-        // ORDERING: Relaxed, for it matters only to whoever is the last to have this root, and nothing goes by it.
-        self.followed.store(true, Ordering::Relaxed);
+        self.mark_followed();
         self.content.clone()
     }
 
     pub(super) fn is_followed(&self) -> bool {
-        // ORDERING: Relaxed, see `follow`.
+        // ORDERING: Relaxed, see `mark_followed`.
         self.followed.load(Ordering::Relaxed)
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
 use std::ops::Index;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
@@ -36,7 +37,13 @@ pub struct Snapshot<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Snapshot<K, V, S> {
+    /// For the user to keep: of this root it has only the content and the trail of touched keys.
     pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
+        Self { root: root.to_keep() }
+    }
+
+    /// For the user to look at. A clone of it can be kept.
+    pub(crate) fn lent(root: Arc<Root<K, V, S>>) -> Self {
         Self { root }
     }
 
@@ -112,9 +119,13 @@ impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
     }
 }
 
+// Never changes, so no panic can leave it half changed, whatever keys and values are.
+impl<K, V, S> UnwindSafe for Snapshot<K, V, S> {}
+impl<K, V, S> RefUnwindSafe for Snapshot<K, V, S> {}
+
 impl<K, V, S> Clone for Snapshot<K, V, S> {
     fn clone(&self) -> Self {
-        Self { root: Arc::clone(&self.root) }
+        Self::new(Arc::clone(&self.root))
     }
 }
 
@@ -182,6 +193,10 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
 impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 impl<K, V> FusedIterator for Iter<'_, K, V> {}
+
+// Runs no code of the user's, and what it lends never changes.
+impl<K, V> UnwindSafe for Iter<'_, K, V> {}
+impl<K, V> RefUnwindSafe for Iter<'_, K, V> {}
 
 impl<K, V> Clone for Iter<'_, K, V> {
     fn clone(&self) -> Self {

@@ -16,7 +16,7 @@
 //! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended with the turn holds
 //! up nobody for longer than that.
 
-use super::trail::{Footprint, Logged, Touched};
+use super::trail::{Keys, Logged, Touched};
 use super::{Entry, Revision, Root, Trail};
 use crate::change::Change;
 use crate::event::LockRecord;
@@ -62,7 +62,8 @@ pub(crate) struct Turn<'a, K, V, S> {
 pub(crate) struct Remains<K, V, S> {
     entries: SmallVec<[Entry<V>; 2]>,
     pairs: Vec<(Hashed<K>, Entry<V>)>,
-    trails: SmallVec<[Trail<Footprint<K, V>>; 1]>,
+    trails: SmallVec<[Trail<Keys<K>>; 1]>,
+    commits: Vec<Arc<Trail<Box<Logged<K, V>>>>>,
     lock_trails: Vec<Arc<Trail<LockRecord<K>>>>,
     roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
 }
@@ -70,7 +71,7 @@ pub(crate) struct Remains<K, V, S> {
 impl<K, V, S> Remains<K, V, S> {
     fn none() -> Self {
         let (entries, pairs, trails) = (SmallVec::new(), Vec::new(), SmallVec::new());
-        Self { entries, pairs, trails, lock_trails: Vec::new(), roots: SmallVec::new() }
+        Self { entries, pairs, trails, commits: Vec::new(), lock_trails: Vec::new(), roots: SmallVec::new() }
     }
 }
 
@@ -175,6 +176,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         }
         if let Some(root) = Arc::get_mut(&mut lost) {
             let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision.0));
+            root.shed_history(remains);
             if root.copy(base, &trail, base.revision, remains) {
                 spare.root = Some(lost);
             } else {
@@ -197,27 +199,29 @@ fn caught(act: impl FnOnce() -> bool) -> bool {
 }
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
+    /// A spare root has none: what it has would be outdated, and kept alive until the next commit, however late that is.
+    fn shed_history(&mut self, remains: &mut Remains<K, V, S>) {
+        if let Some(outdated) = self.commits.take() {
+            remains.commits.push(outdated);
+        }
+        if let Some(outdated) = self.lock_trail.take() {
+            remains.lock_trails.push(outdated);
+        }
+    }
+
     /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
     /// unwinds, this root is good for nothing.
     fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
-        if let Some(outdated) = mem::replace(&mut self.lock_trail, later.lock_trail.clone()) {
-            remains.lock_trails.push(outdated);
-        }
+        self.shed_history(remains);
         self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
     }
 
     /// Gives this root the content of `other`, from which it differs by the keys that `trail` says were touched after
     /// `since`.
-    fn copy(
-        &mut self,
-        other: &Self,
-        trail: &Trail<Footprint<K, V>>,
-        since: Revision,
-        remains: &mut Remains<K, V, S>,
-    ) -> bool {
+    fn copy(&mut self, other: &Self, trail: &Trail<Keys<K>>, since: Revision, remains: &mut Remains<K, V, S>) -> bool {
         let Some(records) = trail.after(since.0) else { return false };
         let mut worth_it = other.content.len().max(SMALL);
-        for Touched { key, .. } in records.flat_map(|record| &record.what.touched) {
+        for Touched { key, .. } in records.flat_map(|record| &record.what) {
             if worth_it == 0 {
                 return false;
             }

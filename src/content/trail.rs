@@ -1,9 +1,12 @@
-//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; and which locks came and
-//! went.
+//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; the commits themselves, if they
+//! are kept; and which locks came and went.
 //!
 //! A trail hangs on the root and is as immutable as the rest of it: a list, newest record first, that shares its tail
 //! with the trails of older roots. It is bounded in keys by two generations. When the newer one has no room for a record
 //! it becomes the older one, and what was the older one is forgotten.
+//!
+//! Each of the three is a trail of its own, since snapshots and deliveries have the first one alone: a record of touched keys
+//! keeps clones of keys alive, at most twice the limit; the other two also keep values and tokens alive.
 
 use crate::change::Change;
 use crate::event::Origin;
@@ -11,14 +14,7 @@ use crate::key::Hashed;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// What a commit leaves on the trail.
-pub(crate) struct Footprint<K, V> {
-    /// Each key once, in no particular order. Most commits of one key need no second allocation.
-    pub(crate) touched: Keys<K>,
-    /// If the dictionary is to keep its commits.
-    pub(crate) logged: Option<Box<Logged<K, V>>>,
-}
-
+/// The keys that a commit touched, each once, in no particular order. Most commits of one key need no second allocation.
 pub(crate) type Keys<K> = SmallVec<[Touched<K>; 1]>;
 
 pub(crate) struct Touched<K> {
@@ -29,7 +25,7 @@ pub(crate) struct Touched<K> {
     pub(crate) removed: bool,
 }
 
-/// A commit as it was made.
+/// A commit as it was made, if the dictionary is to keep them.
 pub(crate) struct Logged<K, V> {
     pub(crate) origin: Origin,
     pub(crate) change: Change<K, V>,

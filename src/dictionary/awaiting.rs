@@ -12,6 +12,7 @@ use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 impl<K, V, T, S> Core<K, V, T, S> {
     /// Until nobody holds the content. If the dictionary is frozen, whoever waited must be told.
@@ -212,6 +213,10 @@ impl<K, V, T, S> Deref for OwnedContentGuard<K, V, T, S> {
     }
 }
 
+// A write that panics leaves the content as it was before, and the guard shows that.
+impl<K, V, T, S> UnwindSafe for OwnedContentGuard<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for OwnedContentGuard<K, V, T, S> {}
+
 impl<K, V, T, S> Drop for OwnedContentGuard<K, V, T, S> {
     fn drop(&mut self) {
         self.core.let_go();
@@ -340,7 +345,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        let core = self.core.clone();
+        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
         wake::wait_async(&core.published.wakeups.locks, || self.pending()).await
     }
 }

@@ -2,12 +2,13 @@
 
 use super::{Core, Sessions, Settings, StateDictionary};
 use crate::clock::{Clock, ManualClock};
-use crate::content::{Published, Root};
+use crate::content::{Published, Reader, Root};
 use crate::event::Origin;
 use crate::locks::LockTable;
 use crate::sync::{self, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The settings of a new [`StateDictionary`].
@@ -153,10 +154,15 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
         let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
         let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
+        let reader = Reader::new(sync::Arc::clone(&published));
         let core = Core { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
-        StateDictionary { core }
+        StateDictionary { core, reader }
     }
 }
+
+// Every call takes it and returns it, so one that panics leaves none behind.
+impl<K, V, T, S> UnwindSafe for Builder<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for Builder<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for Builder<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -187,6 +188,10 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
         &self.content
     }
 }
+
+// A write that panics leaves the content as it was before, and the guard shows that.
+impl<K, V, T, S> UnwindSafe for ContentGuard<'_, K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for ContentGuard<'_, K, V, T, S> {}
 
 impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
     fn drop(&mut self) {

@@ -1,7 +1,7 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
 use super::Core;
-use crate::content::{Published, Record, Revision, Root, put_off_drops};
+use crate::content::{Published, Reader, Record, Revision, Root, put_off_drops};
 use crate::error::FlushError;
 use crate::event::{LockChange, LockEvent, LockRecord, token};
 use crate::locks::{FencingToken, LockInfo};
@@ -9,7 +9,8 @@ use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::time::{Duration, Instant};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
 
 /// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
 ///
@@ -44,7 +45,9 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
-    pub(super) core: Core<K, V, T, S>,
+    /// `None` when it has ended: it keeps nothing alive then.
+    pub(super) core: Option<Core<K, V, T, S>>,
+    reader: Option<Reader<K, V, S>>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
 }
@@ -100,8 +103,13 @@ pub enum LockDelivery<K, T> {
 }
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
-    pub(super) fn new(core: Core<K, V, T, S>) -> Self {
-        Self { core, cursor: None }
+    pub(super) fn new(core: Core<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
+        Self { core: Some(core), reader: Some(reader), cursor: None }
+    }
+
+    fn end<D>(&mut self) -> Result<D, FlushError> {
+        (self.core, self.reader) = (None, None);
+        Err(FlushError::Ended)
     }
 }
 
@@ -127,7 +135,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_until(None)
+        self.flush_for(None)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
@@ -146,7 +154,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
     /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_until(self.core.published.clock.now().checked_add(timeout))
+        self.flush_for(Some(timeout))
     }
 
     /// Delivers what has happened, without waiting for anything to happen. Locks that have run out are taken away first.
@@ -168,9 +176,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }
 
-    fn flush_until(&mut self, deadline: Option<Instant>) -> Result<LockDelivery<K, T>, FlushError> {
-        let core = self.core.clone();
+    fn flush_for(&mut self, timeout: Option<Duration>) -> Result<LockDelivery<K, T>, FlushError> {
+        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
         let Published { wakeups, clock, .. } = &*core.published;
+        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         wake::wait_for_look(&wakeups.locks, clock, || match self.pending() {
             Some(answer) => Look::Found(answer),
             None if deadline.is_some_and(|deadline| clock.now() >= deadline) => {
@@ -182,11 +191,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
-        let Core { published, locks, .. } = &self.core;
-        locks.expire(&published.clock, &mut self.core.fence());
+        let Some(core) = &self.core else { return Some(Err(FlushError::Ended)) };
+        let Core { published, locks, .. } = core;
+        locks.expire(&published.clock, &mut core.fence());
         let root = published.load();
         if self.cursor == Some(root.lock_version) {
-            return root.frozen.then_some(Err(FlushError::Ended));
+            return root.frozen.then(|| self.end());
         }
         if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
             self.cursor = Some(root.lock_version);
@@ -197,9 +207,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         published.settle(put_off);
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
-            return Some(Err(FlushError::Ended));
+            return Some(self.end());
         }
-        if let (Some(cursor), Some(_)) = (self.cursor, self.core.settings.lock_events) {
+        if let (Some(cursor), Some(_)) = (self.cursor, core.settings.lock_events) {
             published.shared().observed.missed_lock_events(cursor, root.lock_version);
         }
         self.cursor = Some(root.lock_version);
@@ -224,6 +234,10 @@ fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor
     });
     Some(events.collect())
 }
+
+// A panic of a `Clone` leaves the feed where it was: it moves when everything is cloned.
+impl<K, V, T, S> UnwindSafe for LockFeed<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for LockFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for LockFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,11 @@
 #[cfg(feature = "async")]
 mod awaiting;
 mod builder;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod deferred_drops;
 mod guard;
+#[cfg(test)]
+mod lock_count;
 mod lock_feed;
 mod locking;
 mod session;
@@ -18,7 +22,7 @@ pub use session::{Expiry, Left, Session, SessionEnd};
 
 use session::Sessions;
 
-use crate::content::{Entry, Published, Revision, Snapshot};
+use crate::content::{Entry, Published, Reader, Revision, Snapshot};
 use crate::error::WaitError;
 use crate::event::Origin;
 use crate::feed::{BufferOptions, ChangeBuffer, CommitFeed};
@@ -100,6 +104,7 @@ use std::time::{Duration, Instant};
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
     core: Core<K, V, T, S>,
+    reader: Reader<K, V, S>,
 }
 
 /// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
@@ -334,7 +339,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     pub fn commit_feed_after(&self, position: Position) -> CommitFeed<K, V, T, S> {
-        CommitFeed::new(Arc::clone(&self.core.published), position)
+        CommitFeed::new(self.reader.clone(), position)
     }
 
     /// What has happened so far, in numbers. Only with the feature `counters`.
@@ -381,7 +386,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {
-        LockFeed::new(self.core.clone())
+        LockFeed::new(self.core.clone(), self.reader.clone())
     }
 }
 

@@ -228,7 +228,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             if !root.frozen {
                 runs += 1;
                 let inside = Inside::enter(self.identity());
-                change = modify(&Snapshot::new(root));
+                change = modify(&Snapshot::lent(root));
                 drop(inside);
             }
             loop {
@@ -352,9 +352,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             drop(turn);
             return if self.published.is_current(&root) { answer } else { Attempt::Lost };
         }
-        let logged = self.settings.commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
-        let next = turn.next(&root, change, &hashes, logged, self.settings.trail_limit);
+        let limit = self.settings.trail_limit;
+        let commit_log = self.settings.commit_log.filter(|_| change.len() <= limit);
+        let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
+        let next = turn.next(&root, change, &hashes, logged, limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
+        // Also if a value's `Drop` panics that is dropped before.
+        let settling = shared.settle_later(put_off);
         let outcome = if swapped {
             // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
             if let Some(note) = committed {
@@ -374,7 +378,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             self.published.wakeups.changed.notify_all();
         }
         drop(remains);
-        self.published.settle(put_off);
+        drop(settling);
         outcome
     }
 

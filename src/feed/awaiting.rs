@@ -2,7 +2,6 @@
 
 use super::{ChangeBuffer, CommitDelivery, CommitFeed, Delivery};
 use crate::error::FlushError;
-use crate::sync::Arc;
 use crate::wake;
 use futures_lite::{Stream, StreamExt, future, stream};
 use std::hash::{BuildHasher, Hash};
@@ -30,7 +29,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        wake::wait_async(&self.published.wakeups.changed, || self.pending()).await
+        let Some(published) = self.source() else { return self.try_flush() };
+        wake::wait_async(&published.wakeups.changed, || self.pending()).await
     }
 
     /// The deliveries, one after the other, as a stream that ends with the feed. Needs the feature `async`.
@@ -104,7 +104,9 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     }
 
     async fn until_ended(&self) {
-        wake::wait_async(&self.published.wakeups.ended, || self.is_ended().then_some(())).await;
+        if let Some(published) = self.source() {
+            wake::wait_async(&published.wakeups.ended, || self.is_ended().then_some(())).await;
+        }
     }
 }
 
@@ -128,7 +130,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let published = Arc::clone(&self.published);
+        let Some(published) = self.source.clone() else { return Err(FlushError::Ended) };
         wake::wait_async(&published.wakeups.changed, || self.pending()).await
     }
 }

@@ -1,11 +1,12 @@
 //! A buffer: a cursor, and the content it last delivered.
 
 use super::difference::Difference;
+use super::options::Wanted;
 use super::{BufferOptions, Delivery, Subscription};
 use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
 use crate::error::FlushError;
 use crate::observe::Following;
-use crate::position::Position;
+use crate::position::{Position, StoreId};
 use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;
@@ -25,10 +26,11 @@ use std::time::{Duration, Instant};
 /// A flush finds out whether there is anything to deliver; what there is, a [`Delivery`] looks up while it is iterated, in
 /// the time of what was touched since the last flush. A buffer that has fallen behind by more than the
 /// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
-/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content it last delivered (and,
-/// when frozen, the one it ends with) besides what the dictionary has itself, and nothing else. Letting go of that content is
-/// a part of the next flush, and takes what dropping a [`Snapshot`](crate::Snapshot) takes. Writers do nothing for a buffer,
-/// except to wake a thread that is asleep in `flush`; but the first commits after a flush copy what it keeps.
+/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content that it last looked at
+/// and what the dictionary has itself, and nothing else. A frozen one keeps the content it ends with in place of the
+/// dictionary's; one that has ended keeps nothing. Dropping that content is a part of the next flush, and takes what dropping
+/// a [`Snapshot`](crate::Snapshot) takes. Writers do nothing for a buffer, except to wake a thread that is asleep in `flush`;
+/// but the first commits after a flush copy what it keeps.
 ///
 /// # Threads
 /// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for
@@ -54,58 +56,64 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
-    pub(super) published: sync::Arc<Published<K, V, S>>,
-    options: BufferOptions<K>,
+    store: StoreId,
+    wanted: Wanted<K>,
     state: Mutex<State<K, V, S>>,
     following: Following,
 }
 
 struct State<K, V, S> {
-    /// The revision up to which everything was looked at; before the first delivery, the one the buffer was made at.
+    /// The revision up to which everything was looked at; before the first look, the one that the next delivery's removals
+    /// are counted from.
     cursor: Revision,
-    /// The content at the cursor, or `None` if nothing was delivered yet.
+    /// The content at the cursor; `None` before the first look and after the end.
     seen: Option<Content<K, V>>,
     /// Where the last delivery ended.
     delivered: Revision,
-    /// Up to where the last flush looked.
+    /// What the client has that is given what was delivered. Of a look in vain, all that there was.
     reached: Revision,
-    start: Start,
+    next: Next,
     end: End<K, V, S>,
 }
 
-/// What the first delivery is.
+/// What the next delivery is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum Next {
     /// The whole content, when there is any.
-    Anew,
-    /// What changed since the cursor, if the trail reaches it still.
-    Resumed,
-    /// The whole content, even if there is none: whoever wanted to go on from where it was must know that it cannot.
-    Refused,
+    Everything,
+    /// The whole content, even if there is none: a client that wanted to go on from where it was must know that it cannot.
+    EverythingAtOnce,
+    /// What changed since the cursor.
+    Difference,
+    /// The same, if the trail still reaches it; otherwise the whole content, even if there is none. The buffer was made at this
+    /// revision.
+    DifferenceIfPossible { made: Revision },
 }
 
+/// What the buffer ends with.
 enum End<K, V, S> {
-    /// With the dictionary's.
-    Open,
-    /// With this root, the one of the moment the buffer was frozen.
+    /// What the dictionary ends with.
+    Open(sync::Arc<Published<K, V, S>>),
+    /// This root, the one of the moment the buffer was frozen.
     At(Arc<Root<K, V, S>>),
-    /// Reached.
+    /// That was delivered. An ended buffer keeps nothing alive.
     Past,
 }
 
 impl<K, V, S> ChangeBuffer<K, V, S> {
     pub(crate) fn new(published: sync::Arc<Published<K, V, S>>, options: BufferOptions<K>) -> Self {
         let now = published.peek(Root::position);
-        let (start, cursor, delivered) = match options.resume {
-            None => (Start::Anew, now.revision, Revision::ZERO),
+        let (next, cursor, delivered) = match options.resume {
+            None => (Next::Everything, now.revision, Revision::ZERO),
             Some(seen) if seen.store == now.store && seen.revision <= now.revision => {
-                (Start::Resumed, seen.revision, seen.revision)
+                (Next::DifferenceIfPossible { made: now.revision }, seen.revision, seen.revision)
             }
-            Some(_) => (Start::Refused, now.revision, Revision::ZERO),
+            Some(_) => (Next::EverythingAtOnce, now.revision, Revision::ZERO),
         };
-        let state = State { cursor, seen: None, delivered, reached: delivered, start, end: End::Open };
         let following = published.shared().observed.follow(cursor);
-        Self { published, options, state: Mutex::new(state), following }
+        let end = End::Open(published);
+        let state = State { cursor, seen: None, delivered, reached: delivered, next, end };
+        Self { store: now.store, wanted: options.wanted, state: Mutex::new(state), following }
     }
 
     /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
@@ -127,27 +135,36 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
     /// ```
     pub fn freeze(&self) -> bool {
+        let Some(published) = self.source() else { return false };
         let mut state = self.state.lock();
-        let (root, put_off) = put_off_drops(|| self.published.load());
-        let frozen = matches!(state.end, End::Open) && !root.frozen;
-        if frozen {
+        // With the lock held, so that no flush delivers a later root in between.
+        let (root, put_off) = put_off_drops(|| published.load());
+        let frozen = matches!(state.end, End::Open(_)) && !root.frozen;
+        let open = frozen.then(|| {
             self.following.ends_at(root.revision);
-        }
-        let unused = if frozen { mem::replace(&mut state.end, End::At(root)) } else { End::At(root) };
+            mem::replace(&mut state.end, End::At(Arc::clone(&root).to_keep()))
+        });
         drop(state);
-        drop(unused);
         if frozen {
-            self.published.wakeups.changed.notify_all();
-            self.published.wakeups.ended.notify_all();
+            published.wakeups.changed.notify_all();
+            published.wakeups.ended.notify_all();
         }
-        self.published.settle(put_off);
+        let settling = root.shared().settle_later(put_off);
+        drop(open);
+        drop(settling);
         frozen
     }
 
-    /// Up to where the last flush has brought whoever applies what is delivered: what a client keeps to
-    /// [resume](BufferOptions::resume) from. Before the first flush, where it began.
+    /// What the buffer follows, as long as it has not ended.
+    pub(super) fn source(&self) -> Option<sync::Arc<Published<K, V, S>>> {
+        if let End::Open(published) = &self.state.lock().end { Some(sync::Arc::clone(published)) } else { None }
+    }
+
+    /// Up to where the client is that applies what is delivered: what it keeps to [resume](BufferOptions::resume) from. Before
+    /// the first flush, where the buffer began: at [`Revision::ZERO`], or at the position that it resumes from.
     ///
-    /// Later than the end of the last delivery, if nothing was to be delivered of the commits since.
+    /// Every flush that looks moves it to the revision that it looks at, also one that finds nothing to deliver. So it is later
+    /// than the end of the last delivery if nothing was to be delivered of the commits since.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
@@ -161,7 +178,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// ```
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { store: self.published.shared().id, revision: self.state.lock().reached }
+        Position { store: self.store, revision: self.state.lock().reached }
     }
 
     /// Whether no more commits will be delivered: the buffer or the dictionary is frozen, or the dictionary was dropped.
@@ -178,17 +195,19 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// ```
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        !matches!(self.state.lock().end, End::Open) || self.published.peek(|root| root.frozen)
+        self.source().is_none_or(|published| published.peek(|root| root.frozen))
     }
 
     /// Sleeps until `deadline` or until the feed has ended, whatever is committed meanwhile.
     pub(super) fn sleep_until(&self, deadline: Option<Instant>) {
-        let Published { wakeups, clock, .. } = &*self.published;
+        let Some(published) = self.source() else { return };
+        let Published { wakeups, clock, .. } = &*published;
         wake::wait(&wakeups.ended, clock, deadline, || self.is_ended().then_some(()));
     }
 
-    pub(super) fn now(&self) -> Instant {
-        self.published.clock.now()
+    /// When an interval that begins now is over, if the clock reaches so far and the feed has not ended.
+    pub(super) fn end_of(&self, interval: Duration) -> Option<Instant> {
+        self.source()?.clock.now().checked_add(interval)
     }
 }
 
@@ -214,7 +233,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// ```
     #[doc(alias = "flush_changed_blocking")]
     pub fn flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        self.flush_until(None)
+        self.flush_for(None)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
@@ -235,7 +254,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
     /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushError> {
-        self.flush_until(self.now().checked_add(timeout))
+        self.flush_for(Some(timeout))
     }
 
     /// Delivers what is pending, without waiting for anything to come.
@@ -288,8 +307,11 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         Subscription::new(self, interval)
     }
 
-    fn flush_until(&self, deadline: Option<Instant>) -> Result<Delivery<K, V, S>, FlushError> {
-        let Published { wakeups, clock, .. } = &*self.published;
+    fn flush_for(&self, timeout: Option<Duration>) -> Result<Delivery<K, V, S>, FlushError> {
+        // One that has ended need not wait for anything.
+        let Some(published) = self.source() else { return self.try_flush() };
+        let Published { wakeups, clock, .. } = &*published;
+        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
         flushed.unwrap_or(Err(FlushError::NothingPending))
     }
@@ -297,14 +319,14 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
         // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
-        let (root, difference, put_off);
+        let (root, difference, settling, put_off);
         let mut outdated = (None, None);
         let mut state = self.state.lock();
         // One root per flush, so that everything in a delivery is of one instant; and loaded with the lock held, so that
         // of two flushes the later does not have the older root.
         let last = match &state.end {
-            End::Open => {
-                (root, put_off) = put_off_drops(|| self.published.load());
+            End::Open(published) => {
+                (root, put_off) = put_off_drops(|| published.load());
                 root.frozen
             }
             End::At(end) => {
@@ -313,47 +335,48 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             }
             End::Past => return Some(Err(FlushError::Ended)),
         };
-        let since = match (&state.seen, state.start) {
-            (None, Start::Anew | Start::Refused) => None,
-            (seen, _) => Difference::since(Arc::clone(&root), state.cursor, seen.as_ref(), &self.options),
+        let shared = root.shared();
+        settling = shared.settle_later(put_off);
+        let (cursor, to) = (state.cursor, root.revision);
+        let since = match (&state.seen, state.next) {
+            (None, Next::Everything | Next::EverythingAtOnce) => None,
+            (seen, _) => Difference::since(Arc::clone(&root), cursor, seen.as_ref(), &self.wanted),
         };
-        let refused = since.is_none() && state.start != Start::Anew;
-        difference = match since {
-            Some(difference) => difference,
-            None => Difference::everything(Arc::clone(&root), state.cursor, &self.options),
-        };
-        let to = root.revision;
+        let refused = since.is_none() && state.next != Next::Everything;
+        let made = if let Next::DifferenceIfPossible { made } = state.next { made } else { cursor };
+        difference = since.unwrap_or_else(|| Difference::everything(Arc::clone(&root), made, &self.wanted));
         let nothing = difference.is_empty() && !refused;
-        let advanced = state.cursor != to || state.start == Start::Resumed;
+        // The whole content, also if there was nothing to deliver of what was looked at before.
+        let fresh_start = refused || state.next == Next::Everything;
 
-        let cursor = state.cursor;
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
-        if last || !nothing || advanced {
+        if last || cursor != to || state.seen.is_none() {
             let seen = (!last).then(|| root.follow());
             outdated.0 = mem::replace(&mut state.seen, seen);
-            (state.cursor, state.reached) = (to, to);
             self.following.reached(to);
         }
         if last {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));
         }
-        // Of what was looked at before, nothing was delivered, or there was nothing.
-        let fresh_start = refused || (state.delivered == Revision::ZERO && state.start != Start::Resumed);
+        (state.cursor, state.reached) = (to, to);
         let from = if fresh_start { Revision::ZERO } else { state.delivered };
         if !nothing {
             state.delivered = to;
         }
+        if !nothing || state.next != Next::Everything {
+            state.next = Next::Difference;
+        }
         drop(state);
         drop(outdated);
-        self.published.settle(put_off);
+        drop(settling);
         if difference.is_compared() {
-            self.published.shared().observed.caught_up(cursor, to);
+            shared.observed.caught_up(cursor, to);
         }
         if refused {
-            self.published.shared().observed.could_not_resume(to);
+            shared.observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, fresh_start, difference })),
+            (false, _) => Some(Ok(Delivery { from, fresh_start, difference: difference.to_keep() })),
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }

@@ -1,16 +1,17 @@
 //! The feed of single commits.
 
 use crate::change::Change;
-use crate::content::{Logged, Published, Revision, Root};
+use crate::content::{Logged, Published, Reader, Revision, Root};
 use crate::error::FlushError;
 use crate::event::token;
-use crate::position::Position;
-use crate::sync::{Arc, DefaultHashBuilder};
+use crate::position::{Position, StoreId};
+use crate::sync::DefaultHashBuilder;
 use crate::wake;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
 
 /// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
 ///
@@ -41,7 +42,9 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
-    pub(super) published: Arc<Published<K, V, S>>,
+    store: StoreId,
+    /// `None` when it has ended: it keeps nothing alive then.
+    pub(super) source: Option<Reader<K, V, S>>,
     revision: Revision,
     /// Whether the feed was to begin where it cannot, which is yet to be told.
     fresh_start: bool,
@@ -116,18 +119,19 @@ pub struct Commit<K, V, T> {
 }
 
 impl<K, V, T, S> CommitFeed<K, V, T, S> {
-    pub(crate) fn new(published: Arc<Published<K, V, S>>, after: Position) -> Self {
-        let now = published.peek(Root::position);
+    pub(crate) fn new(source: Reader<K, V, S>, after: Position) -> Self {
+        let now = source.peek(Root::position);
         let fresh_start = after.store != now.store || after.revision > now.revision;
         let revision = if fresh_start { Revision::ZERO } else { after.revision };
-        Self { published, revision, fresh_start, token: PhantomData }
+        Self { store: now.store, source: Some(source), revision, fresh_start, token: PhantomData }
     }
 
-    /// Up to where commits were delivered or told to be missed: what a recorder keeps, to begin
-    /// [after](crate::StateDictionary::commit_feed_after) it the next time.
+    /// Up to where commits were delivered or reported to be missed: what a recorder keeps, to begin
+    /// [after](crate::StateDictionary::commit_feed_after) it the next time. After a flush that found nothing it is the position
+    /// of the dictionary that the flush looked at.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { store: self.published.shared().id, revision: self.revision }
+        Position { store: self.store, revision: self.revision }
     }
 }
 
@@ -149,7 +153,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.flush_until(None)
+        self.flush_for(None)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
@@ -167,7 +171,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
     /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.flush_until(self.published.clock.now().checked_add(timeout))
+        self.flush_for(Some(timeout))
     }
 
     /// Delivers the commits there are, without waiting for any.
@@ -190,43 +194,51 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         self.pending().unwrap_or(Err(FlushError::NothingPending))
     }
 
-    fn flush_until(&mut self, deadline: Option<Instant>) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let published = Arc::clone(&self.published);
-        let Published { wakeups, clock, .. } = &*published;
+    fn flush_for(&mut self, timeout: Option<Duration>) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        let Some(published) = self.source.clone() else { return Err(FlushError::Ended) };
+        let Published { wakeups, clock, .. } = &**published;
+        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
         flushed.unwrap_or(Err(FlushError::NothingPending))
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
-        let root = self.published.load();
+        let Some(published) = &self.source else { return Some(Err(FlushError::Ended)) };
+        let root = published.load();
         if root.revision <= self.revision && !self.fresh_start {
+            self.source.take_if(|_| root.frozen);
             return root.frozen.then_some(Err(FlushError::Ended));
         }
         let commits = commits_after(&root, self.revision);
         let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
         let missed = (self.revision.0 < first).then_some((self.revision, Revision(first)));
         if let Some((after, up_to)) = missed {
-            self.published.shared().observed.missed_commits(after, up_to);
+            published.shared().observed.missed_commits(after, up_to);
         }
         self.revision = root.revision;
         let fresh_start = mem::take(&mut self.fresh_start);
+        self.source.take_if(|_| root.frozen);
         Some(Ok(CommitDelivery { fresh_start, missed, commits }))
     }
 }
 
-/// The commits after a revision that the root's trail has, oldest first.
+/// The commits after a revision that the root still has, oldest first.
 fn commits_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, revision: Revision) -> Vec<Commit<K, V, T>> {
-    let after = revision.0.max(root.trail.floor());
-    let records = root.trail.after(after).into_iter().flatten();
-    let kept = records.map_while(|record| {
-        let Logged { origin, change } = record.what.logged.as_deref()?;
-        Some(Commit { revision: Revision(record.at), token: token(origin), change: change.clone() })
+    let Some(trail) = root.commits.as_deref() else { return Vec::new() };
+    let records = trail.after(revision.0.max(trail.floor())).into_iter().flatten();
+    let kept = records.map(|record| {
+        let Logged { origin, change } = &*record.what;
+        Commit { revision: Revision(record.at), token: token(origin), change: change.clone() }
     });
     let mut commits: Vec<_> = kept.collect();
     commits.reverse();
     commits
 }
+
+// A panic of a `Clone` leaves the feed where it was: it moves when everything is cloned.
+impl<K, V, T, S> UnwindSafe for CommitFeed<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for CommitFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use crate::content::{Entry, Revision};
 use crate::position::Position;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// What changed between two revisions, merged: the latest value of every key that was set, and the keys that were
 /// removed.
@@ -159,6 +160,10 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
         self.removals().cloned().fold(change, Change::remove)
     }
 }
+
+// Never changes. What it looks up while it is iterated (a filter and a key's `Eq` run then) it does not keep.
+impl<K, V, S> UnwindSafe for Delivery<K, V, S> {}
+impl<K, V, S> RefUnwindSafe for Delivery<K, V, S> {}
 
 /// O(1), like a snapshot.
 impl<K: Clone, V, S> Clone for Delivery<K, V, S> {

@@ -1,20 +1,20 @@
 //! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself only
 //! finds out whether there is anything, and nothing is cloned for it.
 
-use super::options::{BufferOptions, Filter, Tombstones};
-use crate::content::{Content, Entries, Entry, Footprint, Records, Revision, Root, Touched};
+use super::options::{Filter, Tombstones, Wanted};
+use crate::content::{Content, Entries, Entry, Keys, Records, Revision, Root, Touched};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
 use std::collections::HashMap;
 use std::iter::FusedIterator;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::slice;
 use std::sync::Arc;
 
 pub(super) struct Difference<K, V, S> {
     since: Since<K, V>,
     root: Arc<Root<K, V, S>>,
-    tombstones: Tombstones,
-    filter: Filter<K>,
+    wanted: Wanted<K>,
 }
 
 /// What a root is compared with.
@@ -29,8 +29,8 @@ enum Since<K, V> {
 
 impl<K, V, S> Difference<K, V, S> {
     /// Everything, for a buffer that has delivered nothing yet and was made at this revision.
-    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, options: &BufferOptions<K>) -> Self {
-        Self::new(Since::Nothing(made), root, options)
+    pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, wanted: &Wanted<K>) -> Self {
+        Self { since: Since::Nothing(made), root, wanted: wanted.clone() }
     }
 
     /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the trail does not reach.
@@ -38,18 +38,19 @@ impl<K, V, S> Difference<K, V, S> {
         root: Arc<Root<K, V, S>>,
         cursor: Revision,
         seen: Option<&Content<K, V>>,
-        options: &BufferOptions<K>,
+        wanted: &Wanted<K>,
     ) -> Option<Self>
     where
         K: Clone,
     {
         let on_the_trail = root.trail.after(cursor.0).is_some();
         let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen?.clone()) };
-        Some(Self::new(since, root, options))
+        Some(Self { since, root, wanted: wanted.clone() })
     }
 
-    fn new(since: Since<K, V>, root: Arc<Root<K, V, S>>, options: &BufferOptions<K>) -> Self {
-        Self { since, root, tombstones: options.tombstones, filter: options.filter.clone() }
+    /// This difference, for the user to keep.
+    pub(super) fn to_keep(self) -> Self {
+        Self { root: self.root.to_keep(), ..self }
     }
 
     /// Whether contents are compared, for the trail does not reach back so far.
@@ -77,22 +78,22 @@ impl<K: Eq, V, S> Difference<K, V, S> {
             },
             Since::Content(seen) => Source::Compared { entries: content.iter(), seen },
         };
-        Updates { source, filter: &self.filter }
+        Updates { source, filter: &self.wanted.filter }
     }
 
     pub(super) fn removals(&self) -> Vec<&K> {
         let content = &self.root.content;
         let removed = match &self.since {
             Since::Content(seen) => seen.keys().filter(|key| !content.contains_key(*key)).collect(),
-            Since::Nothing(_) if self.tombstones == Tombstones::Delivered => Vec::new(),
+            Since::Nothing(_) if self.wanted.tombstones == Tombstones::Delivered => Vec::new(),
             Since::Nothing(cursor) | Since::Trail(cursor) => self.removals_after(*cursor),
         };
-        removed.into_iter().map(|key| &key.key).filter(|key| self.filter.passes(key)).collect()
+        removed.into_iter().map(|key| &key.key).filter(|key| self.wanted.filter.passes(key)).collect()
     }
 
     /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
     fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
-        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what.touched);
+        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what);
         let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
         let absent = removed.filter(|key| !self.root.content.contains_key(*key)).map(|key| (key, false));
         let mut absent: HashMap<_, _, BuildPassThrough> = absent.collect();
@@ -105,7 +106,7 @@ impl<K: Eq, V, S> Difference<K, V, S> {
                 *existed = touched.existed;
             }
         }
-        let always = self.tombstones == Tombstones::Always;
+        let always = self.wanted.tombstones == Tombstones::Always;
         absent.into_iter().filter(|(_, existed)| *existed || always).map(|(key, _)| key).collect()
     }
 
@@ -121,8 +122,7 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
             Since::Trail(cursor) => Since::Trail(*cursor),
             Since::Content(seen) => Since::Content(seen.clone()),
         };
-        let Self { root, tombstones, filter, .. } = self;
-        Self { since, root: Arc::clone(root), tombstones: *tombstones, filter: filter.clone() }
+        Self { since, root: Arc::clone(&self.root), wanted: self.wanted.clone() }
     }
 }
 
@@ -147,7 +147,7 @@ enum Source<'a, K, V> {
     Everything(Entries<'a, K, V>),
     Trail {
         content: &'a Content<K, V>,
-        records: Records<'a, Footprint<K, V>>,
+        records: Records<'a, Keys<K>>,
         touched: slice::Iter<'a, Touched<K>>,
         revision: Revision,
     },
@@ -177,7 +177,7 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
             Self::Trail { content, records, touched, revision } => loop {
                 let Some(next) = touched.next() else {
                     let record = records.next()?;
-                    (*touched, *revision) = (record.what.touched.iter(), Revision(record.at));
+                    (*touched, *revision) = (record.what.iter(), Revision(record.at));
                     continue;
                 };
                 // Of the commits that touched a key, the one that set its value mentions it.
@@ -195,6 +195,10 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
 }
 
 impl<K: Eq, V> FusedIterator for Updates<'_, K, V> {}
+
+// Moves past a key before a filter or the key's `Eq` runs: after a panic it goes on with the next key.
+impl<K, V> UnwindSafe for Updates<'_, K, V> {}
+impl<K, V> RefUnwindSafe for Updates<'_, K, V> {}
 
 impl<K, V> Clone for Updates<'_, K, V> {
     fn clone(&self) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::position::Position;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// How a [`ChangeBuffer`](super::ChangeBuffer) behaves. The default is what most want.
@@ -17,9 +18,14 @@ use std::sync::Arc;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct BufferOptions<K> {
+    pub(super) wanted: Wanted<K>,
+    pub(super) resume: Option<Position>,
+}
+
+/// What a buffer is to deliver.
+pub(super) struct Wanted<K> {
     pub(super) tombstones: Tombstones,
     pub(super) filter: Filter<K>,
-    pub(super) resume: Option<Position>,
 }
 
 /// Which removals a [`ChangeBuffer`](super::ChangeBuffer) delivers.
@@ -56,9 +62,9 @@ impl<K> Filter<K> {
     }
 }
 
-impl<K> Clone for Filter<K> {
+impl<K> Clone for Wanted<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { tombstones: self.tombstones, filter: Filter(self.filter.0.clone()) }
     }
 }
 
@@ -66,13 +72,13 @@ impl<K> BufferOptions<K> {
     /// The default options.
     #[must_use]
     pub fn new() -> Self {
-        Self { tombstones: Tombstones::default(), filter: Filter(None), resume: None }
+        Self { wanted: Wanted { tombstones: Tombstones::default(), filter: Filter(None) }, resume: None }
     }
 
     /// Which removals are delivered.
     #[must_use]
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
+        self.wanted.tombstones = tombstones;
         self
     }
 
@@ -99,7 +105,7 @@ impl<K> BufferOptions<K> {
     where
         K: 'static,
     {
-        self.filter = Filter(Some(match self.filter.0 {
+        self.wanted.filter = Filter(Some(match self.wanted.filter.0 {
             None => Arc::new(filter),
             Some(earlier) => Arc::new(move |key| earlier(key) && filter(key)),
         }));
@@ -142,6 +148,10 @@ impl<K> BufferOptions<K> {
     }
 }
 
+// Every call takes them and returns them, so one that panics leaves none behind; a buffer survives a filter that panics.
+impl<K> UnwindSafe for BufferOptions<K> {}
+impl<K> RefUnwindSafe for BufferOptions<K> {}
+
 impl<K> Default for BufferOptions<K> {
     fn default() -> Self {
         Self::new()
@@ -150,15 +160,15 @@ impl<K> Default for BufferOptions<K> {
 
 impl<K> Clone for BufferOptions<K> {
     fn clone(&self) -> Self {
-        Self { tombstones: self.tombstones, filter: self.filter.clone(), resume: self.resume }
+        Self { wanted: self.wanted.clone(), resume: self.resume }
     }
 }
 
 impl<K> fmt::Debug for BufferOptions<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferOptions")
-            .field("tombstones", &self.tombstones)
-            .field("filtered", &self.filter.0.is_some())
+            .field("tombstones", &self.wanted.tombstones)
+            .field("filtered", &self.wanted.filter.0.is_some())
             .field("resume", &self.resume)
             .finish()
     }

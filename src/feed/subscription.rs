@@ -51,7 +51,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Iterator for Subscription<'_, K, V
         }
         let delivery = self.buffer.flush().ok()?;
         self.delivered = true;
-        self.next = self.buffer.now().checked_add(self.interval);
+        self.next = self.buffer.end_of(self.interval);
         Some(delivery)
     }
 }

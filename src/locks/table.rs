@@ -135,6 +135,13 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         drop(removed);
     }
 
+    /// How many locks a writer believes there are.
+    #[cfg(test)]
+    pub(crate) fn outstanding(&self) -> usize {
+        // ORDERING: Relaxed, because a test that asks is alone.
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
     /// The lock on a key. Waits for a thread that is updating locks in the same shard.
     pub(crate) fn get<Q: Eq + ?Sized>(&self, Lookup { hash, key }: Lookup<'_, Q>, clock: &Clock) -> Option<LockInfo<T>>
     where

@@ -31,6 +31,8 @@ use event as wait;
 #[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
 use shipped as imp;
 
+#[cfg(all(test, not(any(loom, shuttle))))]
+pub(crate) use imp::others;
 pub(crate) use imp::{
     Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard,
     SESSIONS_AT_ONCE, Shards, ThreadId, WriteShard, current_thread, default_shards, thread_local,

@@ -78,15 +78,55 @@ impl<T> Cell<T> {
 
     /// For a short look: cheaper than `load_full`, but few can be held at once per thread.
     pub(crate) fn load(&self) -> Guard<Arc<T>, Strategy> {
+        #[cfg(test)]
+        others::drop_when_due();
         self.0.load()
     }
 
     pub(crate) fn load_full(&self) -> Arc<T> {
+        #[cfg(test)]
+        others::drop_when_due();
         self.0.load_full()
     }
 
     pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: Arc<T>) -> bool {
+        #[cfg(test)]
+        others::drop_when_due();
         Arc::ptr_eq(&self.0.compare_and_swap(current, new), current)
+    }
+}
+
+/// arc-swap drops values that other threads have replaced inside its own `load` and `compare_and_swap`, if a writer comes in
+/// between. With this a test makes it do so at an instant of its choice.
+#[cfg(test)]
+pub(crate) mod others {
+    use std::any::Any;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static OTHERS: RefCell<Option<(usize, Box<dyn Any>)>> = const { RefCell::new(None) };
+    }
+
+    /// Drops `value` inside the use of a cell by this thread that comes after so many others.
+    pub(crate) fn drop_after(uses: usize, value: impl Any) {
+        OTHERS.set(Some((uses, Box::new(value))));
+    }
+
+    /// What has not been dropped, for there were not so many uses.
+    pub(crate) fn take() -> Option<Box<dyn Any>> {
+        OTHERS.take().map(|(_, value)| value)
+    }
+
+    pub(super) fn drop_when_due() {
+        let due = OTHERS.with_borrow_mut(|others| match others {
+            Some((0, _)) => others.take(),
+            Some((uses, _)) => {
+                *uses -= 1;
+                None
+            }
+            None => None,
+        });
+        drop(due);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::sync::DefaultHashBuilder;
 use state::State;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 use std::{mem, thread};
 
@@ -419,6 +419,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         }
     }
 }
+
+// Whatever panics, a session has its keys and its locks, and ends with them; see "Panics" of the dictionary.
+impl<K, V, T, S> UnwindSafe for Session<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for Session<K, V, T, S> {}
 
 /// Ends the session, without waiting for held content; see [`Left::PutOff`].
 impl<K, V, T, S> Drop for Session<K, V, T, S> {
