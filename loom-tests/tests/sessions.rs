@@ -1,15 +1,11 @@
-//! The end of a session against commits, grants, held content, freezing, other sessions and its own return.
+//! The end of a session against commits, other sessions, feeds, locked content and freezing.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
-use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, keys_of_two_shards, shared};
-use state_dictionary::{Change, Left, ManualClock, Session, StateDictionary, UpdateError};
-use std::sync::Arc;
-use std::time::Duration;
+use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
+use state_dictionary::{BufferOptions, Change, Delivery, Left, Session, UpdateError};
 
-const TICK: Duration = Duration::from_secs(1);
-
-/// A session of 's' that has created these keys, in one commit.
+/// A session of 's' that has set these keys, in one commit.
 fn owning(dictionary: &Dictionary, keys: &[u8]) -> Session<u8, u32, char> {
     let mut session = dictionary.session('s');
     session.update_ephemeral(keys.iter().fold(Change::new(), |change, key| change.set(*key, 0))).unwrap();
@@ -21,15 +17,15 @@ fn owning(dictionary: &Dictionary, keys: &[u8]) -> Session<u8, u32, char> {
 #[test]
 fn session_end_against_commit_and_snapshot() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_commit_and_snapshot", 3100, move || {
+    explore("session_end_against_commit_and_snapshot", 3500, move || {
         let dictionary = shared();
         let session = owning(&dictionary, &[first, second]);
         session.update_locks(acquire(&[first, second])).unwrap();
         let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1).set(second, 1)));
         let reader = actor(&dictionary, move |d| {
             let snapshot = d.snapshot();
-            let of_one = snapshot.entry(&first).map(|entry| (**entry, entry.revision(), entry.created()));
-            let of_other = snapshot.entry(&second).map(|entry| (**entry, entry.revision(), entry.created()));
+            let of_one = snapshot.entry(&first).map(|entry| (**entry, entry.revision()));
+            let of_other = snapshot.entry(&second).map(|entry| (**entry, entry.revision()));
             assert_eq!(of_one, of_other, "half of the session's keys were seen");
             assert_eq!(of_one.is_none(), snapshot.revision().get() == 2);
         });
@@ -49,26 +45,26 @@ fn session_end_against_commit_and_snapshot() {
     });
 }
 
-/// Invariant: a key of the session that nobody has locked goes with it, whoever has written to it before; what is written
-/// after the end stays.
+/// Invariant: a lasting write of another client comes before the end of a session, and then the key is not the session's any
+/// more, or after it; either way its value stays.
 #[test]
-fn session_end_against_commit_to_its_key() {
-    explore("session_end_against_commit_to_its_key", 99, || {
+fn session_end_against_lasting_write() {
+    explore("session_end_against_lasting_write", 92, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let ender = actor(&dictionary, move |_| session.end());
         let written = join(writer);
         let end = join(ender);
-        assert_eq!((end.removed, end.left.len()), (vec![0], 0));
-        assert_eq!(dictionary.get(&0).map(|entry| entry.created()), (written > end.revision).then_some(written));
+        assert_eq!((end.removed.len(), end.left.len()), (usize::from(end.revision < written), 0));
+        assert_eq!(dictionary.get(&0).map(|entry| (*entry, entry.revision())), Some((1, written)));
     });
 }
 
-/// Invariant: a key that was removed and created anew by somebody else is not the session's any more.
+/// Invariant: a key that another client has removed and set again is not the session's any more.
 #[test]
-fn session_end_against_removal_and_creation_anew() {
-    explore("session_end_against_removal_and_creation_anew", 120, || {
+fn session_end_against_removal_and_lasting_write() {
+    explore("session_end_against_removal_and_lasting_write", 170, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         let writer = actor(&dictionary, |d| {
@@ -76,34 +72,135 @@ fn session_end_against_removal_and_creation_anew() {
             d.update_state(&'a', Change::new().set(0, 1)).unwrap()
         });
         let ender = actor(&dictionary, move |_| session.end());
-        let created = join(writer);
+        let written = join(writer);
         let end = join(ender);
-        assert_eq!(dictionary.get(&0).map(|entry| entry.created()), Some(created), "somebody else's key was removed");
-        assert_eq!(end.removed.len(), usize::from(end.revision.get() == 2 && created.get() == 4));
+        assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(written), "another client's key was removed");
+        assert_eq!(end.removed.len(), usize::from(end.revision.get() == 2 && written.get() == 4));
         assert!(end.left.is_empty());
     });
 }
 
-/// Invariant: whoever is granted a lock on a key of the session finds the key there, and then it stays and is reported, or
-/// finds it gone.
+/// Invariant: a key that another session has written last is that session's: the end of the first does not touch it, and it
+/// goes with the second.
 #[test]
-fn session_end_against_grant() {
-    let [first, second] = keys_of_two_shards();
-    explore("session_end_against_grant", 140, move || {
-        let dictionary = shared();
-        let session = owning(&dictionary, &[first, second]);
-        let locker = actor(&dictionary, move |d| {
-            d.update_locks(&'b', acquire(&[first])).unwrap();
-            d.get(&first).is_some()
+fn session_end_against_takeover() {
+    let takeovers: [fn() -> Change<u8, u32>; 2] = [|| Change::new().set(0, 1), || Change::new().remove(0).set(0, 1)];
+    let names = ["session_end_against_takeover", "session_end_against_takeover_by_removal"];
+    for (name, change) in names.into_iter().zip(takeovers) {
+        explore(name, 90, move || {
+            let dictionary = shared();
+            let (first, mut second) = (owning(&dictionary, &[0]), dictionary.session('t'));
+            let writer = actor(&dictionary, move |_| {
+                let written = second.update_ephemeral(change()).unwrap();
+                (second, written)
+            });
+            let ender = actor(&dictionary, move |_| first.end());
+            let (second, written) = join(writer);
+            let end = join(ender);
+            assert_eq!((end.removed.len(), end.left.len()), (usize::from(end.revision < written), 0));
+            assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(written), "the key of a live session went");
+            assert_eq!((second.ephemeral_keys(), second.end().removed), (vec![0], vec![0]));
+            assert!(dictionary.snapshot().is_empty());
         });
-        let ender = actor(&dictionary, move |_| session.end());
-        let found = join(locker);
+    }
+}
+
+/// Invariant: of two sessions of one token each owns the keys that it has written last, whenever the other ends.
+#[test]
+fn session_end_against_another_of_its_token() {
+    let [first, second] = keys_of_two_shards();
+    explore("session_end_against_another_of_its_token", 130, move || {
+        let dictionary = shared();
+        let old = owning(&dictionary, &[first, second]);
+        let mut new = dictionary.session('s');
+        let writer = actor(&dictionary, move |_| {
+            let written = new.update_ephemeral(Change::new().set(first, 1)).unwrap();
+            (new, written)
+        });
+        let ender = actor(&dictionary, move |_| old.end());
+        let (new, written) = join(writer);
         let end = join(ender);
-        assert_eq!(dictionary.get(&first).is_some(), found, "a key went, or came, after its lock was granted");
-        assert_eq!(end.removed.len(), 2 - usize::from(found));
-        let left = [(first, Left::Locked { holder: 'b', remaining: None })];
-        assert_eq!(end.left, left[..usize::from(found)]);
+        assert_eq!(end.removed.len(), if end.revision < written { 2 } else { 1 });
+        assert_eq!(dictionary.get(&first).map(|entry| entry.revision()), Some(written), "the key of a live session went");
         assert!(dictionary.get(&second).is_none());
+        assert_eq!(new.end().removed, [first]);
+    });
+}
+
+/// Invariant: a session that writes a key for good beside another that takes it over: the later of the two decides.
+#[test]
+fn takeover_against_lasting_write() {
+    explore("takeover_against_lasting_write", 190, || {
+        let dictionary = shared();
+        let (first, mut second) = (owning(&dictionary, &[0]), dictionary.session('t'));
+        let keeper = actor(&dictionary, move |_| {
+            let written = first.update_state(Change::new().set(0, 1)).unwrap();
+            (first.end(), written)
+        });
+        let taker = actor(&dictionary, move |_| {
+            let written = second.update_ephemeral(Change::new().set(0, 2)).unwrap();
+            (second, written)
+        });
+        let (end, lasting) = join(keeper);
+        let (second, taken) = join(taker);
+        assert!(end.removed.is_empty() && end.left.is_empty(), "it had written the key for good");
+        assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(lasting.max(taken)));
+        assert_eq!(second.end().removed.len(), usize::from(taken > lasting));
+        assert_eq!(dictionary.get(&0).is_some(), lasting > taken);
+    });
+}
+
+/// Invariant: the history keeps the end of a session whose keys are as many as its limit: a client resumes across it.
+#[test]
+fn session_end_of_as_many_keys_as_the_limit_against_resume() {
+    explore("session_end_of_as_many_keys_as_the_limit_against_resume", 24, || {
+        let dictionary = shared();
+        let session = owning(&dictionary, &[0, 1]);
+        let seen = dictionary.position();
+        let ender = actor(&dictionary, move |_| session.end());
+        let client = actor(&dictionary, move |d| {
+            let resumed = d.change_buffer_with(BufferOptions::new().resume(seen));
+            let removed = |delivery: &Delivery<u8, u32>| {
+                assert!(!delivery.is_fresh_start() && delivery.updates().next().is_none());
+                delivery.removals().len()
+            };
+            let first = resumed.try_flush().map_or(0, |delivery| removed(&delivery));
+            (resumed, first)
+        });
+        let (resumed, first) = join(client);
+        assert_eq!(join(ender).removed.len(), 2);
+        let rest = resumed.try_flush().map_or(0, |delivery| delivery.removals().len());
+        assert_eq!((first + rest, resumed.position()), (2, dictionary.position()));
+    });
+}
+
+/// Invariant: a buffer, and a client that resumes, have all removals of a session's end whose keys are more than the history
+/// keeps.
+#[test]
+fn session_end_beyond_the_history_against_flush_and_resume() {
+    explore("session_end_beyond_the_history_against_flush_and_resume", 75, || {
+        let dictionary = shared();
+        let session = owning(&dictionary, &[0, 1, 2]);
+        let (buffer, seen) = (dictionary.change_buffer(), dictionary.position());
+        assert_eq!(buffer.try_flush().unwrap().to(), seen.revision);
+        let ender = actor(&dictionary, move |_| session.end());
+        let follower = actor(&dictionary, move |d| {
+            let gone = |delivery: &Delivery<u8, u32>| delivery.removals().len();
+            let mut removed = buffer.try_flush().map_or(0, |delivery| gone(&delivery));
+            assert_eq!(buffer.position().revision.get(), if removed == 3 { 2 } else { 1 });
+            let resumed = d.change_buffer_with(BufferOptions::new().resume(seen));
+            match resumed.try_flush() {
+                Ok(delivery) if delivery.is_fresh_start() => assert!(delivery.len() == 0 && delivery.to().get() == 2),
+                Ok(delivery) => panic!("the history does not reach back so far, but there is {delivery:?}"),
+                Err(_) => assert_eq!((removed, resumed.position().revision.get()), (0, 1)),
+            }
+            removed += buffer.try_flush().map_or(0, |delivery| gone(&delivery));
+            (buffer, removed)
+        });
+        let (buffer, mut removed) = join(follower);
+        join(ender);
+        removed += buffer.try_flush().map_or(0, |delivery| delivery.removals().len());
+        assert_eq!((removed, buffer.position()), (3, dictionary.position()));
     });
 }
 
@@ -111,7 +208,7 @@ fn session_end_against_grant() {
 #[test]
 fn session_end_against_held_content() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_held_content", 2000, move || {
+    explore("session_end_against_held_content", 2300, move || {
         let dictionary = shared();
         let session = owning(&dictionary, &[first]);
         session.update_locks(acquire(&[second])).unwrap();
@@ -140,7 +237,7 @@ fn session_end_against_held_content() {
 /// locks are released all the same.
 #[test]
 fn session_end_against_freeze_while_held() {
-    explore("session_end_against_freeze_while_held", 530, || {
+    explore("session_end_against_freeze_while_held", 750, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -158,7 +255,7 @@ fn session_end_against_freeze_while_held() {
 /// Invariant: the end of a session is before a freeze as a whole, or its keys stay.
 #[test]
 fn session_end_against_freeze() {
-    explore("session_end_against_freeze", 200, || {
+    explore("session_end_against_freeze", 230, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -175,61 +272,11 @@ fn session_end_against_freeze() {
     });
 }
 
-/// Invariant: a session that is dropped waits for nobody who holds the content: its locks go at once, its keys then or with
-/// a later expiry, and never later than that.
-#[test]
-fn dropped_session_against_held_content() {
-    explore("dropped_session_against_held_content", 100, || {
-        let clock = ManualClock::new();
-        let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().manual_clock(&clock).build());
-        let session = owning(&dictionary, &[0]);
-        session.update_locks(acquire(&[1])).unwrap();
-        let holder = actor(&dictionary, |d| {
-            let guard = d.lock_content().unwrap();
-            assert_eq!(d.get(&0).is_some(), guard.contains_key(&0), "ended past the guard");
-        });
-        let dropper = actor(&dictionary, move |d| {
-            drop(session);
-            assert!(d.locks().is_empty());
-        });
-        join(holder);
-        join(dropper);
-        let there = dictionary.get(&0).is_some();
-        clock.advance(TICK);
-        let ended = dictionary.expire().sessions;
-        assert_eq!((ended.len(), dictionary.get(&0).is_some()), (usize::from(there), false));
-    });
-}
-
-/// Invariant: whoever sees that a session has ended, though its keys were put off, can take it up with them.
-#[test]
-fn session_put_off_against_its_return() {
-    explore("session_put_off_against_its_return", 36, || {
-        let dictionary = shared();
-        let session = owning(&dictionary, &[0]);
-        session.update_locks(acquire(&[1])).unwrap();
-        let guard = dictionary.lock_content().unwrap();
-        let dropper = actor(&dictionary, move |_| drop(session));
-        let client = actor(&dictionary, |d| {
-            let ended = d.lock(&1).is_none();
-            let session = d.session('s');
-            assert!(session.is_resumed() || !ended, "it has ended, and is nowhere");
-            assert_eq!(session.ephemeral_keys().len(), usize::from(session.is_resumed()));
-            session
-        });
-        join(dropper);
-        let session = join(client);
-        drop(guard);
-        drop(session);
-        assert!(dictionary.locks().is_empty());
-    });
-}
-
 /// Invariant: two sessions that end at once both end, each in a commit of its own.
 #[test]
 fn two_sessions_that_end_at_once() {
     let [first, second] = keys_of_two_shards();
-    explore("two_sessions_that_end_at_once", 650, move || {
+    explore("two_sessions_that_end_at_once", 1000, move || {
         let dictionary = shared();
         let sessions = [('s', first), ('t', second)].map(|(token, key)| {
             let mut session = dictionary.session(token);
@@ -246,51 +293,3 @@ fn two_sessions_that_end_at_once() {
     });
 }
 
-/// Invariant: a session that was left is taken up with all that belongs to it, or has ended with all of it before: whoever
-/// comes back keeps every lock that it is then granted.
-#[test]
-fn session_taken_up_against_expiry() {
-    explore("session_taken_up_against_expiry", 150, || {
-        let clock = ManualClock::new();
-        let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().manual_clock(&clock).build());
-        let session = owning(&dictionary, &[0]);
-        session.update_locks(acquire(&[0])).unwrap();
-        session.leave(TICK);
-        clock.advance(TICK);
-        let keeper = actor(&dictionary, |d| d.expire().sessions.len());
-        let client = actor(&dictionary, |d| {
-            let session = d.session('s');
-            assert_eq!(d.get(&0).is_some(), session.is_resumed(), "the session ended when it was taken up, or half");
-            let receipt = session.update_locks(acquire(&[0])).unwrap();
-            assert_eq!(
-                (receipt.renewed.len(), receipt.granted.len()),
-                if session.is_resumed() { (1, 0) } else { (0, 1) }
-            );
-            session
-        });
-        let ended = join(keeper);
-        let session = join(client);
-        assert_eq!(ended, usize::from(!session.is_resumed()));
-        assert_eq!(session.ephemeral_keys().len(), usize::from(session.is_resumed()));
-        assert_eq!(dictionary.lock(&0).map(|lock| lock.holder), Some('s'), "a lock of the new session was released");
-    });
-}
-
-/// Invariant: of two expiries, one ends a session whose time is over, and one takes away a lock that has run out.
-#[test]
-fn two_expiries() {
-    explore_bounded("two_expiries", 2, 300, || {
-        let clock = ManualClock::new();
-        let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().manual_clock(&clock).build());
-        owning(&dictionary, &[0]).leave(TICK);
-        dictionary.update_locks(&'b', acquire(&[]).acquire(1, TICK)).unwrap();
-        clock.advance(TICK);
-        let expiries = [(); 2].map(|()| actor(&dictionary, Dictionary::expire)).map(join);
-        let [locks, sessions] = [
-            expiries.iter().map(|expiry| expiry.locks.len()).sum::<usize>(),
-            expiries.iter().map(|expiry| expiry.sessions.len()).sum(),
-        ];
-        assert_eq!((locks, sessions), (1, 1));
-        assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
-    });
-}

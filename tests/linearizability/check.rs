@@ -46,7 +46,7 @@ impl Search<'_> {
             for index in self.next(done) {
                 let states = state.step(&self.calls[index]);
                 // What only looks, and sees what is there now, may as well come now.
-                if !states.is_empty() && self.calls[index].only_looks() {
+                if self.calls[index].only_looks() && states.contains(&state) {
                     forced = Some(index);
                     break;
                 }

@@ -1,14 +1,17 @@
 //! Runs a program on the crate and records what it sees.
 
-use crate::history::{Call, Delivery, Event, Kind, Left, Observed, Receipt, Reconnected, SessionEnd, Told};
-use crate::program::{BUFFERS, How, If, Key, Op, Program, Token, Value, modified};
+use crate::history::{
+    Call, Commit, Commits, Delivery, Event, Kind, Left, Looked, Observed, Receipt, SessionEnd, Told,
+};
+use crate::program::{BUFFERS, Follow, How, If, Key, Op, Program, Setup, Token, Value, modified};
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use state_dictionary::{
-    BufferOptions, Change, ChangeBuffer, Condition, Conflict, ContentGuard, Entry, FlushError, LockContentError,
-    LockDelivery, LockError, LockEvent, LockEventKind, LockFeed, LockReceipt, LockRequest, ManualClock, Position,
-    Revision, Session, Snapshot, StateDictionary, UpdateError,
+    BufferOptions, Change, ChangeBuffer, CommitDelivery, CommitFeed, Condition, Conflict, ContentGuard, Entry,
+    FlushError, LockContentError, LockDelivery, LockError, LockEvent, LockEventKind, LockFeed, LockReceipt,
+    LockRequest, ManualClock, Position, Revision, Session, Snapshot, StateDictionary, StoreId, Tombstones, UpdateError,
+    Updates,
 };
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -32,6 +35,7 @@ type S = BuildHasherDefault<Itself>;
 type Dictionary = StateDictionary<Key, Value, Token, S>;
 type Guard<'a> = ContentGuard<'a, Key, Value, Token, S>;
 type Client = Session<Key, Value, Token, S>;
+type Feed = CommitFeed<Key, Value, Token, S>;
 
 /// The calls of one execution, also of one that never ends.
 #[derive(Default)]
@@ -60,7 +64,9 @@ impl Recorder {
 struct Shared {
     dictionary: Dictionary,
     buffers: [ChangeBuffer<Key, Value, S>; BUFFERS],
+    clients: Follow,
     locks: Mutex<LockFeed<Key, Value, Token, S>>,
+    commits: Mutex<Feed>,
     clock: ManualClock,
     recorder: Arc<Recorder>,
     /// Looked at before each call: a place where the scheduler may let the others go on.
@@ -72,31 +78,52 @@ struct Thread<'a> {
     shared: &'a Shared,
     guard: Option<Guard<'a>>,
     session: Option<Client>,
+    connection: Option<ChangeBuffer<Key, Value, S>>,
     position: Option<Position>,
     last_revision: u64,
 }
 
 pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
     let clock = ManualClock::new();
-    let dictionary = StateDictionary::<Key, Value, _>::builder()
+    let Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients } = &program.setup;
+    let builder = StateDictionary::<Key, Value, _>::builder();
+    let builder = if *keep_commits { builder.keep_commits() } else { builder };
+    let dictionary = builder
         .hasher(S::default())
         .shards(2)
         .manual_clock(&clock)
-        .trail_limit(program.setup.trail_limit)
-        .lock_events(program.setup.lock_events.unwrap_or(0))
-        .content(program.setup.initial.iter().copied())
+        .trail_limit(*trail_limit)
+        .lock_events(lock_events.unwrap_or(0))
+        .content(initial.iter().copied())
         .build();
-    let buffers = std::array::from_fn(|_| dictionary.change_buffer());
+    let buffers = buffers.map(|follow| dictionary.change_buffer_with(following(follow)));
     let between_calls = AtomicBool::new(false);
     let mut locks = dictionary.lock_feed();
     assert!(matches!(locks.try_flush(), Ok(LockDelivery::Everything { locks, .. }) if locks.is_empty()));
     let locks = Mutex::new(locks);
-    let shared = Arc::new(Shared { dictionary, buffers, locks, clock, recorder: Arc::clone(recorder), between_calls });
+    let commits = Mutex::new(dictionary.commit_feed());
+    let shared = Arc::new(Shared {
+        dictionary,
+        buffers,
+        clients: *clients,
+        locks,
+        commits,
+        clock,
+        recorder: Arc::clone(recorder),
+        between_calls,
+    });
     let spawn = |(number, ops): (usize, &Vec<Op>)| {
         let (shared, ops) = (Arc::clone(&shared), ops.clone());
         thread::spawn(move || {
-            let mut thread =
-                Thread { number, shared: &shared, guard: None, session: None, position: None, last_revision: 1 };
+            let mut thread = Thread {
+                number,
+                shared: &shared,
+                guard: None,
+                session: None,
+                connection: None,
+                position: None,
+                last_revision: 1,
+            };
             for op in ops {
                 thread.call(op);
             }
@@ -112,7 +139,12 @@ impl Thread<'_> {
     fn call(&mut self, mut op: Op) {
         match &mut op {
             Op::Update { how: How::Guard, .. } | Op::Read | Op::LetGo if self.guard.is_none() => return,
-            Op::Ephemeral { .. } | Op::EndSession { .. } | Op::LeaveSession { .. } if self.session.is_none() => return,
+            Op::Ephemeral { .. } | Op::EndSession { .. } | Op::DropSession { .. } | Op::LeaveSession { .. }
+                if self.session.is_none() =>
+            {
+                return;
+            }
+            Op::FlushConnection if self.connection.is_none() => return,
             Op::Update { only_if, .. } => {
                 let last = If::At(self.last_revision);
                 only_if.iter_mut().filter(|(_, when)| *when == If::AtLast).for_each(|(_, when)| *when = last);
@@ -134,9 +166,10 @@ impl Thread<'_> {
             Op::Update { by, how, change, only_if } => {
                 let change = with_conditions(to_change(change), only_if);
                 let asked = change.clone();
-                let answer = match (how, &mut self.guard) {
-                    (How::Guard, Some(guard)) => guard.update_state(&by, change),
-                    (How::Try, _) => dictionary.try_update_state(&by, change),
+                let answer = match (how, &mut self.guard, &self.session) {
+                    (How::Guard, Some(guard), _) => guard.update_state(&by, change),
+                    (How::Try, ..) => dictionary.try_update_state(&by, change),
+                    (.., Some(session)) if *session.token() == by => session.update_state(change),
                     _ => dictionary.update_state(&by, change),
                 };
                 if let Err(error) = &answer {
@@ -154,13 +187,16 @@ impl Thread<'_> {
                     to_change(modified(content.get(&from).copied(), to))
                 }))
             }
-            Op::Locks { by, acquire, release } => {
+            Op::Locks { by, past, acquire, release } => {
                 let lease = |ticks| if ticks == u64::MAX { Duration::MAX } else { Duration::from_nanos(ticks) };
                 let acquire = acquire.into_iter().map(|(key, ticks)| (key, ticks.map(lease)));
                 let request = acquire.fold(LockRequest::new(), |request, (key, lease)| request.acquire(key, lease));
                 let request = release.into_iter().fold(request, LockRequest::release);
                 let asked = request.clone();
-                let answer = dictionary.update_locks(&by, request);
+                let answer = match &self.session {
+                    Some(session) if *session.token() == by && !past => session.update_locks(request),
+                    _ => dictionary.update_locks(&by, request),
+                };
                 let observed = locked(&answer);
                 if let Err(error) = answer {
                     assert_eq!(error.into_request(), asked, "the request is handed back as it was");
@@ -179,7 +215,7 @@ impl Thread<'_> {
             Op::Snapshot => whole(&dictionary.snapshot()),
             Op::Get { key } => {
                 let entry = dictionary.get(&key);
-                Observed::Entry(entry.map(|entry| (*entry, entry.revision().get(), entry.created().get())))
+                Observed::Entry(entry.map(|entry| (*entry, entry.revision().get())))
             }
             Op::Revision => Observed::Revision(dictionary.revision().get()),
             Op::IsFrozen => Observed::Is(dictionary.is_frozen()),
@@ -223,6 +259,10 @@ impl Thread<'_> {
             Op::EndSession { .. } => {
                 self.session.take().map_or(Observed::Nothing, |session| Observed::SessionEnd(ended(session.end())))
             }
+            Op::DropSession { .. } => {
+                self.session = None;
+                Observed::Done
+            }
             Op::LeaveSession { grace, .. } => self.session.take().map_or(Observed::Nothing, |session| {
                 session.leave(Duration::from_nanos(grace));
                 Observed::Done
@@ -233,25 +273,44 @@ impl Thread<'_> {
                 Observed::Expired(sorted(expiry.locks), sessions.collect())
             }
             Op::FlushLocks => locks_flushed(locks.lock().unwrap().try_flush()),
-            Op::Reconnect => {
-                let options = self.position.into_iter().fold(BufferOptions::new(), BufferOptions::resume);
-                let buffer = dictionary.change_buffer_with(options);
+            Op::Connect { lost } => {
+                let position = self.position.filter(|_| !lost).or_else(|| lost.then(|| self.lost_position()));
+                let options = position.into_iter().fold(following(self.shared.clients), BufferOptions::resume);
+                let buffer = self.connection.insert(dictionary.change_buffer_with(options));
+                Observed::Position(buffer.position().revision.get())
+            }
+            Op::FlushConnection => self.connection.as_ref().map_or(Observed::Nothing, |buffer| {
                 let flushed = buffer.try_flush();
                 let position = self.position.insert(buffer.position()).revision.get();
-                let (fresh, ended) = match &flushed {
-                    Ok(delivery) => (delivery.is_fresh_start(), false),
-                    Err(reason) => (false, *reason == FlushError::Ended),
-                };
-                Observed::Reconnected(Reconnected {
-                    delivery: flushed.ok().map(|it| delivered(&it)),
-                    fresh,
-                    ended,
-                    position,
-                })
+                let ended = matches!(flushed, Err(FlushError::Ended));
+                Observed::Looked(Looked { delivery: flushed.ok().map(|it| delivered(&it)), ended, position })
+            }),
+            Op::Position { buffer } => Observed::Position(self.shared.buffers[buffer].position().revision.get()),
+            Op::FlushCommits => commits_flushed(&mut self.shared.commits.lock().unwrap()),
+            Op::CommitsAfter => {
+                let Position { store, revision } = dictionary.position();
+                let after = Position { store, revision: revision.min(self.last_revision.into()) };
+                commits_flushed(&mut dictionary.commit_feed_after(after))
             }
             op => unreachable!("not an operation of its own: {op}"),
         }
     }
+
+    /// Of another dictionary, or in the future.
+    fn lost_position(&self) -> Position {
+        let Position { store, revision } = self.shared.dictionary.position();
+        if self.last_revision.is_multiple_of(2) {
+            Position { store: StoreId::from(!u64::from(store)), revision }
+        } else {
+            Position { store, revision: Revision::from(1_000) }
+        }
+    }
+}
+
+fn following(follow: Follow) -> BufferOptions<Key> {
+    let options = BufferOptions::new();
+    let options = if follow.always { options.tombstones(Tombstones::Always) } else { options };
+    if follow.filters() { options.filter(move |key| follow.passes(*key)) } else { options }
 }
 
 fn to_change(operations: Vec<(Key, Option<Value>)>) -> Change<Key, Value> {
@@ -329,7 +388,16 @@ fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>
 }
 
 fn delivered(delivery: &state_dictionary::Delivery<Key, Value, S>) -> Delivery {
+    let in_order = |updates: Updates<'_, Key, Value>| updates.map(|(key, entry)| (*key, **entry)).collect::<Vec<_>>();
+    let all = in_order(delivery.updates());
+    for done in 0..=all.len() {
+        let mut updates = delivery.updates();
+        updates.by_ref().take(done).for_each(drop);
+        assert_eq!(in_order(updates.clone()), all[done..], "a clone in the middle gives the rest");
+        assert_eq!(in_order(updates), all[done..], "what was cloned in the middle gives the rest");
+    }
     Delivery {
+        fresh: delivery.is_fresh_start(),
         from: delivery.from().get(),
         to: delivery.to().get(),
         updates: entries(delivery.updates()),
@@ -346,6 +414,31 @@ fn ended(end: state_dictionary::SessionEnd<Key, Token>) -> SessionEnd {
     });
     let (released, removed) = (sorted(end.released), sorted(end.removed));
     SessionEnd { revision: end.revision.get(), released, removed, left: sorted(left) }
+}
+
+fn commits_flushed(feed: &mut Feed) -> Observed {
+    let after = feed.position().revision.get();
+    let flushed = feed.try_flush();
+    let ended = matches!(flushed, Err(FlushError::Ended));
+    let (missed, commits) = match flushed {
+        Ok(CommitDelivery { fresh_start, missed, commits, .. }) => {
+            assert!(!fresh_start, "the feed was to begin where it can");
+            (missed, commits)
+        }
+        Err(_) => (None, Vec::new()),
+    };
+    let commits = commits.into_iter().map(|commit| Commit {
+        revision: commit.revision.get(),
+        token: commit.token,
+        change: commit.change.operations().map(|(key, value)| (*key, value.map(|value| **value))).collect(),
+    });
+    Observed::Commits(Commits {
+        after,
+        to: feed.position().revision.get(),
+        missed: missed.map(|(after, to)| (after.get(), to.get())),
+        commits: commits.collect(),
+        ended,
+    })
 }
 
 fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>) -> Observed {

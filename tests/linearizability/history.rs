@@ -30,8 +30,8 @@ pub(crate) enum Observed {
     Done,
     Is(bool),
     Revision(u64),
-    /// With the revision that set it, and the one that created the key.
-    Entry(Option<(Value, u64, u64)>),
+    /// With the revision that set it.
+    Entry(Option<(Value, u64)>),
     Content(u64, Vec<(Key, Value, u64)>),
     Frozen,
     LockedByOthers(Vec<(Key, Token)>),
@@ -50,15 +50,17 @@ pub(crate) enum Observed {
     NothingPending,
     Ended,
     SessionEnd(SessionEnd),
-    /// The locks that had run out, or the sessions that were due.
+    /// The locks that had run out, and the sessions that were ended, until those are made steps of their own.
     Expired(Vec<(Key, Token)>, Vec<(Token, SessionEnd)>),
     LockEvents(Vec<Event>),
     /// All locks, and the revision at that instant.
     EveryLock(u64, Vec<(Key, Token, u64)>),
-    Reconnected(Reconnected),
+    Position(u64),
+    Looked(Looked),
+    Commits(Commits),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionEnd {
     pub(crate) revision: u64,
     pub(crate) released: Vec<Key>,
@@ -97,14 +99,30 @@ pub(crate) enum Kind {
     Cleared,
 }
 
+/// What a client was given by one flush of its own buffer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reconnected {
+pub(crate) struct Looked {
     pub(crate) delivery: Option<Delivery>,
-    /// Whether that is the whole content.
-    pub(crate) fresh: bool,
     pub(crate) ended: bool,
     /// Where the client is then.
     pub(crate) position: u64,
+}
+
+/// What a feed of commits delivered that had got as far as `after`, and then as far as `to`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Commits {
+    pub(crate) after: u64,
+    pub(crate) to: u64,
+    pub(crate) missed: Option<(u64, u64)>,
+    pub(crate) commits: Vec<Commit>,
+    pub(crate) ended: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Commit {
+    pub(crate) revision: u64,
+    pub(crate) token: Token,
+    pub(crate) change: Vec<(Key, Option<Value>)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,6 +136,8 @@ pub(crate) struct Receipt {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delivery {
+    /// Whether it is the whole content.
+    pub(crate) fresh: bool,
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) updates: Vec<(Key, Value, u64)>,
@@ -147,6 +167,7 @@ impl Call {
             | Op::ReleaseAll { by }
             | Op::Ephemeral { by, .. }
             | Op::EndSession { by }
+            | Op::DropSession { by }
             | Op::ExpiredSession { by } => Some(by),
             _ => None,
         }
@@ -158,7 +179,11 @@ impl Call {
             Op::Update { change, .. } | Op::Ephemeral { change, .. } => change.iter().map(|(key, _)| *key).collect(),
             Op::Modify { to, .. } => vec![*to],
             Op::Locks { acquire, .. } => acquire.iter().map(|(key, _)| *key).collect(),
-            Op::Expire | Op::FlushLocks => (0..LAST_KEY).collect(),
+            Op::Expire
+            | Op::FlushLocks
+            | Op::EndSession { .. }
+            | Op::DropSession { .. }
+            | Op::ExpiredSession { .. } => (0..LAST_KEY).collect(),
             _ => Vec::new(),
         }
     }
@@ -168,7 +193,9 @@ impl Call {
         match (&self.op, &self.observed) {
             (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(_)) => change.is_empty(),
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
-            (Op::Flush { .. }, observed) => *observed == Observed::NothingPending,
+            // Else, and when it ends, it moves on, whether or not there is anything.
+            (Op::Flush { .. }, observed) => *observed == Observed::Ended,
+            (Op::FlushCommits, Observed::Commits(seen)) => seen.after == seen.to,
             (Op::FlushLocks, observed) => matches!(observed, Observed::NothingPending | Observed::Ended),
             (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
             (Op::Freeze | Op::FreezeBuffer { .. }, observed) => *observed == Observed::Is(false),
@@ -186,6 +213,9 @@ impl Call {
                     | Op::IsFrozen
                     | Op::IsEnded { .. }
                     | Op::Read
+                    | Op::NothingDue { .. }
+                    | Op::Position { .. }
+                    | Op::CommitsAfter
             ),
         }
     }
@@ -194,6 +224,7 @@ impl Call {
         match (&self.op, &self.observed) {
             (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_)) => true,
             (_, Observed::SessionEnd(end)) => !end.removed.is_empty(),
+            (Op::DropSession { .. }, _) => true,
             _ => false,
         }
     }
@@ -204,10 +235,13 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
     let mut sessions = Vec::new();
     for call in calls.iter_mut() {
         if let Observed::Expired(_, ended) = &mut call.observed {
-            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| {
-                let step = Call::begun(call.thread, Op::ExpiredSession { by }, call.began);
-                Call { ended: call.ended, observed: Observed::SessionEnd(end), ..step }
+            let step = |op| Call { ended: call.ended, ..Call::begun(call.thread, op, call.began) };
+            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
+                observed: Observed::SessionEnd(end),
+                ..step(Op::ExpiredSession { by })
             }));
+            let by = Token::try_from(call.began % 3).unwrap_or(0);
+            sessions.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
         }
     }
     calls.append(&mut sessions);
@@ -229,7 +263,7 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
             if other == index || *began > call.ended {
                 continue;
             }
-            if *whose != by {
+            if whose.is_none() || *whose != by {
                 call.touched_by_others.extend(keys);
             }
             call.others_commit |= *commits && *ended > call.began;
@@ -260,8 +294,8 @@ impl fmt::Display for Observed {
             Self::Locked(receipt) => write!(f, "Ok{receipt}"),
             Self::LocksFrozen(receipt) => write!(f, "Frozen{receipt}"),
             Self::LocksLocked(receipt, conflicts) => write!(f, "Locked {conflicts:?}{receipt}"),
-            Self::Delivered(Delivery { from, to, updates, removals }) => {
-                write!(f, "({from}, {to}]:")?;
+            Self::Delivered(Delivery { fresh, from, to, updates, removals }) => {
+                write!(f, "({from}, {to}]{}:", if *fresh { " anew" } else { "" })?;
                 updates.iter().try_for_each(|(key, value, revision)| write!(f, " {key}={value}@{revision}"))?;
                 removals.iter().try_for_each(|key| write!(f, " -{key}"))
             }

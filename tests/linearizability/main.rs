@@ -10,6 +10,7 @@
 mod batch;
 mod check;
 mod execute;
+mod generator;
 mod history;
 mod model;
 mod program;

@@ -4,17 +4,20 @@
 //! the result that was observed and gives every state in which that may have left the dictionary: none if the result was
 //! impossible, several where the documentation leaves a choice.
 
-use crate::history::{Call, Delivery, Kind, Observed};
-use crate::program::{BUFFERS, How, If, Key, Op, Setup, Token, Value, modified};
+use crate::history::{Call, Kind, Observed};
+use crate::program::{BUFFERS, Follow, How, If, Key, Op, Setup, Token, Value, modified};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-mod clients;
+mod feeds;
 mod lock_feed;
 mod locks;
+mod sessions;
 
-use clients::Session;
+use feeds::{Buffer, Commit, End};
 use lock_feed::LockFeed;
 use locks::{Lock, Slack};
+use sessions::{Detached, Session};
 
 type Content = BTreeMap<Key, (Value, u64)>;
 
@@ -23,58 +26,54 @@ pub(crate) struct Model {
     clock: u64,
     revision: u64,
     content: Content,
-    /// The commit since which a key has had a value.
-    created: BTreeMap<Key, u64>,
+    /// The commits, oldest first, without the initial content.
+    log: Vec<Arc<Commit>>,
+    /// That of the initial content, if there is any.
+    first_revision: u64,
     locks: BTreeMap<Key, Lock>,
     /// The greatest fencing token ever granted.
     newest_token: u64,
     frozen: bool,
     /// The thread that holds the content.
     held: Option<usize>,
-    buffers: [Buffer; BUFFERS],
-    /// What the client of a thread has seen, if it has ever connected.
-    clients: BTreeMap<usize, (u64, BTreeSet<Key>)>,
     trail_limit: usize,
+    buffers: [Buffer; BUFFERS],
+    follow_clients: Follow,
+    /// The buffers of clients, by thread, and where those are, with the keys that they know of.
+    connections: BTreeMap<usize, Buffer>,
+    clients: BTreeMap<usize, (u64, BTreeSet<Key>)>,
+    keep_commits: bool,
+    /// How far the feed of commits has got.
+    recorded: u64,
     /// Those of threads.
     sessions: BTreeMap<usize, Session>,
-    /// Those that nobody has, sorted, and when they end; never, if they were put off, for the clock does not get so far.
-    lingering: Vec<(Session, Option<u64>)>,
+    /// Sorted.
+    detached: Vec<Detached>,
     followers: Option<LockFeed>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Buffer {
-    /// Where the last delivery ended, and which keys had a value there.
-    delivered: u64,
-    keys: BTreeSet<Key>,
-    end: End,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-enum End {
-    #[default]
-    Open,
-    /// Frozen when the revision and the content were these.
-    At(u64, Content),
-    Past,
 }
 
 impl Model {
     pub(crate) fn new(setup: &Setup) -> Self {
+        let revision = u64::from(!setup.initial.is_empty());
         Self {
             clock: 0,
-            revision: u64::from(!setup.initial.is_empty()),
+            revision,
             content: setup.initial.iter().map(|&(key, value)| (key, (value, 1))).collect(),
+            log: Vec::new(),
+            first_revision: revision,
             locks: BTreeMap::new(),
             newest_token: 0,
             frozen: false,
             held: None,
-            created: setup.initial.iter().map(|&(key, _)| (key, 1)).collect(),
-            buffers: Default::default(),
-            clients: BTreeMap::new(),
             trail_limit: setup.trail_limit,
+            buffers: setup.buffers.map(|follow| Buffer::new(follow, revision)),
+            follow_clients: setup.clients,
+            connections: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            keep_commits: setup.keep_commits,
+            recorded: revision,
             sessions: BTreeMap::new(),
-            lingering: Vec::new(),
+            detached: Vec::new(),
             followers: setup.lock_events.map(LockFeed::new),
         }
     }
@@ -93,7 +92,7 @@ impl Model {
                 let change = modified(self.content.get(from).map(|(value, _)| *value), *to);
                 self.any_view(call, Slack::None, |held| self.update(*by, How::Wait, &change, &[], held, call))
             }
-            Op::Locks { by, acquire, release } => self.update_locks(*by, acquire, release, call),
+            Op::Locks { by, past, acquire, release } => self.update_locks(*by, *past, acquire, release, call),
             Op::ReleaseAll { by } => self.any_view(call, self.removing(), |held| {
                 self.remove_locks(|lock| lock.owner == *by, Kind::Released, held, seen)
             }),
@@ -111,7 +110,7 @@ impl Model {
             }),
             Op::Snapshot => self.same_if(*seen == self.whole()),
             Op::Get { key } => {
-                let entry = self.content.get(key).map(|(value, revision)| (*value, *revision, self.created[key]));
+                let entry = self.content.get(key).map(|(value, revision)| (*value, *revision));
                 self.same_if(*seen == Observed::Entry(entry))
             }
             Op::Revision => self.same_if(*seen == Observed::Revision(self.revision)),
@@ -131,12 +130,23 @@ impl Model {
             Op::Ephemeral { by, change } => {
                 self.any_view(call, Slack::None, |held| self.update(*by, How::Wait, change, &[], held, call))
             }
-            Op::EndSession { .. } => self.end_session(call),
+            Op::EndSession { .. } => self.end_session(true, call),
+            Op::DropSession { .. } => self.end_session(false, call),
             Op::LeaveSession { grace, .. } => self.leave_session(*grace, call),
             Op::Expire => self.expire(call),
-            Op::ExpiredSession { by } => self.end_lingering(*by, call),
+            Op::ExpiredSession { by } => self.end_detached(*by, call),
+            Op::NothingDue { by } => self.nothing_due(*by, call),
             Op::FlushLocks => self.flush_locks(call),
-            Op::Reconnect => self.reconnect(call),
+            Op::Connect { lost } => self.connect(*lost, call),
+            Op::FlushConnection => self.flush_connection(call),
+            Op::Position { buffer } => self.same_if(*seen == Observed::Position(self.buffers[*buffer].position())),
+            Op::FlushCommits => match seen {
+                Observed::Commits(seen) => self.flush_commits(seen),
+                _ => Vec::new(),
+            },
+            Op::CommitsAfter => {
+                self.same_if(matches!(seen, Observed::Commits(seen) if self.commits_after(seen)))
+            }
         }
     }
 
@@ -206,40 +216,29 @@ impl Model {
             _ => {}
         }
         let mut next = self.clone();
-        next.commit(change, matches!(call.op, Op::Ephemeral { .. }).then_some(call.thread));
+        next.commit(by, change, matches!(call.op, Op::Ephemeral { .. }).then_some(call.thread));
         let revision = next.revision;
         next.only_if(*seen == Observed::Revision(revision))
     }
 
-    /// A commit; what it creates belongs to the session of this thread, and what it removes to nobody's.
-    fn commit(&mut self, change: &[(Key, Option<Value>)], session: Option<usize>) {
-        let before = self.content.clone();
+    /// A commit: what it sets is lasting, or belongs to the session of this thread.
+    fn commit(&mut self, by: Token, change: &[(Key, Option<Value>)], session: Option<usize>) {
         self.revision += 1;
         for (key, value) in change {
             match value {
                 Some(value) => self.content.insert(*key, (*value, self.revision)),
                 None => self.content.remove(key),
             };
-        }
-        for (key, _) in change {
-            match (before.contains_key(key), self.content.contains_key(key)) {
-                (false, true) => {
-                    self.created.insert(*key, self.revision);
-                    if let Some(session) = session.and_then(|thread| self.sessions.get_mut(&thread)) {
-                        session.keys.insert(*key);
-                    }
-                }
-                (true, false) => {
-                    self.created.remove(key);
-                    let lingering = self.lingering.iter_mut().map(|(session, _)| session);
-                    for session in self.sessions.values_mut().chain(lingering) {
-                        session.keys.remove(key);
-                    }
-                    self.lingering.sort_unstable();
-                }
-                _ => {}
+            let detached = self.detached.iter_mut().map(|detached| &mut detached.session);
+            for session in self.sessions.values_mut().chain(detached) {
+                session.keys.remove(key);
+            }
+            if let Some(session) = session.and_then(|thread| self.sessions.get_mut(&thread)).filter(|_| value.is_some()) {
+                session.keys.insert(*key);
             }
         }
+        self.detached.sort_unstable();
+        self.log.push(Arc::new(Commit { by, change: change.to_vec() }));
     }
 
     fn hold(&self, wait: bool, call: &Call) -> Vec<Self> {
@@ -248,39 +247,6 @@ impl Model {
             Some(thread) if thread == call.thread => self.same_if(call.observed == Observed::HeldByThisThread),
             Some(_) => self.same_if(!wait && call.observed == Observed::ContentHeld),
         }
-    }
-
-    // The feed.
-
-    fn flush(&self, buffer: usize, wait: bool, seen: &Observed) -> Vec<Self> {
-        let Buffer { delivered: from, keys, end } = &self.buffers[buffer];
-        let (to, content, last) = match end {
-            End::Open => (self.revision, &self.content, self.frozen),
-            End::At(revision, content) => (*revision, content, true),
-            End::Past => return self.same_if(*seen == Observed::Ended),
-        };
-        let newer = content.iter().filter(|(_, (_, revision))| revision > from);
-        let updates: Vec<_> = newer.map(|(key, (value, revision))| (*key, *value, *revision)).collect();
-        let removals: Vec<_> = keys.iter().filter(|key| !content.contains_key(key)).copied().collect();
-
-        let end = if last { End::Past } else { End::Open };
-        let mut next = self.clone();
-        if updates.is_empty() && removals.is_empty() {
-            next.buffers[buffer].end = end;
-            let possible = if last { *seen == Observed::Ended } else { !wait && *seen == Observed::NothingPending };
-            return next.only_if(possible);
-        }
-        next.buffers[buffer] = Buffer { delivered: to, keys: content.keys().copied().collect(), end };
-        next.only_if(*seen == Observed::Delivered(Delivery { from: *from, to, updates, removals }))
-    }
-
-    fn freeze_buffer(&self, buffer: usize, seen: &Observed) -> Vec<Self> {
-        if self.frozen || self.buffers[buffer].end != End::Open {
-            return self.same_if(*seen == Observed::Is(false));
-        }
-        let mut next = self.clone();
-        next.buffers[buffer].end = End::At(self.revision, self.content.clone());
-        next.only_if(*seen == Observed::Is(true))
     }
 }
 

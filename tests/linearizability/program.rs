@@ -1,9 +1,6 @@
-//! Random programs: a setup, and for each thread a list of operations.
-//!
-//! A program is a function of its seed. Each program stresses something else: what it does not draw at all, and what it
-//! draws often, is drawn first.
+//! Programs: a setup, and for each thread a list of operations.
 
-use fastrand::Rng;
+use crate::generator::Generator;
 use std::fmt;
 
 pub(crate) type Key = u8;
@@ -25,9 +22,33 @@ pub(crate) struct Program {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Setup {
     pub(crate) trail_limit: usize,
-    /// How many events of locks are kept, if anybody follows the locks.
+    /// How many events of locks are kept, if the program follows the locks.
     pub(crate) lock_events: Option<usize>,
+    pub(crate) keep_commits: bool,
     pub(crate) initial: Vec<(Key, Value)>,
+    /// What the shared buffers follow.
+    pub(crate) buffers: [Follow; BUFFERS],
+    /// What the buffers of clients that reconnect follow.
+    pub(crate) clients: Follow,
+}
+
+/// What a buffer follows: the keys whose bits are set, and whether it wants all tombstones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Follow {
+    pub(crate) keys: u8,
+    pub(crate) always: bool,
+}
+
+impl Follow {
+    pub(crate) const ALL: u8 = 0b1111;
+
+    pub(crate) fn passes(self, key: Key) -> bool {
+        self.keys >> key & 1 == 1
+    }
+
+    pub(crate) fn filters(self) -> bool {
+        self.keys != Self::ALL
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +66,10 @@ pub(crate) enum Op {
         attempts: Option<usize>,
         nested: bool,
     },
+    /// Through the session of that token, if the thread has one, or past it.
     Locks {
         by: Token,
+        past: bool,
         acquire: Vec<(Key, Lease)>,
         release: Vec<Key>,
     },
@@ -83,7 +106,8 @@ pub(crate) enum Op {
     Tick {
         by: u64,
     },
-    /// A session of this token, the one that is lingering if there is one. A thread has one at a time.
+    /// A session of this token, a detached one if there is one. A thread has one at a time, other threads may have others of
+    /// the same token.
     Session {
         by: Token,
     },
@@ -94,19 +118,38 @@ pub(crate) enum Op {
     EndSession {
         by: Token,
     },
+    /// Without waiting for locked content, and without a report.
+    DropSession {
+        by: Token,
+    },
     LeaveSession {
         by: Token,
         grace: u64,
     },
-    /// Recorded as this, which has the locks that had run out, and as an `ExpiredSession` for each session that it ended:
-    /// these are steps of their own.
+    /// Recorded as this, with the locks that had run out, as an `ExpiredSession` for each session of which it ended something,
+    /// and as a `NothingDue`: these are steps of their own.
     Expire,
     ExpiredSession {
         by: Token,
     },
+    /// There is nothing that the expiry had to end of a session of this token. One token for each expiry, so that a history
+    /// is not longer than its bits.
+    NothingDue {
+        by: Token,
+    },
     FlushLocks,
-    /// A client that goes on from where it was, with one flush. It has what it was given, and nothing the first time.
-    Reconnect,
+    /// A client makes a buffer that goes on from where the client is, if it has ever been given anything. A client that is
+    /// `lost` comes with a position that the dictionary cannot resume from.
+    Connect {
+        lost: bool,
+    },
+    FlushConnection,
+    Position {
+        buffer: usize,
+    },
+    FlushCommits,
+    /// What a new feed delivers of the commits after the last one that the thread knows of.
+    CommitsAfter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,253 +185,6 @@ impl Program {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Update,
-    Modify,
-    Locks,
-    ReleaseAll,
-    ClearLocks,
-    Look,
-    Read,
-    Flush,
-    Freeze,
-    Hold,
-    Tick,
-    Session,
-    FlushLocks,
-    Reconnect,
-}
-
-const KINDS: [(Kind, usize); 14] = [
-    (Kind::Update, 14),
-    (Kind::Modify, 3),
-    (Kind::Locks, 14),
-    (Kind::ReleaseAll, 2),
-    (Kind::ClearLocks, 1),
-    (Kind::Look, 3),
-    (Kind::Read, 5),
-    (Kind::Flush, 8),
-    (Kind::Freeze, 1),
-    (Kind::Hold, 3),
-    (Kind::Tick, 3),
-    (Kind::Session, 8),
-    (Kind::FlushLocks, 3),
-    (Kind::Reconnect, 3),
-];
-
-/// What the first thread does last, so that flushes can wait without waiting for ever. It never waits in one itself.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Freeze,
-    FreezeBuffers,
-    /// There is a single flush of the first buffer; it waits.
-    Commit,
-}
-
-struct Generator {
-    rng: Rng,
-    kinds: Vec<Kind>,
-    keys: u8,
-    tokens: u8,
-    end: Option<End>,
-    follows_locks: bool,
-    /// Of the thread that is being made.
-    session: Option<Token>,
-    may_leave: bool,
-}
-
-impl Generator {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let mut kinds = Vec::new();
-        let mut follows_locks = false;
-        for (kind, weight) in KINDS {
-            let factor = [0, 1, 1, 2, 5][rng.usize(..5)];
-            let factor = match kind {
-                // What makes a history harder to check, or leaves less room for the rest, is not in every program.
-                Kind::Session | Kind::FlushLocks | Kind::Reconnect if rng.bool() => 0,
-                _ => factor,
-            };
-            follows_locks |= matches!(kind, Kind::FlushLocks) && factor > 0;
-            kinds.extend(std::iter::repeat_n(kind, weight * factor));
-        }
-        kinds.extend([Kind::Update, Kind::Read]);
-        let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
-        let tokens = rng.u8(2..=3);
-        let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
-        Self { rng, kinds, keys, tokens, end, follows_locks, session: None, may_leave: true }
-    }
-
-    fn program(mut self) -> Program {
-        let trail_limit = [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)];
-        let initial = if self.one_in(3) {
-            (0..self.rng.u8(1..=self.keys)).map(|key| (key, self.rng.u8(1..4))).collect()
-        } else {
-            Vec::new()
-        };
-        let count = [3, 3, 3, 3, 4, 4, 5, 6, 7, 8][self.rng.usize(..10)];
-        let longest = [4, 4, 5, 6, 8, 12][self.rng.usize(..6)];
-        let mut threads: Vec<_> = (0..count).map(|thread| self.thread(thread, longest)).collect();
-        match self.end {
-            Some(End::Freeze) => threads[0].push(Op::Freeze),
-            Some(End::FreezeBuffers) => threads[0].extend((0..BUFFERS).map(|buffer| Op::FreezeBuffer { buffer })),
-            Some(End::Commit) => {
-                let change = vec![(LAST_KEY, Some(1))];
-                threads[0].push(Op::Update { by: 0, how: How::Wait, change, only_if: Vec::new() });
-                let at = if self.rng.bool() { 0 } else { threads[1].len() };
-                threads[1].insert(at, Op::Flush { buffer: 0, wait: true });
-            }
-            None => {}
-        }
-        let lock_events = self.follows_locks.then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
-        Program { setup: Setup { trail_limit, lock_events, initial }, threads }
-    }
-
-    fn thread(&mut self, thread: usize, longest: usize) -> Vec<Op> {
-        let length = self.rng.usize(4..=longest);
-        let own = self.rng.u8(..self.tokens);
-        let mut ops = Vec::with_capacity(length + 1);
-        let mut holding = false;
-        (self.session, self.may_leave) = (None, true);
-        while ops.len() < length {
-            let by = if self.one_in(8) { self.rng.u8(..self.tokens) } else { own };
-            let op = if holding && self.one_in(2) {
-                match self.rng.u8(..5) {
-                    0 | 1 => self.update(by, How::Guard),
-                    2 => Op::Read,
-                    _ => Op::LetGo,
-                }
-            } else if self.session.is_some() && self.one_in(4) {
-                self.session(by)
-            } else {
-                let may_wait = matches!(self.end, Some(End::Freeze | End::FreezeBuffers)) && thread > 0 && !holding;
-                self.op(by, may_wait)
-            };
-            match op {
-                Op::Hold { .. } => holding = true,
-                Op::LetGo => holding = false,
-                _ => {}
-            }
-            ops.push(op);
-        }
-        if holding {
-            ops.push(Op::LetGo);
-        }
-        ops.extend(self.session.take().map(|by| Op::EndSession { by }));
-        ops
-    }
-
-    fn op(&mut self, by: Token, may_wait: bool) -> Op {
-        let buffer = if self.end == Some(End::Commit) { 1 } else { self.rng.usize(..BUFFERS) };
-        match self.kinds[self.rng.usize(..self.kinds.len())] {
-            Kind::Update => {
-                let how = if self.one_in(4) { How::Try } else { How::Wait };
-                self.update(by, how)
-            }
-            Kind::Modify => Op::Modify {
-                by,
-                from: self.key(),
-                to: self.key(),
-                attempts: [None, None, Some(1), Some(2)][self.rng.usize(..4)],
-                nested: self.one_in(8),
-            },
-            Kind::Locks => self.locks(by),
-            Kind::ReleaseAll => Op::ReleaseAll { by },
-            Kind::ClearLocks => Op::ClearLocks,
-            Kind::Look if self.rng.bool() => Op::Lock { key: self.key() },
-            Kind::Look => Op::AllLocks,
-            Kind::Read => match self.rng.u8(..8) {
-                0 => Op::Revision,
-                1 => Op::IsFrozen,
-                2..=4 => Op::Get { key: self.key() },
-                _ => Op::Snapshot,
-            },
-            Kind::Flush => match self.rng.u8(..16) {
-                0 => Op::IsEnded { buffer },
-                _ => Op::Flush { buffer, wait: may_wait && self.rng.bool() },
-            },
-            Kind::Freeze => match self.rng.u8(..3) {
-                0 => Op::Freeze,
-                _ => Op::FreezeBuffer { buffer },
-            },
-            Kind::Hold => Op::Hold { wait: self.rng.bool() },
-            Kind::Tick => Op::Tick { by: self.rng.u64(1..=2) },
-            Kind::Session => self.session(by),
-            Kind::FlushLocks => Op::FlushLocks,
-            Kind::Reconnect => Op::Reconnect,
-        }
-    }
-
-    fn session(&mut self, by: Token) -> Op {
-        if self.one_in(4) {
-            return Op::Expire;
-        }
-        let Some(by) = self.session else {
-            self.session = Some(by);
-            return Op::Session { by };
-        };
-        match self.rng.u8(..6) {
-            0..=3 => Op::Ephemeral { by, change: self.change() },
-            // Once in a thread, so that there are no more calls in a history than there are bits.
-            4 if self.may_leave => {
-                (self.session, self.may_leave) = (None, false);
-                Op::LeaveSession { by, grace: [0, 0, 0, 1, 2][self.rng.usize(..5)] }
-            }
-            _ => {
-                self.session = None;
-                Op::EndSession { by }
-            }
-        }
-    }
-
-    fn change(&mut self) -> Vec<(Key, Option<Value>)> {
-        let size = [0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3][self.rng.usize(..12)];
-        (0..size).map(|_| (self.key(), (!self.one_in(3)).then(|| self.rng.u8(1..4)))).collect()
-    }
-
-    fn update(&mut self, by: Token, how: How) -> Op {
-        let change = self.change();
-        let conditions = [0, 0, 0, 0, 1, 2][self.rng.usize(..6)];
-        let only_if = (0..conditions).map(|_| (self.key(), self.condition())).collect();
-        Op::Update { by, how, change, only_if }
-    }
-
-    fn condition(&mut self) -> If {
-        match self.rng.u8(..4) {
-            0 => If::Absent,
-            1 => If::Present,
-            2 => If::At(self.rng.u64(1..6)),
-            _ => If::AtLast,
-        }
-    }
-
-    fn locks(&mut self, by: Token) -> Op {
-        let acquires = [0, 1, 1, 1, 2, 2, 3][self.rng.usize(..7)];
-        let acquire = (0..acquires).map(|_| (self.key(), self.lease())).collect();
-        let releases = if acquires == 0 { 1 + self.rng.usize(..2) } else { [0, 0, 0, 1, 1, 2][self.rng.usize(..6)] };
-        let release = (0..releases).map(|_| self.key()).collect();
-        Op::Locks { by, acquire, release }
-    }
-
-    fn lease(&mut self) -> Lease {
-        match self.rng.u8(..40) {
-            0 => Some(0),
-            1 => Some(u64::MAX),
-            2..=15 => None,
-            _ => Some(self.rng.u64(1..=3)),
-        }
-    }
-
-    fn key(&mut self) -> Key {
-        self.rng.u8(..self.keys)
-    }
-
-    fn one_in(&mut self, n: u8) -> bool {
-        self.rng.u8(..n) == 0
-    }
-}
-
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -410,8 +206,8 @@ impl fmt::Display for Op {
                 attempts.map_or(Ok(()), |attempts| write!(f, ", at most {attempts} times"))?;
                 if *nested { f.write_str(", writing inside") } else { Ok(()) }
             }
-            Self::Locks { by, acquire, release } => {
-                write!(f, "update_locks by {by}:")?;
+            Self::Locks { by, past, acquire, release } => {
+                write!(f, "update_locks by {by}{}:", if *past { ", past its session" } else { "" })?;
                 for (key, lease) in acquire {
                     match lease {
                         Some(u64::MAX) => write!(f, " +{key} for too long")?,

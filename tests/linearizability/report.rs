@@ -69,7 +69,7 @@ fn smaller(program: &Program) -> Vec<Program> {
     let must_stay = |op: &Op| match op {
         Op::Freeze | Op::FreezeBuffer { .. } => keep_ends,
         Op::Update { change, .. } => keep_ends && change.iter().any(|(key, _)| *key == LAST_KEY),
-        Op::LetGo | Op::EndSession { .. } | Op::LeaveSession { .. } => true,
+        Op::LetGo | Op::EndSession { .. } | Op::DropSession { .. } | Op::LeaveSession { .. } => true,
         _ => false,
     };
     let longest = program.threads.iter().map(Vec::len).max().unwrap_or(0);

@@ -1,10 +1,15 @@
 //! What has happened in the histories, so that a check of nothing cannot pass for a check.
 
 use crate::batch::History;
-use crate::history::{Call, Kind, Left, Observed, Reconnected};
-use crate::program::{How, Op, Setup};
+use crate::history::{Call, Commits, Delivery, Kind, Left, Looked, Observed, SessionEnd};
+use crate::program::{Follow, How, Op, Setup};
+use around::Around;
+use expected::EXPECTED;
 use std::collections::BTreeMap;
 use std::fmt;
+
+mod around;
+mod expected;
 
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -20,9 +25,12 @@ impl Tally {
         self.histories += 1;
         self.calls += history.calls.len();
         self.hardest = self.hardest.max(visited);
-        for call in &history.calls {
+        let setup = &history.program.setup;
+        let around = Around::of(history);
+        for (index, call) in history.calls.iter().enumerate() {
             let operation = operation(&call.op);
-            for result in [result(&call.observed)].into_iter().chain(details(call, &history.program.setup)) {
+            let what = [result(&call.observed)].into_iter().chain(details(call, setup)).chain(around.details(index));
+            for result in what {
                 *self.happened.entry((operation, result)).or_default() += 1;
             }
         }
@@ -93,9 +101,16 @@ fn operation(op: &Op) -> &'static str {
         Op::EndSession { .. } => "session.end",
         Op::LeaveSession { .. } => "session.leave",
         Op::Expire => "expire",
+        Op::DropSession { .. } => "drop(session)",
         Op::ExpiredSession { .. } => "a session that expire ended",
+        Op::NothingDue { .. } => "nothing due",
         Op::FlushLocks => "lock_feed.try_flush",
-        Op::Reconnect => "resume",
+        Op::Connect { lost: false } => "resume",
+        Op::Connect { lost: true } => "resume from elsewhere",
+        Op::FlushConnection => "flush of a client",
+        Op::Position { .. } => "position",
+        Op::FlushCommits => "commit_feed.try_flush",
+        Op::CommitsAfter => "commit_feed_after",
     }
 }
 
@@ -128,15 +143,15 @@ fn result(observed: &Observed) -> &'static str {
         Observed::SessionEnd(_) => "end",
         Observed::LockEvents(_) => "events",
         Observed::EveryLock(..) => "everything",
-        Observed::Reconnected(Reconnected { fresh: true, .. }) => "fresh start",
-        Observed::Reconnected(Reconnected { delivery: Some(_), .. }) => "difference",
-        Observed::Reconnected(Reconnected { ended, .. }) => {
-            if *ended {
-                "Ended"
-            } else {
-                "NothingPending"
-            }
-        }
+        Observed::Position(0) => "the beginning",
+        Observed::Position(_) => "position",
+        Observed::Looked(Looked { delivery: Some(delivery), .. }) if delivery.fresh => "fresh start",
+        Observed::Looked(Looked { delivery: Some(_), .. }) => "difference",
+        Observed::Looked(Looked { ended: true, .. }) | Observed::Commits(Commits { ended: true, .. }) => "Ended",
+        Observed::Looked(_) => "NothingPending",
+        Observed::Commits(Commits { missed: Some(_), .. }) => "missed",
+        Observed::Commits(Commits { commits, .. }) if commits.is_empty() => "NothingPending",
+        Observed::Commits(_) => "commits",
     }
 }
 
@@ -153,6 +168,7 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(beyond, "beyond the trail");
             detail(beyond && setup.trail_limit == 2, "beyond a trail of 2");
             detail(beyond && !delivery.removals.is_empty(), "beyond the trail, with removals");
+            details.extend(of_delivery(delivery, followed(&call.op, setup)));
         }
         (_, Observed::Locked(receipt) | Observed::LocksFrozen(receipt) | Observed::LocksLocked(receipt, _)) => {
             detail(!receipt.granted.is_empty(), "granted");
@@ -172,15 +188,7 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(change.iter().any(|(_, value)| value.is_none()), "a removal");
         }
         (Op::Update { .. }, Observed::LockedByOthers(conflicts)) => detail(conflicts.len() > 1, "several conflicts"),
-        (_, Observed::SessionEnd(end)) => {
-            detail(!end.released.is_empty(), "released");
-            detail(!end.removed.is_empty(), "removed");
-            detail(!end.released.is_empty() && !end.removed.is_empty(), "released and removed");
-            for (kind, what) in [(Left::Frozen, "left: Frozen"), (Left::PutOff, "left: PutOff")] {
-                detail(end.left.iter().any(|(_, left)| *left == kind), what);
-            }
-            detail(end.left.iter().any(|(_, left)| matches!(left, Left::Locked(_))), "left: Locked");
-        }
+        (_, Observed::SessionEnd(end)) => details.extend(of_end(end)),
         (_, Observed::LockEvents(events)) => {
             for (kind, what) in [
                 (Kind::Granted, "Granted"),
@@ -192,9 +200,13 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             }
             detail(events.iter().any(|event| event.version != events[0].version), "of several calls");
         }
-        (_, Observed::Reconnected(Reconnected { delivery: Some(delivery), fresh, .. })) => {
-            detail(!delivery.removals.is_empty(), "with removals");
-            detail(*fresh && delivery.updates.is_empty(), "a fresh start with nothing");
+        (_, Observed::Looked(Looked { delivery: Some(delivery), .. })) => {
+            detail(delivery.fresh && delivery.updates.is_empty(), "a fresh start with nothing");
+            details.extend(of_delivery(delivery, setup.clients));
+        }
+        (_, Observed::Commits(Commits { commits, missed, .. })) => {
+            detail(commits.len() > 1, "several");
+            detail(missed.is_some() && !commits.is_empty(), "missed some");
         }
         (Op::Modify { nested: true, .. }, Observed::Revision(_)) => detail(true, "InsideUpdate"),
         _ => {}
@@ -202,160 +214,42 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
     details
 }
 
-/// The least that must have happened in 100,000 histories: about a third of what does.
-type Expected = &'static [(&'static str, &'static [(&'static str, usize)])];
-const EXPECTED: Expected = &[
-    ("a session that expire ended", &[("end", 500), ("released", 100), ("removed", 30)]),
-    ("advance", &[("done", 40_000)]),
-    ("buffer.freeze", &[("false", 2_000), ("true", 10_000)]),
-    ("clear_locks", &[("keys", 6_000), ("no keys", 8_000)]),
-    ("drop(guard)", &[("done", 30_000)]),
-    (
-        "flush",
-        &[
-            ("Ended", 3_000),
-            ("beyond a trail of 2", 10),
-            ("beyond the trail", 100),
-            ("beyond the trail, with removals", 40),
-            ("delivery", 3_000),
-            ("the first delivery", 3_000),
-            ("with removals", 100),
-        ],
-    ),
-    ("expire", &[("locks", 160), ("no locks", 13_000)]),
-    ("freeze", &[("false", 1_000), ("true", 6_000)]),
-    ("get", &[("none", 10_000), ("some", 10_000)]),
-    ("guard", &[("content", 6_000)]),
-    (
-        "guard.update_state",
-        &[
-            ("ConditionFailed", 2_000),
-            ("Frozen", 1_000),
-            ("Locked", 2_000),
-            ("a removal", 3_000),
-            ("nothing to commit", 600),
-            ("revision", 6_000),
-            ("several conflicts", 200),
-            ("several keys", 3_000),
-        ],
-    ),
-    ("is_ended", &[("false", 5_000), ("true", 1_000)]),
-    ("is_frozen", &[("false", 8_000), ("true", 900)]),
-    ("lock", &[("none", 10_000), ("some", 6_000)]),
-    ("lock_content", &[("HeldByThisThread", 1_000), ("content", 10_000)]),
-    (
-        "lock_feed.try_flush",
-        &[
-            ("Cleared", 350),
-            ("Ended", 1_400),
-            ("Expired", 350),
-            ("Granted", 4_000),
-            ("NothingPending", 10_000),
-            ("Released", 1_500),
-            ("events", 4_000),
-            ("everything", 1_800),
-            ("of several calls", 2_000),
-        ],
-    ),
-    ("locks", &[("locks", 9_000), ("no locks", 10_000)]),
-    ("release_all", &[("keys", 6_000), ("no keys", 20_000)]),
-    (
-        "resume",
-        &[
-            ("Ended", 1_000),
-            ("NothingPending", 8_000),
-            ("a fresh start with nothing", 100),
-            ("difference", 500),
-            ("fresh start", 8_000),
-            ("with removals", 120),
-        ],
-    ),
-    ("revision", &[("revision", 9_000)]),
-    ("session", &[("false", 24_000), ("true", 1_000)]),
-    (
-        "session.end",
-        &[
-            ("end", 22_000),
-            ("left: Frozen", 70),
-            ("left: Locked", 80),
-            ("released", 5_500),
-            ("released and removed", 650),
-            ("removed", 2_300),
-        ],
-    ),
-    ("session.leave", &[("done", 2_700)]),
-    ("snapshot", &[("content", 20_000)]),
-    (
-        "try_flush",
-        &[
-            ("Ended", 10_000),
-            ("NothingPending", 50_000),
-            ("beyond a trail of 2", 400),
-            ("beyond the trail", 2_000),
-            ("beyond the trail, with removals", 800),
-            ("delivery", 30_000),
-            ("the first delivery", 20_000),
-            ("with removals", 3_000),
-        ],
-    ),
-    ("try_lock_content", &[("Held", 3_000), ("HeldByThisThread", 1_000), ("content", 10_000)]),
-    (
-        "try_update_state",
-        &[
-            ("ConditionFailed", 8_000),
-            ("Frozen", 4_000),
-            ("Held", 1_000),
-            ("HeldByThisThread", 800),
-            ("Locked", 6_000),
-            ("a removal", 9_000),
-            ("nothing to commit", 2_000),
-            ("revision", 20_000),
-            ("several conflicts", 900),
-            ("several keys", 10_000),
-        ],
-    ),
-    ("update_ephemeral", &[("Frozen", 1_100), ("HeldByThisThread", 200), ("Locked", 1_200), ("revision", 8_000)]),
-    (
-        "update_locks",
-        &[
-            ("Frozen", 10_000),
-            ("Locked", 30_000),
-            ("Ok", 100_000),
-            ("ZeroLease", 6_000),
-            ("expired", 1_000),
-            ("expired and granted anew", 1_000),
-            ("granted", 70_000),
-            ("not held", 70_000),
-            ("refused, but released", 2_000),
-            ("released", 20_000),
-            ("released and granted anew", 10_000),
-            ("renewed", 20_000),
-            ("several granted", 10_000),
-        ],
-    ),
-    (
-        "update_state",
-        &[
-            ("ConditionFailed", 20_000),
-            ("Frozen", 10_000),
-            ("HeldByThisThread", 2_000),
-            ("Locked", 20_000),
-            ("a removal", 30_000),
-            ("nothing to commit", 7_000),
-            ("revision", 70_000),
-            ("several conflicts", 2_000),
-            ("several keys", 30_000),
-        ],
-    ),
-    (
-        "update_state_with",
-        &[
-            ("Frozen", 4_000),
-            ("HeldByThisThread", 500),
-            ("InsideUpdate", 4_000),
-            ("Locked", 2_000),
-            ("RetriesExhausted", 1_000),
-            ("revision", 30_000),
-        ],
-    ),
-];
+fn followed(op: &Op, setup: &Setup) -> Follow {
+    match op {
+        Op::Flush { buffer, .. } => setup.buffers[*buffer],
+        _ => setup.clients,
+    }
+}
+
+fn of_delivery(delivery: &Delivery, follow: Follow) -> Vec<&'static str> {
+    let removes = !delivery.removals.is_empty();
+    let together = |number: usize| delivery.updates.iter().filter(|(.., of)| *of == delivery.updates[number].2).count();
+    [
+        (follow.filters(), "filtered"),
+        (follow.filters() && removes, "filtered, with removals"),
+        (follow.always && removes, "all tombstones"),
+        (follow.always && removes && delivery.from == 0, "all tombstones, at first"),
+        (removes, "removals"),
+        ((0..delivery.updates.len()).any(|number| together(number) > 1), "cloned in the middle of a commit"),
+    ]
+    .into_iter()
+    .filter_map(|(found, what)| found.then_some(what))
+    .collect()
+}
+
+fn of_end(end: &SessionEnd) -> Vec<&'static str> {
+    let left = |kind: fn(&Left) -> bool| end.left.iter().any(|(_, left)| kind(left));
+    let locked = left(|left| matches!(left, Left::Locked(_)));
+    [
+        (!end.released.is_empty(), "released"),
+        (!end.removed.is_empty(), "removed"),
+        (!end.released.is_empty() && !end.removed.is_empty(), "released and removed"),
+        (locked, "left: Locked"),
+        (locked && !end.removed.is_empty(), "left: Locked, others removed"),
+        (left(|left| *left == Left::Frozen), "left: Frozen"),
+        (left(|left| *left == Left::PutOff), "left: PutOff"),
+    ]
+    .into_iter()
+    .filter_map(|(found, what)| found.then_some(what))
+    .collect()
+}

@@ -370,6 +370,7 @@ impl<K: Clone + Eq, V, T: Clone + PartialEq> Leftovers<K, V, T> {
         let part = &mut self.parts[index];
         let Some(session) = table.get_mut(part.id) else { return };
         if part.fate == Fate::Waits {
+            session.waits = true;
             session.due = now.checked_add(RETRY);
             return;
         }

@@ -39,6 +39,8 @@ pub(super) struct DetachedSession<K, T> {
     pub(super) due: Option<Instant>,
     /// Whether it has ended, except that there are keys that could not be removed.
     pub(super) ended: bool,
+    /// Whether its grace is over and an expiry left it, because the content was held.
+    pub(super) waits: bool,
 }
 
 impl<K, T> State<K, T> {
@@ -109,7 +111,7 @@ impl<K, T> Sessions<K, T> {
 
 impl<K, T> Detached<K, T> {
     pub(super) fn put(&mut self, state: State<K, T>, due: Option<Instant>) {
-        self.sessions.insert(state.id(), DetachedSession { state, due, ended: false });
+        self.sessions.insert(state.id(), DetachedSession { state, due, ended: false, waits: false });
     }
 
     pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut DetachedSession<K, T>> {
@@ -124,7 +126,8 @@ impl<K, T> Detached<K, T> {
         self.sessions.remove(&id).map(|session| session.state)
     }
 
-    /// The sessions after one, in their order, that are to end at this time, or have ended and left keys.
+    /// The sessions after one, in their order, that are to end at this time, or were to end and wait for held content, or have
+    /// ended and left keys.
     pub(super) fn due(
         &self,
         now: Instant,
@@ -132,7 +135,9 @@ impl<K, T> Detached<K, T> {
     ) -> impl Iterator<Item = (SessionId, &DetachedSession<K, T>)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let rest = self.sessions.range((after.map_or(Unbounded, Excluded), Unbounded));
-        let is_due = move |session: &DetachedSession<K, T>| session.ended || session.due.is_some_and(|due| due <= now);
+        let is_due = move |session: &DetachedSession<K, T>| {
+            session.ended || session.waits || session.due.is_some_and(|due| due <= now)
+        };
         rest.filter(move |(_, session)| is_due(session)).map(|(id, session)| (*id, session))
     }
 }

@@ -15,8 +15,9 @@ pub(super) struct LockFeed {
     limit: usize,
     /// The locks as they were told.
     known: BTreeMap<Key, (Token, u64)>,
-    /// What has happened since, call by call, but for locks that have run out.
-    pending: Vec<Vec<Told>>,
+    /// What has happened since, step by step, except for locks that have run out; and of which call it was a step, if that
+    /// has several.
+    pending: Vec<(Option<u64>, Vec<Told>)>,
     version: u64,
     revision: u64,
 }
@@ -37,11 +38,11 @@ impl LockFeed {
         Self { limit, known: BTreeMap::new(), pending: Vec::new(), version: 0, revision: 0 }
     }
 
-    /// What one call did.
-    pub(super) fn add(&mut self, mut told: Vec<Told>) {
+    /// What one step did.
+    pub(super) fn add(&mut self, mut told: Vec<Told>, step: Option<u64>) {
         if !told.is_empty() {
             told.sort_unstable();
-            self.pending.push(told);
+            self.pending.push((step, told));
         }
     }
 
@@ -71,7 +72,7 @@ impl LockFeed {
 
     /// If everything that may have happened has.
     fn may_have_fallen_behind(&self) -> bool {
-        let pending = || self.pending.iter().flatten();
+        let pending = || self.pending.iter().flat_map(|(_, told)| told);
         let expired = self.known.len() + pending().filter(|told| told.kind == Kind::Granted).count();
         pending().count() + expired > self.limit
     }
@@ -89,7 +90,7 @@ impl LockFeed {
 
     /// Follows events, which must be those that are pending, with ends of locks that have run out among them.
     fn take(&mut self, events: &[Event], locks: &mut BTreeMap<Key, Lock>, now: Instant) -> bool {
-        let mut pending = std::mem::take(&mut self.pending).into_iter();
+        let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
         for together in events.chunk_by(|one, other| one.version == other.version) {
             if together[0].version <= self.version {
                 return false;
@@ -118,7 +119,18 @@ impl LockFeed {
                 }
             }
             expected.sort_unstable();
-            if !expected.is_empty() && pending.next() != Some(expected) {
+            if expected.is_empty() {
+                continue;
+            }
+            let Some((step, mut told)) = pending.next() else { return false };
+            while told.len() < expected.len() {
+                match pending.next_if(|(other, _)| step.is_some() && *other == step) {
+                    Some((_, more)) => told.extend(more),
+                    None => break,
+                }
+            }
+            told.sort_unstable();
+            if told != expected {
                 return false;
             }
         }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Lock {
     pub(super) owner: Token,
     pub(super) token: u64,
+    /// The session through which it was last acquired or renewed, if any.
+    pub(super) session: Option<u64>,
     pub(super) deadline: Option<u64>,
     /// When the call returned that set the deadline: until then, not everybody need know of it.
     pub(super) settled: u64,
@@ -92,7 +94,14 @@ impl Model {
         if self.followers.is_some() { Slack::Late } else { Slack::None }
     }
 
-    pub(super) fn update_locks(&self, by: Token, acquire: &[(Key, Lease)], release: &[Key], call: &Call) -> Vec<Self> {
+    pub(super) fn update_locks(
+        &self,
+        by: Token,
+        past: bool,
+        acquire: &[(Key, Lease)],
+        release: &[Key],
+        call: &Call,
+    ) -> Vec<Self> {
         if let Some((key, _)) = acquire.iter().find(|(_, lease)| *lease == Some(0)) {
             return self.same_if(call.observed == Observed::ZeroLease(*key));
         }
@@ -108,7 +117,7 @@ impl Model {
             // A lease is counted from some moment between the grant and the return of the call.
             let moments = if acquire.values().any(Option::is_some) { self.clock..=call.latest_clock } else { 0..=0 };
             for start in moments {
-                add(&mut all, self.grant(by, &acquire, &release, &view, start, call));
+                add(&mut all, self.grant((by, past), &acquire, &release, &view, start, call));
             }
         }
         all
@@ -116,7 +125,7 @@ impl Model {
 
     fn grant(
         &self,
-        by: Token,
+        (by, past): (Token, bool),
         acquire: &BTreeMap<Key, Lease>,
         release: &BTreeSet<Key>,
         view: &View,
@@ -130,6 +139,7 @@ impl Model {
         let counts = |key: &Key| view.get(key).copied().unwrap_or(Counts::Gone);
         let mine = |key: &Key| self.locks.get(key).is_some_and(|lock| lock.owner == by);
         let mut told = Vec::new();
+        let through = self.sessions.get(&call.thread).filter(|session| session.token == by && !past).map(|session| session.id);
 
         // Releases happen regardless.
         for key in release {
@@ -148,14 +158,14 @@ impl Model {
 
         // All locks are granted or none.
         if !acquire.is_empty() && self.frozen {
-            next.tell(told);
+            next.tell(told, None);
             return next.only_if(*seen == Observed::LocksFrozen(receipt));
         }
         let in_the_way = acquire.keys().filter(|key| !mine(key) && counts(key) == Counts::Held);
         let conflicts: Vec<_> = in_the_way.map(|key| (*key, self.locks[key].owner)).collect();
         if !conflicts.is_empty() {
             let decided = conflicts.iter().any(|(key, _)| self.held_now(*key));
-            next.tell(told);
+            next.tell(told, None);
             return next.only_if(decided && *seen == Observed::LocksLocked(receipt, conflicts));
         }
 
@@ -165,7 +175,8 @@ impl Model {
         for (key, lease) in acquire {
             let deadline = lease.map(|lease| start.saturating_add(lease));
             let still_held = mine(key) && counts(key) == Counts::Held && !release.contains(key);
-            let token = if still_held { self.locks[key].token } else { new_token };
+            let (token, before) = if still_held { (self.locks[key].token, self.locks[key].session) } else { (new_token, None) };
+            let session = through.or(before);
             if still_held {
                 receipt.renewed.push((*key, token));
             } else {
@@ -175,10 +186,10 @@ impl Model {
                     receipt.expired.push(*key);
                 }
             }
-            next.locks.insert(*key, Lock { owner: by, token, deadline, settled });
+            next.locks.insert(*key, Lock { owner: by, token, session, deadline, settled });
         }
         receipt.expired.sort_unstable();
-        next.tell(told);
+        next.tell(told, None);
         if !receipt.granted.is_empty() {
             if new_token <= self.newest_token {
                 return Vec::new();
@@ -196,7 +207,7 @@ impl Model {
         seen: &Observed,
     ) -> Vec<Self> {
         let mut next = self.clone();
-        let gone = Observed::Keys(next.take_locks(unwanted, kind, held));
+        let gone = Observed::Keys(next.take_locks(unwanted, kind, held, None));
         next.only_if(*seen == gone)
     }
 
@@ -206,22 +217,24 @@ impl Model {
         unwanted: impl Fn(&Lock) -> bool,
         kind: Kind,
         held: &BTreeSet<Key>,
+        step: Option<u64>,
     ) -> Vec<Key> {
         let gone: Vec<_> = self.locks.iter().filter(|(_, lock)| unwanted(lock)).map(|(key, _)| *key).collect();
         let gone: Vec<_> = gone.into_iter().filter_map(|key| Some((key, self.locks.remove(&key)?))).collect();
         let gone: Vec<_> = gone.into_iter().filter(|(key, _)| held.contains(key)).collect();
-        self.tell(gone.iter().map(|(key, lock)| lock.told(kind, *key)).collect());
+        self.tell(gone.iter().map(|(key, lock)| lock.told(kind, *key)).collect(), step);
         gone.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// The locks that have run out go, and no others.
+    /// The locks that have run out go, and no others. They are not all looked at at the same moment, so of two calls each may
+    /// take some.
     pub(super) fn expire(&self, call: &Call) -> Vec<Self> {
         let mut all = Vec::new();
-        for view in self.views(self.locks.keys().copied(), call, Slack::None) {
+        for view in self.views(self.locks.keys().copied(), call, Slack::Late) {
             // Those that are just being granted, or not.
             for latest in [u64::MAX, call.began] {
                 let mut next = self.clone();
-                next.locks.retain(|key, lock| view[key] == Counts::Held || lock.settled > latest);
+                next.locks.retain(|key, lock| view[key] != Counts::RunOut || lock.settled > latest);
                 let run_out = |key: &Key| view[key] == Counts::RunOut && self.locks[key].settled <= latest;
                 let told = self.locks.iter().filter(|(key, _)| run_out(key)).map(|(key, lock)| (*key, lock.owner));
                 add(&mut all, next.only_if(call.observed == Observed::Expired(told.collect(), Vec::new())));
@@ -230,9 +243,10 @@ impl Model {
         all
     }
 
-    pub(super) fn tell(&mut self, told: Vec<Told>) {
+    /// What is told by steps of one call may be told together.
+    pub(super) fn tell(&mut self, told: Vec<Told>, step: Option<u64>) {
         if let Some(followers) = self.followers.as_mut().filter(|_| !self.frozen) {
-            followers.add(told);
+            followers.add(told, step);
         }
     }
 
