@@ -258,7 +258,7 @@ fn positions_of_another_shape_are_refused() {
 fn integers_are_exact_within_64_bits_and_floats_beyond() {
     let value = |text: &str| {
         let change: JsonChange = serde_json::from_str(&format!("{{\"updates\": {{\"a\": {text}}}}}")).unwrap();
-        let dictionary = JsonDictionary::new();
+        let dictionary: JsonDictionary = JsonDictionary::new();
         dictionary.update_state(&"ada".into(), change).unwrap();
         serde_json::to_string(&*dictionary.get("a").unwrap()).unwrap()
     };
