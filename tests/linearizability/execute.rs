@@ -1,8 +1,6 @@
 //! Runs a program on the crate and records what it sees.
 
-use crate::history::{
-    Call, Commit, Commits, Delivery, Event, Kind, Left, Looked, Observed, Receipt, SessionEnd, Told,
-};
+use crate::history::{Call, Commit, Commits, Delivery, Event, Kind, Left, Looked, Observed, Receipt, SessionEnd, Told};
 use crate::program::{BUFFERS, Follow, How, If, Key, Op, Program, Setup, Token, Value, modified};
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};

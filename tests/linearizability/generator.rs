@@ -313,4 +313,3 @@ impl Generator {
         self.rng.u8(..n) == 0
     }
 }
-

@@ -162,11 +162,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             Ask::Expire(..) => IfHeld::Leave,
         };
         let mut leftovers = Leftovers::none();
+        let mut fence = self.fence();
         // Writers that wait for the turn meanwhile do not outdate the root again and again. Taken before the shards are
         // locked, as writers do. A thread inside an update may have it already.
         let may_wait = patience == Patience::ForAll && !inside;
         let turn = if may_wait { self.published.turn() } else { self.published.turn_or_none() };
-        let mut fence = self.fence();
         let mut all = self.locks.lock_all();
         let mut table = self.sessions.lock();
         let now = self.published.clock.now();
