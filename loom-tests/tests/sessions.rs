@@ -98,7 +98,11 @@ fn session_end_against_takeover() {
             let (second, written) = join(writer);
             let end = join(ender);
             assert_eq!((end.removed.len(), end.left.len()), (usize::from(end.revision < written), 0));
-            assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(written), "the key of a live session went");
+            assert_eq!(
+                dictionary.get(&0).map(|entry| entry.revision()),
+                Some(written),
+                "the key of a live session went"
+            );
             assert_eq!((second.ephemeral_keys(), second.end().removed), (vec![0], vec![0]));
             assert!(dictionary.snapshot().is_empty());
         });
@@ -121,7 +125,11 @@ fn session_end_against_another_of_its_token() {
         let (new, written) = join(writer);
         let end = join(ender);
         assert_eq!(end.removed.len(), if end.revision < written { 2 } else { 1 });
-        assert_eq!(dictionary.get(&first).map(|entry| entry.revision()), Some(written), "the key of a live session went");
+        assert_eq!(
+            dictionary.get(&first).map(|entry| entry.revision()),
+            Some(written),
+            "the key of a live session went"
+        );
         assert!(dictionary.get(&second).is_none());
         assert_eq!(new.end().removed, [first]);
     });
@@ -292,4 +300,3 @@ fn two_sessions_that_end_at_once() {
         assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
     });
 }
-

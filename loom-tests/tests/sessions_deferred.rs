@@ -198,15 +198,18 @@ fn two_due_sessions_against_commit() {
         owning(&dictionary, 's', &[first, 100]).leave(TICK);
         owning(&dictionary, 't', &[second]).leave(TICK);
         clock.advance(TICK);
-        let writer = actor(&dictionary, move |d| {
-            d.update_state(&'a', Change::new().set(first, 1).set(second, 1)).unwrap()
-        });
+        let writer =
+            actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1).set(second, 1)).unwrap());
         let keeper = actor(&dictionary, Dictionary::expire);
         let written = join(writer);
         let expiry = join(keeper);
         assert_eq!(expiry.sessions.len(), 2);
         for (token, key) in [('s', first), ('t', second)] {
-            assert_eq!(dictionary.get(&key).map(|entry| entry.revision()), Some(written), "another's value was removed");
+            assert_eq!(
+                dictionary.get(&key).map(|entry| entry.revision()),
+                Some(written),
+                "another's value was removed"
+            );
             let end = of(&expiry, token).unwrap();
             assert_eq!(end.removed.contains(&key), end.revision < written);
             assert!(end.left.is_empty());

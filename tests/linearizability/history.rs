@@ -236,10 +236,11 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
     for call in calls.iter_mut() {
         if let Observed::Expired(_, ended) = &mut call.observed {
             let step = |op| Call { ended: call.ended, ..Call::begun(call.thread, op, call.began) };
-            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
-                observed: Observed::SessionEnd(end),
-                ..step(Op::ExpiredSession { by })
-            }));
+            sessions.extend(
+                std::mem::take(ended)
+                    .into_iter()
+                    .map(|(by, end)| Call { observed: Observed::SessionEnd(end), ..step(Op::ExpiredSession { by }) }),
+            );
             let by = Token::try_from(call.began % 3).unwrap_or(0);
             sessions.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
         }

@@ -144,9 +144,7 @@ impl Model {
                 Observed::Commits(seen) => self.flush_commits(seen),
                 _ => Vec::new(),
             },
-            Op::CommitsAfter => {
-                self.same_if(matches!(seen, Observed::Commits(seen) if self.commits_after(seen)))
-            }
+            Op::CommitsAfter => self.same_if(matches!(seen, Observed::Commits(seen) if self.commits_after(seen))),
         }
     }
 
@@ -233,7 +231,8 @@ impl Model {
             for session in self.sessions.values_mut().chain(detached) {
                 session.keys.remove(key);
             }
-            if let Some(session) = session.and_then(|thread| self.sessions.get_mut(&thread)).filter(|_| value.is_some()) {
+            if let Some(session) = session.and_then(|thread| self.sessions.get_mut(&thread)).filter(|_| value.is_some())
+            {
                 session.keys.insert(*key);
             }
         }

@@ -226,6 +226,10 @@ impl Model {
             seen.revision == revision && made.by == seen.token && one == other
         };
         let count = usize::try_from(to - first).unwrap_or(usize::MAX);
-        !ended && kept && first >= self.first_revision && commits.len() == count && commits.iter().zip(made).all(as_made)
+        !ended
+            && kept
+            && first >= self.first_revision
+            && commits.len() == count
+            && commits.iter().zip(made).all(as_made)
     }
 }

@@ -139,7 +139,8 @@ impl Model {
         let counts = |key: &Key| view.get(key).copied().unwrap_or(Counts::Gone);
         let mine = |key: &Key| self.locks.get(key).is_some_and(|lock| lock.owner == by);
         let mut told = Vec::new();
-        let through = self.sessions.get(&call.thread).filter(|session| session.token == by && !past).map(|session| session.id);
+        let through =
+            self.sessions.get(&call.thread).filter(|session| session.token == by && !past).map(|session| session.id);
 
         // Releases happen regardless.
         for key in release {
@@ -175,7 +176,8 @@ impl Model {
         for (key, lease) in acquire {
             let deadline = lease.map(|lease| start.saturating_add(lease));
             let still_held = mine(key) && counts(key) == Counts::Held && !release.contains(key);
-            let (token, before) = if still_held { (self.locks[key].token, self.locks[key].session) } else { (new_token, None) };
+            let (token, before) =
+                if still_held { (self.locks[key].token, self.locks[key].session) } else { (new_token, None) };
             let session = through.or(before);
             if still_held {
                 receipt.renewed.push((*key, token));

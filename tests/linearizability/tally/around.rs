@@ -70,7 +70,11 @@ impl<'a> Around<'a> {
                 }
                 Op::Update { .. } | Op::Modify { .. } => {
                     found.push((commit.call, of_another, "writes a key of a session"));
-                    found.push((commit.call, owned.contains(&call.thread), "writes an ephemeral key of its own session"));
+                    found.push((
+                        commit.call,
+                        owned.contains(&call.thread),
+                        "writes an ephemeral key of its own session",
+                    ));
                 }
                 _ => {}
             }
@@ -107,14 +111,14 @@ impl<'a> Around<'a> {
                     }
                     note(&mut deferred, *by, end);
                     let same_expiry = |other: &&Call| (other.began, other.thread) == (call.began, call.thread);
-                    let removes = |other: &Call| matches!(&other.observed, Observed::SessionEnd(end) if !end.removed.is_empty());
+                    let removes =
+                        |other: &Call| matches!(&other.observed, Observed::SessionEnd(end) if !end.removed.is_empty());
                     let several = calls.iter().filter(same_expiry).filter(|other| removes(other)).count() > 1;
                     self.detail(index, several, "with others, all removing keys");
                 }
                 (Op::Update { .. } | Op::Ephemeral { .. } | Op::Modify { .. }, Observed::Revision(revision)) => {
                     let Some(commit) = self.commits.get(revision) else { continue };
-                    let writes =
-                        deferred.iter().any(|((_, key), (at, _))| commit.keys.contains(key) && at < revision);
+                    let writes = deferred.iter().any(|((_, key), (at, _))| commit.keys.contains(key) && at < revision);
                     let keys = commit.keys.clone();
                     deferred.retain(|(_, key), _| !keys.contains(key));
                     self.detail(index, writes, "writes a deferred key");
@@ -155,9 +159,10 @@ impl<'a> Around<'a> {
                 }
                 (Op::FlushConnection, _) => clients.entry(call.thread).or_default().0 = false,
                 (_, Observed::Commits(seen)) => {
-                    let session = seen.commits.iter().any(|commit| {
-                        self.commits.get(&commit.revision).is_some_and(|commit| commit.ends_sessions)
-                    });
+                    let session = seen
+                        .commits
+                        .iter()
+                        .any(|commit| self.commits.get(&commit.revision).is_some_and(|commit| commit.ends_sessions));
                     self.detail(index, session, "of the end of a session");
                 }
                 _ => {}
@@ -193,11 +198,15 @@ fn commits(index: usize, call: &Call) -> Vec<(u64, Commit)> {
         (revision, Commit { call: index, keys: keys.into_iter().collect(), size, ends_sessions })
     };
     match (&call.op, &call.observed) {
-        (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(revision)) if !change.is_empty() => {
+        (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(revision))
+            if !change.is_empty() =>
+        {
             vec![commit(*revision, change.iter().map(|(key, _)| *key).collect(), false)]
         }
         (Op::Modify { to, .. }, Observed::Revision(revision)) => vec![commit(*revision, vec![*to], false)],
-        (_, Observed::SessionEnd(end)) if !end.removed.is_empty() => vec![commit(end.revision, end.removed.clone(), true)],
+        (_, Observed::SessionEnd(end)) if !end.removed.is_empty() => {
+            vec![commit(end.revision, end.removed.clone(), true)]
+        }
         _ => Vec::new(),
     }
 }
