@@ -7,6 +7,7 @@ pub mod crew;
 mod measure;
 mod options;
 pub mod peers;
+pub mod tails;
 pub mod work;
 
 pub use measure::{Group, group, settings};

@@ -43,7 +43,8 @@ impl PutOff {
 }
 
 thread_local! {
-    /// Whether this thread is inside `put_off_drops`.
+    /// Whether this thread is inside `put_off_drops`. Of a type without a destructor, so that it is there also while the thread
+    /// ends and its other thread-locals are destroyed.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
     static PUTTING_OFF: Cell<bool> = Cell::new(false);
 }
@@ -53,10 +54,11 @@ pub(crate) fn put_off_drops<R>(act: impl FnOnce() -> R) -> (R, PutOff) {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            PUTTING_OFF.with(|putting_off| putting_off.set(self.0));
+            let _ = PUTTING_OFF.try_with(|putting_off| putting_off.set(self.0));
         }
     }
-    let _restore = Restore(PUTTING_OFF.with(|putting_off| putting_off.replace(true)));
+    let before = PUTTING_OFF.try_with(|putting_off| putting_off.replace(true));
+    let _restore = Restore(before.unwrap_or_default());
     (act(), PutOff(()))
 }
 
@@ -87,8 +89,8 @@ impl<K, V> Graveyard<K, V> {
 
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
-        // Where there is no thread-local any more, because the thread is ending, nothing is put off.
-        if PUTTING_OFF.try_with(Cell::get).unwrap_or(false) {
+        // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
+        if PUTTING_OFF.try_with(Cell::get).unwrap_or(true) {
             let remains = Remains {
                 _content: mem::take(&mut self.content),
                 _trail: mem::replace(&mut self.trail, Trail::starting_after(0)),

@@ -110,7 +110,7 @@ impl<K, V, S> Published<K, V, S> {
         self.shared.settle(put_off);
     }
 
-    /// Ends all changes. Whether it was this call that did.
+    /// Ends all changes. Whether it was this call that did. Lock-free: the spare root is left to the owner of the turn.
     pub(crate) fn freeze(&self) -> bool {
         let freeze = |root: &mut Root<K, V, S>| {
             let thawed = !std::mem::replace(&mut root.frozen, true);
@@ -120,7 +120,7 @@ impl<K, V, S> Published<K, V, S> {
         let settling = self.shared.settle_later(put_off);
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
-            self.spare.turn().give_up();
+            self.spare.close();
         }
         drop(settling);
         if frozen.is_ok() {

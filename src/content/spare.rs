@@ -13,15 +13,15 @@
 //! in both cases, and the only one.
 //!
 //! The spare comes with the *turn* to commit. Other writers wait for it, which is worth the while: they would lose their
-//! swap. But they wait for a bounded time only and then commit without, so a thread that is suspended with the turn holds
-//! up nobody for longer than that.
+//! swap. But they wait for a bounded time only and then commit without, and once one has waited in vain, nobody waits for that
+//! owner any more. So a thread that is suspended with the turn holds up each of the others once, for that time at most.
 
 use super::trail::{Keys, Logged, Touched};
 use super::{Entry, Revision, Root, Trail};
 use crate::change::Change;
 use crate::event::LockRecord;
 use crate::key::Hashed;
-use crate::sync::{Backoff, Mutex, MutexGuard};
+use crate::sync::{AtomicUsize, Backoff, MutexGuard, Ordering, TurnLock};
 use smallvec::SmallVec;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +39,11 @@ const MOST: usize = 1 << 17;
 /// For how many rounds of spinning a commit waits for readers of the root that it has replaced: about a microsecond.
 const PATIENCE: usize = 5;
 
-pub(super) struct Spare<K, V, S>(Mutex<State<K, V, S>>);
+pub(super) struct Spare<K, V, S> {
+    state: TurnLock<State<K, V, S>>,
+    /// Above 0 once there are to be no spare roots any more.
+    closed: AtomicUsize,
+}
 
 struct State<K, V, S> {
     root: Option<Arc<Root<K, V, S>>>,
@@ -51,11 +55,17 @@ struct State<K, V, S> {
 
 /// The right to use the spare root, or only to commit without.
 pub(crate) struct Turn<'a, K, V, S> {
-    spare: Option<MutexGuard<'a, State<K, V, S>>>,
+    spare: Owned<'a, K, V, S>,
     /// The spare root while it is changed, so that it too is dropped after the turn is over, should a key's `Eq` panic.
     next: Option<Arc<Root<K, V, S>>>,
     /// Dropped after the turn is over, and its owner has notified everybody.
     remains: Remains<K, V, S>,
+}
+
+/// The turn, if it was to be had.
+struct Owned<'a, K, V, S> {
+    of: &'a Spare<K, V, S>,
+    state: Option<MutexGuard<'a, State<K, V, S>>>,
 }
 
 /// What may be the last of the user's keys and values.
@@ -77,36 +87,64 @@ impl<K, V, S> Remains<K, V, S> {
 
 impl<K, V, S> Spare<K, V, S> {
     pub(super) fn none() -> Self {
-        Self(Mutex::new(State { root: None, patient: true, alone: 0 }))
+        Self { state: TurnLock::new(State { root: None, patient: true, alone: 0 }), closed: AtomicUsize::new(0) }
     }
 
     /// Waits for the turn, for some milliseconds at most.
     pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
-        Turn { spare: self.0.lock_for_a_while(), next: None, remains: Remains::none() }
+        self.turn_with(self.state.lock_for_a_while())
     }
 
     /// The turn if nobody has it.
     pub(super) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
-        Turn { spare: self.0.try_lock(), next: None, remains: Remains::none() }
+        self.turn_with(self.state.try_lock())
+    }
+
+    fn turn_with<'a>(&'a self, state: Option<MutexGuard<'a, State<K, V, S>>>) -> Turn<'a, K, V, S> {
+        Turn { spare: Owned { of: self, state }, next: None, remains: Remains::none() }
+    }
+
+    /// Drops the spare root for good, now that the root is frozen: or the owner of the turn does, at its end.
+    pub(super) fn close(&self) {
+        // ORDERING: AcqRel, like the one in `Owned::end`: of two read-modify-writes one comes first. If it is this one, the
+        // owner of the turn sees it and takes the spare root; if it is that one, the turn is over for `take` here. Whoever
+        // has the turn later sees the frozen root.
+        self.closed.fetch_add(1, Ordering::AcqRel);
+        drop(self.take());
+    }
+
+    /// The spare root, unless somebody else has the turn.
+    fn take(&self) -> Option<Arc<Root<K, V, S>>> {
+        self.state.try_lock().and_then(|mut state| state.root.take())
+    }
+}
+
+impl<K, V, S> Owned<'_, K, V, S> {
+    /// Lets the next one have the turn. Returns the spare root, if it is to be dropped.
+    fn end(&mut self) -> Option<Arc<Root<K, V, S>>> {
+        drop(self.state.take()?);
+        // ORDERING: AcqRel, see `Spare::close`; a plain load could be done before the turn is over.
+        if self.of.closed.fetch_add(0, Ordering::AcqRel) == 0 { None } else { self.of.take() }
+    }
+}
+
+impl<K, V, S> Drop for Owned<'_, K, V, S> {
+    fn drop(&mut self) {
+        drop(self.end());
     }
 }
 
 impl<K, V, S> Turn<'_, K, V, S> {
     /// Whether it is one, and not the right to go without.
     pub(crate) fn is_real(&self) -> bool {
-        self.spare.is_some()
+        self.spare.state.is_some()
     }
 
     /// Lets the next one have it. What it returns is to be dropped when everybody has been notified.
     pub(crate) fn end(mut self) -> Remains<K, V, S> {
-        self.remains.roots.extend(self.next);
+        self.remains.roots.extend(self.next.take());
+        self.remains.roots.extend(self.spare.end());
         self.remains
-    }
-
-    /// Drops the spare root: nothing will be committed any more.
-    pub(super) fn give_up(mut self) {
-        let spare = self.spare.as_mut().and_then(|spare| spare.root.take());
-        self.remains.roots.extend(spare);
     }
 }
 
@@ -121,7 +159,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         mut logged: Option<Box<Logged<K, V>>>,
         trail_limit: usize,
     ) -> Arc<Root<K, V, S>> {
-        self.next = self.spare.as_mut().and_then(|spare| spare.root.take());
+        self.next = self.spare.state.as_mut().and_then(|spare| spare.root.take());
         if let Some(root) = self.next.as_mut().and_then(Arc::get_mut)
             && root.catch_up(base, &mut self.remains)
         {
@@ -139,7 +177,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
     ///
     /// Never panics: the commit stands. (A key's `Eq` or `Clone` that panics costs the spare root and nothing else.)
     pub(crate) fn keep(&mut self, mut replaced: Arc<Root<K, V, S>>, present: &Root<K, V, S>) {
-        let Self { spare: Some(spare), remains, .. } = self else {
+        let Self { spare: Owned { state: Some(spare), .. }, remains, .. } = self else {
             self.remains.roots.push(replaced);
             return;
         };
@@ -170,7 +208,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
 
     /// Makes `lost`, the root that was to follow `base` and was not published, the spare.
     pub(crate) fn take_back(&mut self, mut lost: Arc<Root<K, V, S>>, base: &Root<K, V, S>) {
-        let Self { spare: Some(spare), remains, .. } = self else { return };
+        let Self { spare: Owned { state: Some(spare), .. }, remains, .. } = self else { return };
         if spare.root.is_some() {
             return;
         }

@@ -1,6 +1,7 @@
 //! Awaiting what would otherwise block the thread: held content, a revision, locks that come and go.
 //!
-//! A commit made here never waits for its turn, for that would be to sleep.
+//! A commit made here never waits for its turn, for that would be to sleep. Where others are faster a few times in a poll, it
+//! wakes itself and goes on in the next, and so does the caller's closure after each run.
 
 use super::write::Patience;
 use super::{Core, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary};
@@ -9,6 +10,7 @@ use crate::content::{Hold, Revision, Snapshot};
 use crate::error::{FlushError, UpdateError, WaitError};
 use crate::sync::DefaultHashBuilder;
 use crate::wake;
+use futures_lite::future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
@@ -19,6 +21,12 @@ impl<K, V, T, S> Core<K, V, T, S> {
     pub(super) async fn until_let_go(&self) {
         let let_go = || self.published.peek(|root| root.frozen || root.held.is_none()).then_some(());
         wake::wait_async(&self.published.wakeups.gate, let_go).await;
+    }
+
+    /// Until it is worth to try again: in another poll, and when nobody holds the content.
+    async fn until_another_poll(&self) {
+        future::yield_now().await;
+        self.until_let_go().await;
     }
 }
 
@@ -53,7 +61,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// [`update_state`](Self::update_state), with held content awaited. Needs the feature `async`.
     ///
-    /// It does not wait for its turn either: where many commit at once, an attempt may have to be repeated more often.
+    /// It does not wait for its turn: it commits without if another thread has it, and where that one is faster, tries again. A
+    /// poll makes at most four attempts, then it wakes its task and is pending.
     ///
     /// Cancel-safe: the commit is made by the poll that returns it. A future that is dropped has committed nothing; the change
     /// is dropped with it.
@@ -79,8 +88,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 
     /// [`update_state_with`](Self::update_state_with), with held content awaited. Needs the feature `async`.
     ///
-    /// `modify` is run again when the content was let go, and whenever others were faster: without a turn, as often as they
-    /// are. It runs in a poll, so it should be quick.
+    /// `modify` is run again when the content was let go, and whenever others were faster; from its second run on with the turn
+    /// to commit, if that is free. Each poll runs it once at most, then it wakes its task and is pending: so a timeout around
+    /// this future is late by one run at most. It should be quick, as everything in a poll.
     ///
     /// Cancel-safe: the commit is made by the poll that returns it, and a future that is dropped has committed nothing.
     ///
@@ -110,12 +120,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         token: &T,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
+        let mut again = false;
         loop {
-            match self.core.modify(token, usize::MAX, Patience::None, &mut modify) {
-                Err(UpdateError::ContentHeld { .. }) => {}
+            match self.core.modify(token, 1, Patience::OfAPoll, again, &mut modify) {
+                Err(UpdateError::ContentHeld { .. } | UpdateError::RetriesExhausted { .. }) => again = true,
                 answer => return answer,
             }
-            self.core.until_let_go().await;
+            self.core.until_another_poll().await;
         }
     }
 
@@ -232,11 +243,11 @@ impl<K: fmt::Debug, V: fmt::Debug, T, S> fmt::Debug for OwnedContentGuard<K, V, 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
     async fn commit_async(&self, token: &T, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
-            match self.commit(token, change, None, Patience::None) {
-                Err(UpdateError::ContentHeld { change: held_up }) => change = held_up,
+            match self.commit(token, change, None, Patience::OfAPoll) {
+                Err(UpdateError::ContentHeld { change: put_off }) => change = put_off,
                 answer => return answer.map(|root| root.revision),
             }
-            self.until_let_go().await;
+            self.until_another_poll().await;
         }
     }
 }
@@ -285,11 +296,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// ```
     pub async fn update_ephemeral_async(&mut self, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
-            match self.update_ephemeral_with(change, Patience::None) {
-                Err(UpdateError::ContentHeld { change: held_up }) => change = held_up,
+            match self.update_ephemeral_with(change, Patience::OfAPoll) {
+                Err(UpdateError::ContentHeld { change: put_off }) => change = put_off,
                 answer => return answer,
             }
-            self.core.until_let_go().await;
+            self.core.until_another_poll().await;
         }
     }
 

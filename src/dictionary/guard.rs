@@ -156,8 +156,9 @@ impl<K, V, T, S> Core<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard<'_, K, V, T, S> {
-    /// [`StateDictionary::update_state`] through the guard: waits for no guard, and honours locks and conditions. Copies
-    /// paths, for the guard has the content that it replaces.
+    /// [`StateDictionary::update_state`] through the guard: waits for no guard and for no turn, and honours locks and
+    /// conditions. Copies paths, for the guard has the content that it replaces. It may wait for a thread that is updating
+    /// locks.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`].
@@ -174,7 +175,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// assert_eq!(guard["ball"], 1);
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        let root = self.core.commit(token, change, Some(self.hold), Patience::ForAll)?;
+        let root = self.core.commit(token, change, Some(self.hold), Patience::None)?;
         let revision = root.revision;
         self.content = Snapshot::new(root);
         Ok(revision)

@@ -1,10 +1,13 @@
 //! Committing changes.
 //!
-//! Every attempt has the same steps, in this order: wait for the turn, but not for long; load the root once; refuse if it
-//! is frozen; look at the locks; look at the conditions; if the content is held, wait, holding nothing, and start again;
-//! build the next root; compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again
-//! from the new root. The turn only makes it likely to win: what is right does not depend on it.
+//! Every attempt has the same steps, in this order: take the turn; load the root once; refuse if it is frozen; look at the
+//! locks; look at the conditions; if the content is held, wait, holding nothing, and start again; build the next root;
+//! compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again from the new root.
+//!
+//! The turn only makes it likely to win: what is right does not depend on it. If another thread has it, the change is judged
+//! without, so that what is refused has not waited, and only then is the turn waited for, but not for long.
 
+use super::locking::RootFence;
 use super::{Core, StateDictionary};
 use crate::change::Change;
 use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn};
@@ -17,7 +20,7 @@ use crate::wake;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash};
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
 
 /// How one attempt ended.
@@ -66,17 +69,24 @@ pub(super) type Note<'a> = &'a mut dyn FnMut(Revision);
 pub(super) enum Patience {
     /// Its turn, and that held content is let go.
     ForAll,
-    /// Its turn.
-    ForItsTurn,
     /// Nothing.
     None,
+    /// Nothing, and it does not go on for long where others are faster, for a poll must end: it is refused then as if the
+    /// content was held.
+    OfAPoll,
 }
 
-thread_local! {
-    /// The dictionaries of which this thread is inside an `update_state_with` closure.
-    #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
-    static INSIDE: RefCell<Vec<usize>> = RefCell::new(Vec::new());
+/// After how many attempts in vain a poll ends.
+const ATTEMPTS_OF_A_POLL: u64 = 4;
+
+/// What one run of a closure came to.
+enum Run<'a, K, V, S> {
+    Committed(Revision),
+    /// Something was committed meanwhile. The turn, if the next run is to have it.
+    Outdated(Change<K, V>, Option<Turn<'a, K, V, S>>),
 }
+
+type Hashes = SmallVec<[u64; 4]>;
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// Applies a change atomically, on behalf of `token`, and returns its revision.
@@ -85,9 +95,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// returns the present revision.
     ///
     /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Waits for its turn while
-    /// others commit, for some 3 ms at most; is lock-free then while no lock is outstanding; otherwise it may wait for a
-    /// thread that is updating locks. Waits while the content is held by [`lock_content`](Self::lock_content). See
-    /// [`StateDictionary`](Self#what-can-wait).
+    /// others commit, for at most 3 ms by the system's clock, and then commits without it; no commit waits for a turn whose
+    /// owner has let another commit wait in vain, and none that is refused or empty waits for it. Is lock-free then while no
+    /// lock is outstanding; otherwise it may wait for a thread that is updating locks. Waits while the content is held by
+    /// [`lock_content`](Self::lock_content). See [`StateDictionary`](Self#what-can-wait).
     ///
     /// # Errors
     /// See [`UpdateError`]. The change is in the error, and nothing of it was applied.
@@ -108,8 +119,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.core.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
     }
 
-    /// [`update_state`](Self::update_state), with an error instead of waiting for held content. For its turn it waits all the
-    /// same.
+    /// [`update_state`](Self::update_state) without sleeping: with an error instead of waiting for held content, and without
+    /// the turn if another thread has it. Lock-free while no lock is outstanding; otherwise it may wait for a thread that is
+    /// updating locks.
     ///
     /// # Errors
     /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
@@ -127,7 +139,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # drop(guard);
     /// ```
     pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit(token, change, None, Patience::ForItsTurn).map(|root| root.revision)
+        self.core.commit(token, change, None, Patience::None).map(|root| root.revision)
     }
 
     /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
@@ -137,7 +149,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// committed and the present revision is returned.
     ///
     /// If it was not in time, `modify` is run with the turn to commit the next time, so that it gets done however busy others
-    /// are. It should be quick: while it runs with the turn, commits of others wait for it, some 3 ms each, and if it takes
+    /// are. It should be quick: while it runs with the turn, commits of others wait for it, at most 3 ms, and if it takes
     /// longer than that they overtake it. If it is slow, use [`lock_content`](Self::lock_content) and write through the
     /// guard; likewise for a change of so many keys (tens of thousands) that others overtake it again and again.
     ///
@@ -199,54 +211,75 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         attempts: usize,
         modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.modify(token, attempts, Patience::ForAll, modify)
+        self.core.modify(token, attempts, Patience::ForAll, false, modify)
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    /// [`StateDictionary::update_state_with_limit`], waiting for no more than it is told.
+    /// [`StateDictionary::update_state_with_limit`], waiting for no more than `patience` says; `ahead` if the first run is to have
+    /// the turn, should it be free.
     pub(super) fn modify(
         &self,
         token: &T,
         attempts: usize,
         patience: Patience,
+        ahead: bool,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change: Change::new() });
         }
         let backoff = Backoff::new(&self.published.shared().observed);
-        let (mut change, mut runs, mut kept_turn) = (Change::new(), 0, None);
-        loop {
-            if runs == attempts {
-                return Err(UpdateError::RetriesExhausted { change, attempts });
-            }
+        let mut change = Change::new();
+        let mut turn = ahead.then(|| self.published.turn_or_none()).filter(Turn::is_real);
+        for _ in 0..attempts {
             // Before the root is loaded, for a value's `Drop` may commit.
             drop(mem::take(&mut change));
-            let root = self.published.load();
-            let based_on = root.revision;
-            if !root.frozen {
-                runs += 1;
-                let inside = Inside::enter(self.identity());
-                change = modify(&Snapshot::lent(root));
-                drop(inside);
+            match self.run(token, turn.take(), patience, &backoff, &mut modify)? {
+                Run::Committed(revision) => return Ok(revision),
+                Run::Outdated(outdated, kept) => (change, turn) = (outdated, kept),
             }
-            loop {
-                let had_turn = kept_turn.is_some();
-                let turn = kept_turn.take().unwrap_or_else(|| self.turn(patience));
-                let root = self.published.load();
-                if root.revision != based_on {
-                    // The closure was run without the turn, for it may take its time. Once more, with it, or it might never be
-                    // in time; but not for ever, or others would be held up by one that never is.
-                    kept_turn = (!had_turn && turn.is_real()).then_some(turn);
-                    backoff.count();
-                    break;
-                }
-                match self.attempt_or_wait(root, turn, token, &change, None, patience, None, &backoff) {
-                    Ok(None) => {}
-                    Ok(Some(root)) => return Ok(root.revision),
-                    Err(refusal) => return Err(refusal.of(change)),
-                }
+            backoff.count();
+        }
+        Err(UpdateError::RetriesExhausted { change, attempts })
+    }
+
+    /// Runs `modify` once, with the turn if there is one, and commits what it makes if it is not outdated by then.
+    fn run<'a>(
+        &'a self,
+        token: &T,
+        mut turn: Option<Turn<'a, K, V, S>>,
+        patience: Patience,
+        backoff: &Backoff<'_>,
+        modify: impl FnOnce(&Snapshot<K, V, S>) -> Change<K, V>,
+    ) -> Result<Run<'a, K, V, S>, UpdateError<K, V, T>> {
+        let root = self.published.load();
+        let based_on = root.revision;
+        let change = if root.frozen {
+            Change::new()
+        } else {
+            let _inside = Inside::enter(self.identity());
+            modify(&Snapshot::lent(root))
+        };
+        let had_turn = turn.is_some();
+        loop {
+            let attempt =
+                match turn.take().map_or_else(|| self.turn(token, &change, None, patience, Some(based_on)), Ok) {
+                    Err(answer) => answer,
+                    Ok(turn) => {
+                        let root = self.published.load();
+                        if root.revision != based_on {
+                            // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
+                            // but not for ever, or others would be held up by one that never is.
+                            return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
+                        }
+                        self.attempt(root, turn, token, &change, None, None)
+                    }
+                };
+            match self.conclude(attempt, patience, backoff) {
+                Ok(None) => {}
+                Ok(Some(root)) => return Ok(Run::Committed(root.revision)),
+                Err(refusal) => return Err(refusal.of(change)),
             }
         }
     }
@@ -275,47 +308,63 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let backoff = Backoff::new(&self.published.shared().observed);
         loop {
-            // With no root in hand, or whoever has the turn could not make it the spare one.
-            let turn = self.turn(patience);
-            let root = self.published.load();
-            let committed = committed.as_mut();
-            if let Some(root) = self.attempt_or_wait(root, turn, token, change, pass, patience, committed, &backoff)? {
+            let attempt = match self.turn(token, change, pass, patience, None) {
+                // With no root in hand so far, or whoever had the turn could not make it the spare one.
+                Ok(turn) => self.attempt(self.published.load(), turn, token, change, pass, committed.as_mut()),
+                Err(answer) => answer,
+            };
+            if let Some(root) = self.conclude(attempt, patience, &backoff)? {
                 return Ok(root);
             }
         }
     }
 
-    pub(super) fn turn(&self, patience: Patience) -> Turn<'_, K, V, S> {
-        match patience {
-            Patience::ForAll | Patience::ForItsTurn => self.published.turn(),
-            Patience::None => self.published.turn_or_none(),
-        }
-    }
-
-    /// One attempt, and if it was held up or lost, the wait for the next: then the answer is `None`.
-    #[allow(clippy::too_many_arguments)] // both callers have all of them at hand, and nobody else has any
-    fn attempt_or_wait(
+    /// The turn, or the right to commit without. If it would have to be waited for, the change is judged before, provided that
+    /// the content is what it is `based_on`; what is not to be committed then is answered at once.
+    fn turn(
         &self,
-        root: Arc<Root<K, V, S>>,
-        turn: Turn<'_, K, V, S>,
         token: &T,
         change: &Change<K, V>,
         pass: Option<Hold>,
         patience: Patience,
-        committed: Option<&mut Note<'_>>,
+        based_on: Option<Revision>,
+    ) -> Result<Turn<'_, K, V, S>, Attempt<K, V, T, S>> {
+        let turn = self.published.turn_or_none();
+        if turn.is_real() || patience != Patience::ForAll {
+            return Ok(turn);
+        }
+        let root = self.published.load();
+        if based_on.is_none_or(|revision| revision == root.revision)
+            && let Err(answer) = self.judge(&root, token, change, pass, &mut self.fence())
+        {
+            return Err(self.confirm(&root, answer));
+        }
+        drop(root);
+        Ok(self.published.turn())
+    }
+
+    /// What is to be done after an attempt: if it was held up, it waits. Then, or if it was lost, the answer is `None`.
+    fn conclude(
+        &self,
+        attempt: Attempt<K, V, T, S>,
+        patience: Patience,
         backoff: &Backoff<'_>,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
-        let attempt = self.attempt(root, turn, token, change, pass, committed);
-        if let Attempt::Refused(refusal) = &attempt {
-            self.published.shared().observed.refused(refusal.locked_keys());
-        }
         match attempt {
             Attempt::Done(root) => return Ok(Some(root)),
-            Attempt::Refused(refusal) => return Err(refusal),
+            Attempt::Refused(refusal) => {
+                self.published.shared().observed.refused(refusal.locked_keys());
+                return Err(refusal);
+            }
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
             Attempt::Held(_) if patience != Patience::ForAll => return Err(Refusal::ContentHeld),
             Attempt::Held(hold) => self.wait_until_let_go(hold),
-            Attempt::Lost => backoff.spin(),
+            Attempt::Lost => {
+                backoff.spin();
+                if patience == Patience::OfAPoll && backoff.retries() >= ATTEMPTS_OF_A_POLL {
+                    return Err(Refusal::ContentHeld);
+                }
+            }
         }
         Ok(None)
     }
@@ -329,36 +378,21 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         pass: Option<Hold>,
         committed: Option<&mut Note<'_>>,
     ) -> Attempt<K, V, T, S> {
-        if root.frozen {
-            return Attempt::Refused(Refusal::Frozen);
-        }
-        // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
-        // swap below is lost.
         let mut fence = self.fence();
-        let shared = self.published.shared();
-        let hashes: SmallVec<[u64; 4]> = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
-        let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
-        let answer = match self.locks.check(keys, token, &self.published.clock, &mut fence) {
-            Verdict::Expired => {
+        let hashes = match self.judge(&root, token, change, pass, &mut fence) {
+            Ok(hashes) => hashes,
+            Err(answer) => {
                 drop(turn);
-                return Attempt::Lost;
+                return self.confirm(&root, answer);
             }
-            Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
-            Verdict::Free => Self::answer_of_content(&root, change, pass),
         };
-        if let Some(answer) = answer {
-            // The root and the locks were looked at one after the other. If nothing has happened since, they were so at
-            // one instant; otherwise the answer may tell of a state that never was.
-            drop(turn);
-            return if self.published.is_current(&root) { answer } else { Attempt::Lost };
-        }
         let limit = self.settings.trail_limit;
         let commit_log = self.settings.commit_log.filter(|_| change.len() <= limit);
         let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
         let next = turn.next(&root, change, &hashes, logged, limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
         // Also if a value's `Drop` panics that is dropped before.
-        let settling = shared.settle_later(put_off);
+        let settling = self.published.shared().settle_later(put_off);
         let outcome = if swapped {
             // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
             if let Some(note) = committed {
@@ -380,6 +414,38 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         drop(remains);
         drop(settling);
         outcome
+    }
+
+    /// The hashes of the keys, if the change is to be committed on this root; otherwise the answer to it, which is to be
+    /// [confirmed](Self::confirm).
+    fn judge(
+        &self,
+        root: &Arc<Root<K, V, S>>,
+        token: &T,
+        change: &Change<K, V>,
+        pass: Option<Hold>,
+        fence: &mut RootFence<'_, K, V, T, S>,
+    ) -> Result<Hashes, Attempt<K, V, T, S>> {
+        if root.frozen {
+            return Err(Attempt::Refused(Refusal::Frozen));
+        }
+        // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
+        // swap is lost.
+        let shared = self.published.shared();
+        let hashes: Hashes = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
+        let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
+        let answer = match self.locks.check(keys, token, &self.published.clock, fence) {
+            Verdict::Expired => Some(Attempt::Lost),
+            Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
+            Verdict::Free => Self::answer_of_content(root, change, pass),
+        };
+        answer.map_or(Ok(hashes), Err)
+    }
+
+    /// The root and the locks were looked at one after the other. If nothing has happened since, they were so at one instant;
+    /// otherwise the answer may tell of a state that never was.
+    fn confirm(&self, root: &Arc<Root<K, V, S>>, answer: Attempt<K, V, T, S>) -> Attempt<K, V, T, S> {
+        if self.published.is_current(root) { answer } else { Attempt::Lost }
     }
 
     /// The answer to a change whose keys are not locked, unless it is to be committed.
@@ -413,13 +479,24 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 }
 
+/// The dictionaries whose closures a thread is inside of.
+type Insides = ManuallyDrop<SmallVec<[usize; 2]>>;
+
+// A thread-local without a destructor is there also while the thread ends and its other thread-locals are destroyed.
+const _: () = assert!(!mem::needs_drop::<RefCell<Insides>>());
+
+thread_local! {
+    /// The dictionaries of which this thread is inside an `update_state_with` closure.
+    #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
+    static INSIDE: RefCell<Insides> = RefCell::new(ManuallyDrop::new(SmallVec::new()));
+}
+
 /// While this lives, the thread is inside a closure of the dictionary with this identity.
 struct Inside;
 
 impl Inside {
     fn enter(identity: usize) -> Self {
-        // A destructor that runs while the thread ends can find this gone. What writes from inside its closure then is on
-        // its own.
+        // Under a model checker this can be gone, while a thread ends.
         let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(identity));
         Self
     }
@@ -431,6 +508,13 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+        let _ = INSIDE.try_with(|inside| {
+            let mut inside = inside.borrow_mut();
+            inside.pop();
+            if inside.is_empty() {
+                // Nothing is left allocated when the thread ends.
+                drop(ManuallyDrop::into_inner(mem::replace(&mut *inside, ManuallyDrop::new(SmallVec::new()))));
+            }
+        });
     }
 }

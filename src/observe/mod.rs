@@ -14,7 +14,6 @@ use crate::content::Revision;
 use crate::position::StoreId;
 use crate::sync;
 use counters::Tally;
-#[cfg(any(feature = "tracing", feature = "counters"))]
 use std::cell::Cell;
 #[cfg(not(any(feature = "tracing", feature = "counters")))]
 use std::marker::PhantomData;
@@ -115,7 +114,6 @@ impl Observed {
 /// The backoff of one update, which counts how often the update had to start again. Dropped last, and tells of it then.
 pub(crate) struct Backoff<'a> {
     pauses: sync::Backoff,
-    #[cfg(any(feature = "tracing", feature = "counters"))]
     retries: Cell<u64>,
     #[cfg(any(feature = "tracing", feature = "counters"))]
     observed: &'a Observed,
@@ -131,7 +129,7 @@ impl<'a> Backoff<'a> {
 
     #[cfg(not(any(feature = "tracing", feature = "counters")))]
     pub(crate) fn new(_: &'a Observed) -> Self {
-        Self { pauses: sync::Backoff::new(), observed: PhantomData }
+        Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed: PhantomData }
     }
 
     /// Something else came in between: a moment's pause.
@@ -141,10 +139,12 @@ impl<'a> Backoff<'a> {
     }
 
     /// The same, with other things to do than to pause.
-    #[cfg_attr(not(any(feature = "tracing", feature = "counters")), allow(clippy::unused_self))]
     pub(crate) fn count(&self) {
-        #[cfg(any(feature = "tracing", feature = "counters"))]
         self.retries.set(self.retries.get() + 1);
+    }
+
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.get()
     }
 }
 

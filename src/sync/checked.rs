@@ -110,6 +110,14 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(crate) struct TurnLock<T>(checker::sync::Mutex<T>);
+
+impl<T> TurnLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(checker::sync::Mutex::new(value))
+    }
 
     /// Waiting a while and not at all are the same to a checker, which has no time.
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {

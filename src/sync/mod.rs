@@ -35,7 +35,7 @@ use shipped as imp;
 pub(crate) use imp::others;
 pub(crate) use imp::{
     Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard,
-    SESSIONS_AT_ONCE, Shards, ThreadId, WriteShard, current_thread, default_shards, thread_local,
+    SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;

@@ -5,8 +5,9 @@ use arc_swap::{ArcSwapAny, Guard};
 use dashmap::{DashMap, SharedValue};
 use hashbrown::raw::RawTable;
 use std::hash::BuildHasherDefault;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use crossbeam_utils::Backoff;
 pub(crate) use parking_lot::MutexGuard;
@@ -38,29 +39,78 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock()
     }
+}
 
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock()
+/// For how long a commit waits for its turn at most.
+const LONGEST_WAIT: Duration = Duration::from_millis(3);
+
+/// How long a waiter sleeps before it parks.
+const SLEEPS: [Duration; 2] = [Duration::from_micros(50), Duration::from_micros(100)];
+
+/// The lock behind the turn to commit. It is waited for with a limit, and by no thread any more for an owner for which one
+/// thread has waited in vain.
+pub(crate) struct TurnLock<T> {
+    mutex: parking_lot::Mutex<T>,
+    /// Which owner has it, or had it last: how often it has been locked.
+    owner: AtomicU64,
+    /// The owner for which a thread has waited in vain.
+    in_vain: AtomicU64,
+}
+
+impl<T> TurnLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { mutex: parking_lot::Mutex::new(value), owner: AtomicU64::new(1), in_vain: AtomicU64::new(0) }
     }
 
-    /// The lock, unless others have it for some 3 milliseconds on end.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.mutex.try_lock().map(|guard| self.owned(guard))
+    }
+
+    /// The lock, unless others have it for [`LONGEST_WAIT`] on end by the system's clock, or the owner is one that was waited
+    /// for in vain.
     ///
-    /// Whoever waits sleeps almost at once. To spin beside the owner would take the cache lines away that the next
-    /// commit needs; while the others sleep, one thread makes many commits in a row. And an owner that was
-    /// interrupted may need this very core to go on.
+    /// A waiter sleeps twice and then parks. A thread that spins beside the owner takes the cache lines away that the next
+    /// commit needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system
+    /// call when it unlocks, so a waiter parks only if it has been unlucky; but then it is served within a millisecond or so,
+    /// because parking_lot hands the lock over every half a millisecond.
     #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
-        for sleep in [50, 100, 200, 400, 800, 1600].map(Duration::from_micros) {
-            let backoff = Backoff::new();
-            for _ in 0..3 {
-                if let Some(guard) = self.0.try_lock() {
-                    return Some(guard);
-                }
-                backoff.spin();
+        let deadline = Instant::now() + LONGEST_WAIT;
+        for sleep in SLEEPS {
+            if let Some(guard) = self.try_lock() {
+                return Some(guard);
+            }
+            if self.is_in_vain(self.present_owner()) {
+                return None;
             }
             thread::sleep(sleep);
         }
-        self.0.try_lock()
+        let owner = self.present_owner();
+        if self.is_in_vain(owner) {
+            return self.try_lock();
+        }
+        let guard = self.mutex.try_lock_until(deadline);
+        if guard.is_none() && self.present_owner() == owner {
+            // ORDERING: Relaxed, it only saves others the wait.
+            self.in_vain.store(owner, Ordering::Relaxed);
+        }
+        guard.map(|guard| self.owned(guard))
+    }
+
+    fn owned<'a>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        // ORDERING: Relaxed. Only the owner stores, and waiters merely compare.
+        self.owner.store(self.owner.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        guard
+    }
+
+    fn present_owner(&self) -> u64 {
+        // ORDERING: Relaxed. One that is outdated costs a wait.
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    fn is_in_vain(&self, owner: u64) -> bool {
+        // ORDERING: Relaxed, as in `lock_for_a_while`.
+        self.in_vain.load(Ordering::Relaxed) == owner
     }
 }
 

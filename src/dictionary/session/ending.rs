@@ -145,7 +145,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionEnd<K, T>)> {
         let (mut ended, mut after) = (Vec::new(), None);
         while self.sessions.lock().due(now, after).next().is_some() {
-            let Ok(step) = self.end_some(Ask::Expire(now, after), Patience::ForItsTurn) else {
+            let Ok(step) = self.end_some(Ask::Expire(now, after), Patience::ForAll) else {
                 unreachable!("an expiry does not wait for held content")
             };
             ended.extend(step.ended);
@@ -164,7 +164,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let mut leftovers = Leftovers::none();
         // Writers that wait for the turn meanwhile do not outdate the root again and again. Taken before the shards are
         // locked, as writers do. A thread inside an update may have it already.
-        let turn = self.turn(if inside { Patience::None } else { patience });
+        let may_wait = patience == Patience::ForAll && !inside;
+        let turn = if may_wait { self.published.turn() } else { self.published.turn_or_none() };
         let mut fence = self.fence();
         let mut all = self.locks.lock_all();
         let mut table = self.sessions.lock();
