@@ -12,7 +12,6 @@ use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{PoisonError, TryLockError};
 
-pub(crate) use checker::sync::atomic::AtomicU64;
 pub(crate) use checker::sync::{Arc, MutexGuard};
 pub(crate) use checker::thread::ThreadId;
 pub(crate) use checker::thread_local;
@@ -66,6 +65,38 @@ impl AtomicUsize {
 
     pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
         self.0.fetch_sub(value, order)
+    }
+}
+
+/// Loads as [`AtomicUsize`] does.
+#[derive(Debug)]
+pub(crate) struct AtomicU64(checker::sync::atomic::AtomicU64);
+
+impl AtomicU64 {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(checker::sync::atomic::AtomicU64::new(value))
+    }
+
+    pub(crate) fn load(&self, _: Ordering) -> u64 {
+        // ORDERING: AcqRel, as above.
+        self.0.fetch_add(0, Ordering::AcqRel)
+    }
+
+    pub(crate) fn store(&self, value: u64, order: Ordering) {
+        self.0.store(value, order);
+    }
+
+    pub(crate) fn fetch_min(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_min(value, order)
+    }
+
+    pub(crate) fn fetch_update(
+        &self,
+        set: Ordering,
+        fetch: Ordering,
+        update: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<u64, u64> {
+        self.0.fetch_update(set, fetch, update)
     }
 }
 

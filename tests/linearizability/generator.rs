@@ -39,7 +39,7 @@ const KINDS: [(Kind, usize); 15] = [
     (Kind::Tick, 3),
     (Kind::Session, 8),
     (Kind::FlushLocks, 3),
-    (Kind::Reconnect, 4),
+    (Kind::Reconnect, 6),
     (Kind::Commits, 3),
 ];
 
@@ -137,7 +137,8 @@ impl Generator {
         let lock_events = self.follows_locks.then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
         let keep_commits = self.reads_commits && !self.one_in(8);
         let buffers = [(); BUFFERS].map(|()| self.follow());
-        let setup = Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients: self.follow() };
+        let clients = Follow { always: self.rng.bool(), ..self.follow() };
+        let setup = Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients };
         Program { setup, threads }
     }
 
@@ -239,8 +240,8 @@ impl Generator {
             Kind::Tick => Op::Tick { by: self.rng.u64(1..=2) },
             Kind::Session => self.session(by),
             Kind::FlushLocks => Op::FlushLocks,
-            Kind::Reconnect if self.one_in(3) => Op::FlushConnection,
-            Kind::Reconnect => Op::Connect { lost: self.one_in(6) },
+            Kind::Reconnect if !self.one_in(3) => Op::FlushConnection,
+            Kind::Reconnect => Op::Connect { lost: self.one_in(4) },
             Kind::Commits if self.rng.bool() => Op::FlushCommits,
             Kind::Commits => Op::CommitsAfter,
         }

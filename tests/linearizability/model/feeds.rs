@@ -31,10 +31,12 @@ impl Commit {
 pub(super) struct Buffer {
     follow: Follow,
     start: Start,
+    made: u64,
     /// Up to where it has looked; before its first look, where it was made, or what it resumes from.
     reached: u64,
     looked: bool,
-    /// Where the last delivery ended.
+    /// Whether it has delivered anything, and where the last delivery ended.
+    given: bool,
     delivered: u64,
     /// Which of the keys that it follows had a value where it has looked.
     keys: BTreeSet<Key>,
@@ -61,7 +63,17 @@ pub(super) enum End {
 impl Buffer {
     pub(super) fn new(follow: Follow, made: u64) -> Self {
         let keys = BTreeSet::new();
-        Self { follow, start: Start::Anew, reached: made, looked: false, delivered: 0, keys, end: End::Open }
+        Self {
+            follow,
+            start: Start::Anew,
+            made,
+            reached: made,
+            looked: false,
+            given: false,
+            delivered: 0,
+            keys,
+            end: End::Open,
+        }
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -135,7 +147,7 @@ impl Model {
 
     /// The buffer after a flush that gave this, if it may have.
     fn look(&self, buffer: &Buffer, seen: Option<&Delivery>, ended: bool) -> Option<Buffer> {
-        let Buffer { follow, start, reached, looked, delivered, keys, end } = buffer;
+        let Buffer { follow, start, made, reached, looked, given, delivered, keys, end } = buffer;
         let (to, content, last) = match end {
             End::Open => (self.revision, &self.content, self.frozen),
             End::At(revision, content) => (*revision, content, true),
@@ -154,14 +166,17 @@ impl Model {
                 Start::Resumed => !certain && seen.is_some_and(|delivery| delivery.fresh),
                 Start::Refused => true,
             };
-        let at_first = *start != Start::Resumed && *delivered == 0;
+        let at_first = *start != Start::Resumed && !given;
         let fresh = refused || at_first;
         let updates = if refused || at_first && !looked { set_after(0) } else { set_after(*reached) };
 
         // All that were removed since the last look, as long as the history reaches back so far; or those delivered before.
+        // Since the buffer was made, if it begins anew.
+        let since = if refused { *made } else { *reached };
+        let certain = self.reaches_back(since, to);
         let gone = |key: &Key| follow.passes(*key) && !content.contains_key(key);
         let removed: BTreeSet<_> = (0..Key::BITS as Key)
-            .filter(|key| gone(key) && self.between(*reached, to).any(|commit| commit.removes(*key)))
+            .filter(|key| gone(key) && self.between(since, to).any(|commit| commit.removes(*key)))
             .collect();
         let known: BTreeSet<_> = keys.iter().filter(|key| !refused && gone(key)).copied().collect();
         let (least, most) = match follow.always {
@@ -186,6 +201,7 @@ impl Model {
         possible.then(|| Buffer {
             reached: to,
             looked: true,
+            given: *given || !nothing,
             delivered: if nothing { *delivered } else { to },
             keys: followed().map(|(key, _)| *key).collect(),
             end: if last { End::Past } else { End::Open },
