@@ -17,7 +17,8 @@ fn main() {
     peers::check();
     let keys = Keys::new(SIZE);
     let slice = SLICE.min(options.time(SLICE));
-    let rounds = usize::try_from(options.time(Duration::from_secs(2)).as_nanos() / slice.as_nanos()).unwrap_or(1).max(1);
+    let rounds =
+        usize::try_from(options.time(Duration::from_secs(2)).as_nanos() / slice.as_nanos()).unwrap_or(1).max(1);
     let contenders = [Contender::new::<Ours<_>>(&keys), Contender::new::<MutexIm<_>>(&keys)];
     for writers in [1, 2, 4, 8, 16] {
         compare(&contenders, Crew { writers, readers: 0 }, rounds, slice);

@@ -69,14 +69,16 @@ pub fn compare(contenders: &[Contender], crew: Crew, rounds: usize, time: Durati
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     let reference = contenders.len() - 1;
     for (index, Contender { name, .. }) in contenders.iter().enumerate() {
-        let all = |figure: fn(&Slice) -> f64| -> Vec<f64> { slices.iter().map(|round| figure(&round[index])).collect() };
+        let all =
+            |figure: fn(&Slice) -> f64| -> Vec<f64> { slices.iter().map(|round| figure(&round[index])).collect() };
         let ratios = |figure: fn(&Slice) -> f64| -> Vec<f64> {
             slices.iter().map(|round| figure(&round[index]) / figure(&round[reference])).collect()
         };
         let time = |figure| duration(quantile(all(figure), 0.5));
         let [p999_low, p999_high] = [0.25, 0.75].map(|place| duration(quantile(all(|slice| slice.p999), place)));
         let [low, median, high] = [0.25, 0.5, 0.75].map(|place| quantile(all(|slice| slice.commits), place));
-        let [ratio_low, ratio, ratio_high] = [0.25, 0.5, 0.75].map(|place| quantile(ratios(|slice| slice.commits), place));
+        let [ratio_low, ratio, ratio_high] =
+            [0.25, 0.5, 0.75].map(|place| quantile(ratios(|slice| slice.commits), place));
         let (reads, reads_ratio) = if readers == 0 {
             (String::new(), String::new())
         } else {

@@ -260,18 +260,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         };
         let had_turn = turn.is_some();
         loop {
-            let attempt = match turn.take().map_or_else(|| self.turn(token, &change, None, patience, Some(based_on)), Ok) {
-                Err(answer) => answer,
-                Ok(turn) => {
-                    let root = self.published.load();
-                    if root.revision != based_on {
-                        // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                        // but not for ever, or others would be held up by one that never is.
-                        return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
+            let attempt =
+                match turn.take().map_or_else(|| self.turn(token, &change, None, patience, Some(based_on)), Ok) {
+                    Err(answer) => answer,
+                    Ok(turn) => {
+                        let root = self.published.load();
+                        if root.revision != based_on {
+                            // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
+                            // but not for ever, or others would be held up by one that never is.
+                            return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
+                        }
+                        self.attempt(root, turn, token, &change, None)
                     }
-                    self.attempt(root, turn, token, &change, None)
-                }
-            };
+                };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Run::Committed(root.revision)),

@@ -77,7 +77,6 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
 }
 
 pub(crate) struct TurnLock<T>(checker::sync::Mutex<T>);
