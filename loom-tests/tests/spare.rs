@@ -220,3 +220,20 @@ fn closure_that_waits_for_another_writer() {
         assert_eq!(dictionary.revision().get(), 4);
     });
 }
+
+/// Invariant: freezing frees the spare root, also if a commit has the turn meanwhile, and waits for nobody.
+#[test]
+fn freeze_against_commits_that_leave_a_spare_root() {
+    explore("freeze_against_commits_that_leave_a_spare_root", 100, || {
+        let dictionary = shared();
+        let value = Arc::new(7);
+        dictionary.update_state(&'a', Change::new().set_shared(0, Arc::clone(&value))).unwrap();
+        let writers = ['a', 'b'].map(|token| {
+            actor(&dictionary, move |d| d.update_state(&token, Change::new().set(token as u8, 1)).is_ok())
+        });
+        let freezer = actor(&dictionary, Dictionary::freeze);
+        let _: [bool; 2] = writers.map(join);
+        assert!(join(freezer));
+        assert_eq!(Arc::strong_count(&value), 2, "a tree besides that of the content has the value");
+    });
+}

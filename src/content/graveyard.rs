@@ -101,3 +101,51 @@ impl<K, V, S> Drop for Root<K, V, S> {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::sync::DefaultHashBuilder;
+    use std::cell::RefCell;
+    use std::thread;
+
+    type Number = Root<u8, u32, DefaultHashBuilder>;
+
+    /// A root, and whether its value is still there.
+    struct PutsOffAtExit(Option<Number>);
+
+    impl Drop for PutsOffAtExit {
+        fn drop(&mut self) {
+            let Some(root) = self.0.take() else { return };
+            puts_off(root);
+        }
+    }
+
+    thread_local! {
+        static AT_EXIT: RefCell<Option<PutsOffAtExit>> = const { RefCell::new(None) };
+    }
+
+    fn root() -> Number {
+        Root::new(DefaultHashBuilder::default(), [(1, 1)])
+    }
+
+    fn puts_off(root: Number) {
+        let (shared, value) =
+            (Arc::clone(&root.shared), root.content.values().next().map(|entry| Arc::downgrade(entry.value())));
+        let is_there = || value.as_ref().is_some_and(|value| value.strong_count() > 0);
+        let ((), put_off) = put_off_drops(|| drop(root));
+        assert!(is_there());
+        shared.settle(put_off);
+        assert!(!is_there());
+    }
+
+    #[test]
+    fn drops_are_put_off_also_while_a_thread_ends() {
+        puts_off(root());
+        let ended = thread::spawn(|| {
+            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(PutsOffAtExit(Some(root()))));
+            puts_off(root());
+        });
+        assert!(ended.join().is_ok());
+    }
+}

@@ -235,3 +235,39 @@ pub(crate) mod others {
         drop(due);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// How long it takes to wait for an owner in vain, and then again, at best.
+    fn waits(lock: &TurnLock<u8>) -> [Duration; 2] {
+        let ((owned, is_owned), (give_back, gives_back)) = (channel(), channel::<()>());
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let guard = lock.try_lock();
+                let _ = owned.send(guard.is_some());
+                let _ = gives_back.recv();
+            });
+            assert_eq!(is_owned.recv(), Ok(true));
+            let waits = [(); 2].map(|()| {
+                let begun = Instant::now();
+                assert!(lock.lock_for_a_while().is_none());
+                begun.elapsed()
+            });
+            drop(give_back);
+            waits
+        })
+    }
+
+    #[test]
+    fn each_owner_is_waited_for_once_and_by_the_clock() {
+        let lock = TurnLock::new(0);
+        let rounds: Vec<_> = (0..20).map(|_| waits(&lock)).collect();
+        assert!(rounds.iter().all(|[first, _]| *first >= LONGEST_WAIT), "{rounds:?}");
+        assert!(rounds.iter().any(|[first, _]| *first < LONGEST_WAIT + LONGEST_WAIT / 3), "{rounds:?}");
+        assert!(rounds.iter().any(|[_, again]| *again < SLEEPS[0]), "{rounds:?}");
+        assert!(lock.lock_for_a_while().is_some());
+    }
+}
