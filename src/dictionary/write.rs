@@ -350,8 +350,6 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
         let next = turn.next(&root, change, &hashes, logged, limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
-        // Also if a value's `Drop` panics that is dropped before.
-        let settling = shared.settle_later(put_off);
         let outcome = if swapped {
             // A guard has the root that it replaces, and lets go of it last.
             if pass.is_none() {
@@ -367,7 +365,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             self.published.wakeups.changed.notify_all();
         }
         drop(remains);
-        drop(settling);
+        self.published.settle(put_off);
         outcome
     }
 
