@@ -391,8 +391,6 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
         let next = turn.next(&root, change, &hashes, logged, limit);
         let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
-        // Also if a value's `Drop` panics that is dropped before.
-        let settling = self.published.shared().settle_later(put_off);
         let outcome = if swapped {
             // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
             if let Some(note) = committed {
@@ -412,7 +410,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             self.published.wakeups.changed.notify_all();
         }
         drop(remains);
-        drop(settling);
+        self.published.settle(put_off);
         outcome
     }
 
