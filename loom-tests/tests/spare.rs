@@ -224,7 +224,7 @@ fn closure_that_waits_for_another_writer() {
 /// Invariant: freezing frees the spare root, also if a commit has the turn meanwhile, and waits for nobody.
 #[test]
 fn freeze_against_commits_that_leave_a_spare_root() {
-    explore("freeze_against_commits_that_leave_a_spare_root", 100, || {
+    explore("freeze_against_commits_that_leave_a_spare_root", 10_000, || {
         let dictionary = shared();
         let value = Arc::new(7);
         dictionary.update_state(&'a', Change::new().set_shared(0, Arc::clone(&value))).unwrap();

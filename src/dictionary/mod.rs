@@ -65,9 +65,9 @@ use std::time::{Duration, Instant};
 /// # What can wait
 ///
 /// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), making a buffer or a
-/// feed. A commit waits for its *turn* while others commit, for some 3 ms at most, and is lock-free then; while a lock is
-/// outstanding, it may wait for a thread that is inside a lock operation, and while somebody holds the content, until it is
-/// let go. Lock operations may wait for each other, never for a lock to come free. A flush waits, for that is what it is for.
+/// feed. A commit waits for its *turn* while others commit, for at most 3 ms, and is lock-free then; what is refused, what
+/// changes nothing and what is called `try` does not wait for a turn. While a lock is outstanding, a commit may wait for a
+/// thread that is inside a lock operation, and while somebody holds the content, until it is let go. Lock operations may wait for each other, never for a lock to come free. A flush waits, for that is what it is for.
 ///
 /// [`docs::performance`](crate::docs::performance) has a table of every operation.
 ///
@@ -182,7 +182,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.core.published.peek(|root| root.revision)
     }
 
-    /// Ends all changes, for ever. Lock-free; does not wait for held content.
+    /// Ends all changes, for ever. Lock-free; does not wait for held content, nor for a commit that is being made.
     ///
     /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
     /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
