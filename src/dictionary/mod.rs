@@ -6,6 +6,7 @@ mod builder;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod deferred_drops;
 mod guard;
+mod inside;
 #[cfg(test)]
 mod lock_count;
 mod lock_feed;

@@ -7,6 +7,7 @@
 //! The turn only makes it likely to win: what is right does not depend on it. If another thread has it, the change is judged
 //! without, so that what is refused has not waited, and only then is the turn waited for, but not for long.
 
+use super::inside::Inside;
 use super::locking::RootFence;
 use super::{Core, StateDictionary};
 use crate::change::Change;
@@ -15,12 +16,10 @@ use crate::error::{FailedCondition, UpdateError};
 use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
 use crate::observe::Backoff;
-use crate::sync::thread_local;
 use crate::wake;
 use smallvec::SmallVec;
-use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash};
-use std::mem::{self, ManuallyDrop};
+use std::mem;
 use std::sync::Arc;
 
 /// How one attempt ended.
@@ -474,45 +473,5 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
 
     fn identity(&self) -> usize {
         std::ptr::from_ref(&*self.published).addr()
-    }
-}
-
-/// The dictionaries whose closures a thread is inside of.
-type Insides = ManuallyDrop<SmallVec<[usize; 2]>>;
-
-// A thread-local without a destructor is there also while the thread ends and its other thread-locals are destroyed.
-const _: () = assert!(!mem::needs_drop::<RefCell<Insides>>());
-
-thread_local! {
-    /// The dictionaries of which this thread is inside an `update_state_with` closure.
-    #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
-    static INSIDE: RefCell<Insides> = RefCell::new(ManuallyDrop::new(SmallVec::new()));
-}
-
-/// While this lives, the thread is inside a closure of the dictionary with this identity.
-struct Inside;
-
-impl Inside {
-    fn enter(identity: usize) -> Self {
-        // Under a model checker this can be gone, while a thread ends.
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(identity));
-        Self
-    }
-
-    fn is_in(identity: usize) -> bool {
-        INSIDE.try_with(|inside| inside.borrow().contains(&identity)).unwrap_or(false)
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = INSIDE.try_with(|inside| {
-            let mut inside = inside.borrow_mut();
-            inside.pop();
-            if inside.is_empty() {
-                // Nothing is left allocated when the thread ends.
-                drop(ManuallyDrop::into_inner(mem::replace(&mut *inside, ManuallyDrop::new(SmallVec::new()))));
-            }
-        });
     }
 }
