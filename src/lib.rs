@@ -46,12 +46,13 @@
 //!
 //! # Consistency
 //!
-//! Every operation is linearizable: it takes effect at one instant between its call and its return. For all that changes
-//! anything that instant is one compare-and-swap of one word, the pointer to an immutable *root* that holds content,
-//! revision, the trail of latest changes, and whether the content is held or frozen. So whatever can be seen together was
-//! true together: a snapshot has all of a commit or nothing of it, a delivery is one consistent instant, and a lock that
-//! has been granted is seen by every commit after it. Locks live outside the root, in a sharded map; a grant, a release or
-//! an expiry is complete only when it has replaced the root as well.
+//! Every operation is linearizable: it takes effect at one instant between its call and its return. For every commit, every
+//! lock that comes or goes, every hold of the content and the freeze that instant is one compare-and-swap of one word, the
+//! pointer to an immutable *root* that has content, revision, the trail of latest changes, and whether the content is held or
+//! frozen. So whatever can be seen together was true together: a snapshot has all of a commit or nothing of it, a delivery is
+//! one consistent instant, and a lock that has been granted is seen by every commit after it. Locks live outside the root, in
+//! a sharded map; a grant, a release or an expiry is complete only when it has replaced the root as well. A renewal changes
+//! only when its lock ends, and replaces nothing; so does leaving a session and taking it up again.
 //!
 //! # Where to read on
 //!

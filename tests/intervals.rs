@@ -1,4 +1,5 @@
 //! The interval of a subscription, by the manual clock.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;
 

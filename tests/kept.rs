@@ -1,4 +1,5 @@
 //! What old handles keep alive: their own content, and nothing of the commits and lock events that the dictionary keeps.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 struct Counted {
     number: usize,
-    alive: Arc<()>,
+    _alive: Arc<()>,
 }
 
 impl PartialEq for Counted {
@@ -39,11 +40,11 @@ impl Kept {
     }
 
     fn token(&self, number: usize) -> Counted {
-        Counted { number, alive: Arc::clone(&self.tokens) }
+        Counted { number, _alive: Arc::clone(&self.tokens) }
     }
 
     fn change(&self, number: usize) -> Change<&'static str, Counted> {
-        Change::new().set("a", Counted { number, alive: Arc::clone(&self.values) })
+        Change::new().set("a", Counted { number, _alive: Arc::clone(&self.values) })
     }
 
     /// So many commits of one key, each with a lock that comes and goes.
@@ -243,7 +244,7 @@ fn a_commit_that_is_refused_or_larger_than_the_history_leaves_nothing() {
     within_a_minute(|| {
         let kept = Kept::new(2);
         let large = (0..3)
-            .fold(Change::new(), |change, _| change.set("a", Counted { number: 0, alive: Arc::clone(&kept.values) }));
+            .fold(Change::new(), |change, _| change.set("a", Counted { number: 0, _alive: Arc::clone(&kept.values) }));
         assert!(kept.dictionary.update_state(&kept.token(0), large).is_ok());
         assert_eq!(kept.alive(), (1, 0), "one commit of three operations is not kept");
         let refused = kept.dictionary.update_state(&kept.token(0), kept.change(1).if_absent("a"));

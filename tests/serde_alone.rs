@@ -1,4 +1,5 @@
 //! The feature `serde`, with nothing of `json`: keys, values and tokens that are shared, as most are.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;
 
@@ -23,6 +24,21 @@ struct Shape {
     name: Text,
 }
 
+/// Of a delivery, what the test looks at.
+#[derive(Deserialize)]
+struct Told {
+    position: Position,
+    updates: BTreeMap<Text, Value>,
+    removals: Vec<Text>,
+}
+
+/// Of an entry.
+#[derive(Deserialize)]
+struct Set {
+    value: Value,
+    revision: Revision,
+}
+
 fn shape(corners: u8) -> Value {
     Arc::new(Shape { corners, name: "a shape".into() })
 }
@@ -43,23 +59,12 @@ fn snapshots_and_deliveries_of_shared_keys_and_values_are_serialised() {
     let content: BTreeMap<Text, Value> = back(&dictionary.snapshot());
     assert_eq!(content, BTreeMap::from([("a".into(), shape(3)), ("b".into(), shape(4))]));
 
-    #[derive(Deserialize)]
-    struct Told {
-        position: Position,
-        updates: BTreeMap<Text, Value>,
-        removals: Vec<Text>,
-    }
     drop(buffer.flush());
     dictionary.update_state(&token(), Change::new().remove("a").set("b", shape(5))).unwrap();
     let told: Told = back(&buffer.flush().unwrap());
     assert_eq!(told.updates, BTreeMap::from([("b".into(), shape(5))]));
     assert_eq!((told.removals, told.position), (vec!["a".into()], dictionary.position()));
 
-    #[derive(Deserialize)]
-    struct Set {
-        value: Value,
-        revision: Revision,
-    }
     let entry = dictionary.get("b").unwrap();
     let set: Set = back(&entry);
     assert_eq!((&set.value, set.revision), (&**entry.value(), entry.revision()));

@@ -1,8 +1,10 @@
 //! WHAT is true: the root, how one root replaces another, and snapshots of it.
 //!
-//! Everything a reader can see hangs on one immutable [`Root`], and everything that happens replaces it by
-//! compare-and-swap. That swap, in [`Published`], is the linearization point of every operation that changes anything.
-//! Nothing here knows of locks.
+//! Everything a reader can see hangs on one immutable [`Root`], and every commit, every lock that comes or goes, every hold and
+//! the freeze replace it by compare-and-swap. That swap, in [`Published`], is their linearization point.
+//!
+//! Of locks a root has the version at which they last changed, and the events that are kept for those who follow them. Who
+//! holds which lock, and until when, is in the table of locks alone; a renewal replaces no root.
 
 mod entry;
 mod graveyard;

@@ -111,13 +111,13 @@ impl<K, V, S> Root<K, V, S> {
     /// and neither the kept commits nor the lock events, which have values and tokens that are not of its instant. O(1);
     /// allocates only where there are any.
     #[inline]
-    pub(crate) fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        if self.has_history() { self.to_keep_without_history() } else { self }
+    pub(crate) fn into_kept(self: Arc<Self>) -> Arc<Self> {
+        if self.has_history() { self.into_kept_without_history() } else { self }
     }
 
     #[cold]
     #[inline(never)]
-    fn to_keep_without_history(self: Arc<Self>) -> Arc<Self> {
+    fn into_kept_without_history(self: Arc<Self>) -> Arc<Self> {
         // The content is shared although this root is not, so a commit that changed it in place would copy it.
         self.mark_followed();
         Arc::new((self.shared.without_history)(&self))

@@ -14,8 +14,10 @@ use std::sync::Arc;
 /// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
 ///
 /// Taking and cloning one is O(1) and waits for nothing. A snapshot keeps alive the content of its instant, as far as
-/// later content does not share it, and the record of at most twice the trail limit of touched keys before it; it holds up
-/// nobody. Forgetting one (`mem::forget`) leaks that memory and has no other effect.
+/// later content does not share it, and clones of the keys that were touched before it, at most twice as many as the [trail
+/// limit](crate::Builder::trail_limit) says. It keeps no other value alive, and no token: neither [kept
+/// commits](crate::Builder::keep_commits) nor [lock events](crate::Builder::lock_events). It holds up nobody. Forgetting one
+/// (`mem::forget`) leaks that memory and has no other effect.
 ///
 /// Dropping the last snapshot of an instant frees what only it still had, in the thread that drops it: O(k log n) for k keys
 /// set since it was taken, at worst O(n), see [`StateDictionary`](crate::StateDictionary#what-it-costs). And see
@@ -39,7 +41,7 @@ pub struct Snapshot<K, V, S = DefaultHashBuilder> {
 impl<K, V, S> Snapshot<K, V, S> {
     /// For the user to keep: of this root it has only the content and the trail of touched keys.
     pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
-        Self { root: root.to_keep() }
+        Self { root: root.into_kept() }
     }
 
     /// For the user to look at. A clone of it can be kept.

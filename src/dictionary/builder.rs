@@ -89,8 +89,12 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
-    /// Keeps every commit as it was made, with its token, for as long as the trail reaches back: for the feed of
-    /// [`StateDictionary::commit_feed`]. Not done by default, for it keeps replaced values alive and copies every change.
+    /// Keeps the latest commits as they were made, with their tokens: for the feed of [`StateDictionary::commit_feed`]. They are
+    /// as many as have, all together, as many operations as the [trail limit](Self::trail_limit) says, and up to twice as many.
+    ///
+    /// Not done by default, for it keeps replaced values alive and copies every change; and each snapshot and each delivery
+    /// allocates, since it leaves the kept commits out. They are dropped when the dictionary and its feeds of commits and of
+    /// locks are.
     pub fn keep_commits(mut self) -> Self
     where
         T: Send + Sync + 'static,
@@ -100,7 +104,8 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     }
 
     /// How many locks that came or went the dictionary remembers for those who follow the locks, at least; up to twice as
-    /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went.
+    /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went. More than 0
+    /// makes each snapshot and each delivery allocate, since they leave the events out.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};

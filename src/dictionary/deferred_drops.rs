@@ -150,7 +150,7 @@ fn at_every_use(name: &'static str, act: impl Fn(&mut Scene) + Copy + Send + 'st
         assert!(uses > 0, "{name} uses the cell");
         let _ = done.send(());
     });
-    match finished.recv_timeout(Duration::from_secs(60)) {
+    match finished.recv_timeout(Duration::from_mins(1)) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("{name} waits for itself"),
         _ => assert!(running.join().is_ok(), "{name}"),
     }
@@ -210,7 +210,7 @@ fn what_another_thread_has_replaced_is_dropped_when_a_feed_has_looked_or_is_clos
         assert!(!scene.buffer.freeze());
     });
     at_every_use("flush of commits", |scene| {
-        drop(scene.dictionary.commit_feed_after(scene.buffer.position()).try_flush())
+        drop(scene.dictionary.commit_feed_after(scene.buffer.position()).try_flush());
     });
     at_every_use("flush of locks", |scene| drop(scene.locks.try_flush()));
     at_every_use("flush of all locks", |scene| drop(scene.dictionary.lock_feed().try_flush()));

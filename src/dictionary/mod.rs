@@ -86,9 +86,10 @@ use std::time::{Duration, Instant};
 /// # Values that are dropped
 ///
 /// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
-/// commits, else one that flushes, that drops a snapshot, or that just reads. The dictionary keeps nothing for itself (unless
-/// it was built to [keep its commits](Builder::keep_commits)), but when threads commit at once and one of them is
-/// interrupted or refused, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
+/// commits, else one that flushes, that drops a snapshot, or that just reads. For itself the dictionary keeps clones of the keys
+/// that were touched last, as many as the [trail limit](Builder::trail_limit) says or up to twice as many, and what it was built
+/// to keep: [commits](Builder::keep_commits), [lock events](Builder::lock_events). And when threads commit at once and one of
+/// them is interrupted or refused, or when a call unwinds, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
 /// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the
 /// panic comes out of the call, the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows
 /// the stack aborts the process, as everywhere in Rust: give such a type a `Drop` without recursion.

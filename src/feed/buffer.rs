@@ -142,7 +142,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         let frozen = matches!(state.end, End::Open(_)) && !root.frozen;
         let open = frozen.then(|| {
             self.following.ends_at(root.revision);
-            mem::replace(&mut state.end, End::At(Arc::clone(&root).to_keep()))
+            mem::replace(&mut state.end, End::At(Arc::clone(&root).into_kept()))
         });
         drop(state);
         if frozen {
@@ -376,7 +376,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             shared.observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, fresh_start, difference: difference.to_keep() })),
+            (false, _) => Some(Ok(Delivery { from, fresh_start, difference: difference.into_kept() })),
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }

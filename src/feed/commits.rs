@@ -18,9 +18,10 @@ use std::time::Duration;
 /// For recorders and mirrors, and for clients that want to leave out the echo of their own changes. Whoever wants the latest
 /// value of every key is better served by a [`ChangeBuffer`](crate::ChangeBuffer), which cannot fall behind.
 ///
-/// The dictionary must have been built with [`Builder::keep_commits`](crate::Builder::keep_commits). It keeps as many commits
-/// as its [trail](crate::Builder::trail_limit) reaches back; a feed that falls further behind is told which ones it
-/// missed. Initial content is no commit with a token, and counts as missed.
+/// The dictionary must have been built with [`Builder::keep_commits`](crate::Builder::keep_commits). It keeps at least the latest
+/// commits whose operations sum up to the [trail limit](crate::Builder::trail_limit), and at most twice that; a commit of more
+/// operations than the limit is not kept, and nothing before it then is. A feed that falls further behind is told which ones
+/// it missed. Initial content is no commit with a token, and counts as missed.
 ///
 /// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
 /// dictionary; leaking it affects nobody. A flush that waits is ended by the end of the dictionary only; whoever wants to stop

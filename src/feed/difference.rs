@@ -49,8 +49,8 @@ impl<K, V, S> Difference<K, V, S> {
     }
 
     /// This difference, for the user to keep.
-    pub(super) fn to_keep(self) -> Self {
-        Self { root: self.root.to_keep(), ..self }
+    pub(super) fn into_kept(self) -> Self {
+        Self { root: self.root.into_kept(), ..self }
     }
 
     /// Whether contents are compared, for the trail does not reach back so far.

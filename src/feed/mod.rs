@@ -2,7 +2,7 @@
 //!
 //! Writers push nothing to anybody. A buffer remembers how far it has delivered; a flush hands out the root of its moment,
 //! and what has changed since is looked up there. So coalescing and order cannot go wrong, a flush is one consistent
-//! instant, and a commit does nothing for those who watch but to wake those asleep in a flush.
+//! instant, and a commit does nothing for those who watch except to wake those asleep in a flush.
 
 #[cfg(feature = "async")]
 mod awaiting;

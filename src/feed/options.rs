@@ -48,8 +48,9 @@ pub enum Tombstones {
     /// Those of keys that the buffer has delivered a value of.
     #[default]
     Delivered,
-    /// Every removal after the buffer was made, also of keys it never mentioned and of keys that were not there. Exact as
-    /// long as the buffer does not fall off the trail; from then on until its next flush as if `Delivered`.
+    /// Every removal after the buffer was made, or after the position that it resumes from, also of keys it never mentioned and
+    /// of keys that were not there. If it cannot resume, those after it was made. Exact as long as the buffer does not fall off
+    /// the trail; from then on until its next flush as if `Delivered`.
     Always,
 }
 
@@ -85,10 +86,12 @@ impl<K> BufferOptions<K> {
     /// Follows only the keys that `filter` lets through: in the first content, in changes, in removals and when the buffer
     /// catches up. With several filters, a key must pass all of them.
     ///
-    /// `filter` must always say the same of a key. It runs once or twice for each key touched since the last flush (for
-    /// each key there is, in the first flush and when the buffer was off the trail), whoever touched it: a filter saves
-    /// what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on waiting. It runs
-    /// with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the buffer is as it was before.
+    /// `filter` must always say the same of a key. A flush asks it about the keys touched since the last flush (about all keys,
+    /// in the first flush and when the buffer was off the trail), whoever touched them, until it lets one through; if there is
+    /// none, about all of them, and of removed ones once more. Iterating over the delivery asks it about all of them each time.
+    /// So a filter saves what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on
+    /// waiting. A flush runs it with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the
+    /// buffer is as it was before.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
@@ -113,6 +116,11 @@ impl<K> BufferOptions<K> {
     }
 
     /// Follows only the keys that begin with one of these, as a [`filter`](Self::filter).
+    ///
+    /// Prefixes are compared byte by byte, as [`str::starts_with`] does: the prefix `cursor` also lets `cursors.all` through, so
+    /// end it with what separates the parts of your keys; upper and lower case differ; and two texts that look the same but are
+    /// made of other code points (`é` as one, or as `e` with an accent) are different: normalise keys and prefixes alike. The
+    /// empty prefix lets every key through, and no prefix at all none.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, StateDictionary};

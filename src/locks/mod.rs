@@ -26,6 +26,10 @@ use std::fmt;
 /// A resource outside the dictionary can use it to turn away a client whose lease has run out unnoticed: remember the
 /// greatest token seen, refuse smaller ones. Renewing a lock keeps its token.
 ///
+/// Tokens are those of one dictionary, which counts from 0: a new one, after a restart of the program, say, grants smaller
+/// ones again. So a resource that outlives the dictionary remembers the greatest token for each
+/// [`StateDictionary::id`](crate::StateDictionary::id), is told that as well, and refuses the id of an earlier dictionary.
+///
 /// ```
 /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
 /// use std::time::Duration;

@@ -1,14 +1,18 @@
 //! Every primitive that threads meet on, and the only folder that knows loom and shuttle.
 //!
-//! Shipped, the root's cell is arc-swap's, the lock table's shards are dashmap's and waiting is event-listener's. None
-//! of the first two can be explored by a model checker, so under `--cfg loom` with the feature `loom` (and likewise for
+//! Shipped, the root's cell is arc-swap's, the lock table's shards are dashmap's, the other locks are `parking_lot`'s and waiting
+//! is event-listener's. Except for the last, a model checker cannot explore them, so under `--cfg loom` with the feature `loom` (and likewise for
 //! shuttle) each is replaced by a part with the same contract, made of the checker's own. All code above this folder
 //! is the same in both worlds.
 //!
 //! The contracts:
 //!
 //! * [`Cell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
-//!   given, compared by address, and an address cannot come back while somebody holds it.
+//!   given, compared by address, and an address cannot come back while somebody holds it. A swap that succeeds is a release,
+//!   and a load, or a swap that finds another value, acquires what the swap of the value that it finds has released, and all
+//!   before. What came before a swap is thus seen by those who have the root, or a later one: the count of outstanding locks
+//!   rests on that, since it rises by a relaxed addition before the swap of the grant.
+//! * [`Mutex`]: who has it next sees what was done with it before. It is not fair, and may be left while unwinding.
 //! * [`Shards`]: each shard is a table behind a reader-writer lock; which shard a hash belongs to never changes.
 //! * [`Arc`]: what outlives its makers and is shared by them; a cell's content is in a plain `std::sync::Arc`.
 //! * [`Event`]: a listener sees every notification after the call that made it.

@@ -146,40 +146,6 @@ impl<T> Cell<T> {
     }
 }
 
-/// arc-swap drops values that other threads have replaced inside its own `load` and `compare_and_swap`, if a writer comes in
-/// between. With this a test makes it do so at an instant of its choice.
-#[cfg(test)]
-pub(crate) mod others {
-    use std::any::Any;
-    use std::cell::RefCell;
-
-    thread_local! {
-        static OTHERS: RefCell<Option<(usize, Box<dyn Any>)>> = const { RefCell::new(None) };
-    }
-
-    /// Drops `value` inside the use of a cell by this thread that comes after so many others.
-    pub(crate) fn drop_after(uses: usize, value: impl Any) {
-        OTHERS.set(Some((uses, Box::new(value))));
-    }
-
-    /// What has not been dropped, for there were not so many uses.
-    pub(crate) fn take() -> Option<Box<dyn Any>> {
-        OTHERS.take().map(|(_, value)| value)
-    }
-
-    pub(super) fn drop_when_due() {
-        let due = OTHERS.with_borrow_mut(|others| match others {
-            Some((0, _)) => others.take(),
-            Some((uses, _)) => {
-                *uses -= 1;
-                None
-            }
-            None => None,
-        });
-        drop(due);
-    }
-}
-
 /// Every call to a raw table brings its hash, so this is never asked for one.
 type NoHasher = BuildHasherDefault<std::hash::DefaultHasher>;
 type RawShard<K, L> = RawTable<(Hashed<K>, SharedValue<L>)>;
@@ -233,5 +199,39 @@ impl<K, L> Shard<K, L> for RawShard<K, L> {
 
     fn take_all(&mut self) -> Vec<(Hashed<K>, L)> {
         self.drain().map(|(k, l)| (k, l.into_inner())).collect()
+    }
+}
+
+/// arc-swap drops values that other threads have replaced inside its own `load` and `compare_and_swap`, if a writer comes in
+/// between. With this a test makes it do so at an instant of its choice.
+#[cfg(test)]
+pub(crate) mod others {
+    use std::any::Any;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static OTHERS: RefCell<Option<(usize, Box<dyn Any>)>> = const { RefCell::new(None) };
+    }
+
+    /// Drops `value` inside the use of a cell by this thread that comes after so many others.
+    pub(crate) fn drop_after(uses: usize, value: impl Any) {
+        OTHERS.set(Some((uses, Box::new(value))));
+    }
+
+    /// What has not been dropped, for there were not so many uses.
+    pub(crate) fn take() -> Option<Box<dyn Any>> {
+        OTHERS.take().map(|(_, value)| value)
+    }
+
+    pub(super) fn drop_when_due() {
+        let due = OTHERS.with_borrow_mut(|others| match others {
+            Some((0, _)) => others.take(),
+            Some((uses, _)) => {
+                *uses -= 1;
+                None
+            }
+            None => None,
+        });
+        drop(due);
     }
 }

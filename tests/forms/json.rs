@@ -251,8 +251,30 @@ fn positions_of_another_shape_are_refused() {
     for text in ["\"\"", "\"17\"", "\"4d2:17\"", "\"00000000000004d2:\"", "\"00000000000004d2:-1\""] {
         is_refused::<Position>(text, "not a position");
     }
-    is_refused::<StoreId>("\"4d2\"", "not a position");
+    is_refused::<StoreId>("\"4d2\"", "not the id of a dictionary");
     is_refused::<Position>("17", "expected a string");
+}
+
+#[test]
+fn integers_are_exact_within_64_bits_and_floats_beyond() {
+    let value = |text: &str| {
+        let change: JsonChange = serde_json::from_str(&format!("{{\"updates\": {{\"a\": {text}}}}}")).unwrap();
+        let dictionary: JsonDictionary = JsonDictionary::new();
+        dictionary.update_state(&"ada".into(), change).unwrap();
+        serde_json::to_string(&*dictionary.get("a").unwrap()).unwrap()
+    };
+    for exact in [
+        "-9223372036854775808",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+        "9007199254740993",
+    ] {
+        assert_eq!(value(exact), exact);
+    }
+    assert_eq!(value("18446744073709551616"), "1.8446744073709552e19");
+    assert_eq!(value("-9223372036854775809"), "-9.223372036854776e18");
+    is_refused::<JsonChange>("{\"updates\": {\"a\": 1e999}}", "out of range");
 }
 
 #[test]
