@@ -55,10 +55,18 @@ fn can_resume(dictionary: &Dictionary, from: Position) -> bool {
     buffer.try_flush().is_ok_and(|delivery| !delivery.is_fresh_start())
 }
 
+/// Whether the histories have room for so many keys at once.
+fn fits(keys: usize) -> bool {
+    keys <= LIMIT
+}
+
 /// How many commits after that position are kept, and whether some were missed.
 fn kept(dictionary: &Dictionary, after: Position) -> (usize, bool) {
     let mut feed: CommitFeed<_, _, _> = dictionary.commit_feed_after(after);
     let delivery = feed.try_flush().unwrap();
+    let revisions = delivery.commits.iter().map(|commit| commit.revision.get());
+    let last = dictionary.revision().get() + 1;
+    assert!(revisions.eq(last - delivery.commits.len() as u64..last), "a gap that is not told: {:?}", delivery.commits);
     if let Some((from, to)) = delivery.missed {
         assert_eq!(from, after.revision);
         let first = delivery.commits.first().map_or(dictionary.revision().get() + 1, |commit| commit.revision.get());
@@ -73,12 +81,18 @@ fn a_commit_of_exactly_the_limit_is_kept_and_a_larger_one_ends_the_history() {
     for (what, commit) in COMMITS {
         for keys in [LIMIT - 1, LIMIT, LIMIT + 1] {
             let dictionary = with_session(keys);
+            let earlier = dictionary.position();
+            assert!(dictionary.update_state(&"ben", Change::new().set("z", 1)).is_ok());
+            assert_eq!(kept(&dictionary, earlier), (1, false));
             let (buffer, before) = (dictionary.change_buffer(), dictionary.position());
             drop(buffer.try_flush());
             commit(&dictionary, keys);
+            if !fits(keys) {
+                assert_eq!(kept(&dictionary, earlier), (0, true), "{what}, {keys} keys");
+            }
             assert_eq!(dictionary.revision().get(), before.revision.get() + 1);
             let removes = what != "a change that sets";
-            let fits = keys <= LIMIT;
+            let fits = fits(keys);
             let resumable = dictionary.change_buffer_with(BufferOptions::new().resume(before)).try_flush();
             let delivery = resumable.unwrap();
             assert_eq!(delivery.is_fresh_start(), !fits, "{what}, {keys} keys");
@@ -96,7 +110,10 @@ fn a_commit_of_exactly_the_limit_is_kept_and_a_larger_one_ends_the_history() {
             assert_eq!(kept(&dictionary, before), (1 + usize::from(fits), !fits), "{what}, {keys} keys");
             // And a buffer that was there before has everything, one way or the other.
             let delivery = buffer.try_flush().unwrap();
-            assert_eq!(parts(&delivery).0.len(), dictionary.snapshot().len().min(if removes { 1 } else { keys }));
+            assert_eq!(parts(&delivery).0.len(), if removes { 1 } else { keys });
+            if !fits {
+                assert_eq!(kept(&dictionary, earlier), (1, true), "{what}, {keys} keys");
+            }
         }
     }
 }

@@ -5,9 +5,10 @@ mod common;
 
 use async_tests::everywhere;
 use common::{Dictionary, SECOND, parts, replay, with_manual_clock};
+use futures_lite::StreamExt;
 use futures_lite::future::{self, poll_once};
 use state_dictionary::{
-    Change, FlushError, LockDelivery, LockEventKind, LockRequest, Revision, StateDictionary, WaitError,
+    BufferOptions, Change, FlushError, LockDelivery, LockEventKind, LockRequest, Revision, StateDictionary, WaitError,
 };
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -244,5 +245,25 @@ fn freezing_a_buffer_wakes_its_flush() {
         future::yield_now().await;
         assert!(buffer.freeze());
         assert_eq!(waiting.await, Err(FlushError::Ended));
+    });
+}
+
+#[test]
+fn an_awaited_look_in_vain_moves_the_position_also_if_the_future_is_dropped() {
+    everywhere(async |_| {
+        let dictionary: Dictionary = StateDictionary::builder().trail_limit(2).build();
+        let cursors = || BufferOptions::new().prefixes(["cursor."]);
+        let buffer = dictionary.change_buffer_with(cursors());
+        for number in 0..9 {
+            dictionary.update_state_async(&"alice", set("drawing", number)).await.unwrap();
+            assert!(poll_once(buffer.flush_async()).await.is_none());
+            assert_eq!(buffer.position(), dictionary.position());
+        }
+        let resumed = dictionary.change_buffer_with(cursors().resume(buffer.position()));
+        assert_eq!(resumed.try_flush().unwrap_err(), FlushError::NothingPending);
+        // As a stream it delivers what comes next, from where it is.
+        dictionary.update_state_async(&"alice", set("cursor.a", 1)).await.unwrap();
+        let delivery = pin!(resumed.into_stream()).next().await.unwrap();
+        assert_eq!((delivery.is_fresh_start(), delivery.position()), (false, dictionary.position()));
     });
 }

@@ -68,15 +68,23 @@ impl<K, V> Graveyard<K, V> {
     }
 
     /// Drops what was put off. Nothing may be locked.
+    #[inline]
     pub(super) fn empty(&self) {
         // ORDERING: Relaxed, for a thread sees its own store, and what another has put off is for that one to drop.
         if self.occupied.load(Ordering::Relaxed) {
-            let mut remains = self.remains.lock();
-            self.occupied.store(false, Ordering::Relaxed);
-            let taken = mem::take(&mut *remains);
-            drop(remains);
-            drop(taken);
+            self.empty_now();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn empty_now(&self) {
+        let mut remains = self.remains.lock();
+        // ORDERING: Relaxed, see `put`.
+        self.occupied.store(false, Ordering::Relaxed);
+        let taken = mem::take(&mut *remains);
+        drop(remains);
+        drop(taken);
     }
 
     fn put(&self, remains: Remains<K, V>) {

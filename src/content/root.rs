@@ -123,6 +123,7 @@ impl<K, V, S> Root<K, V, S> {
         Arc::new((self.shared.without_history)(&self))
     }
 
+    #[inline]
     pub(super) fn has_history(&self) -> bool {
         self.commits.is_some() || self.lock_trail.is_some()
     }
@@ -183,8 +184,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         let mut next = self.bare();
         next.version += 1;
         next.trail = self.trail.clone();
-        next.commits.clone_from(&self.commits);
-        next.lock_trail.clone_from(&self.lock_trail);
+        next.inherit_history(self);
         next
     }
 
@@ -202,6 +202,15 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             frozen: self.frozen,
             followed: AtomicBool::new(false),
             shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Makes the kept commits and lock events those of `base`. This root has none.
+    #[inline]
+    fn inherit_history(&mut self, base: &Self) {
+        if base.has_history() {
+            self.commits.clone_from(&base.commits);
+            self.lock_trail.clone_from(&base.lock_trail);
         }
     }
 
@@ -229,8 +238,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.version = base.version + 1;
         self.revision = revision;
         self.trail = base.trail.with(revision.0, touched, keys, trail_limit);
-        self.commits.clone_from(&base.commits);
-        self.lock_trail.clone_from(&base.lock_trail);
+        self.inherit_history(base);
         // A commit that is kept as it was may name a key many times.
         self.log(logged, change.len(), trail_limit);
         self.lock_version = base.lock_version;
@@ -272,6 +280,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
 
     /// Keeps the commit of this root's revision as it was made. One that is not given named more keys than the limit, or none
     /// are kept; in the first case nothing before it is kept either.
+    #[inline]
     fn log(&mut self, logged: Option<Box<Logged<K, V>>>, keys: usize, limit: usize) {
         let Revision(revision) = self.revision;
         if let Some(logged) = logged {

@@ -73,15 +73,17 @@ pub(crate) struct Remains<K, V, S> {
     entries: SmallVec<[Entry<V>; 2]>,
     pairs: Vec<(Hashed<K>, Entry<V>)>,
     trails: SmallVec<[Trail<Keys<K>>; 1]>,
-    commits: Vec<Arc<Trail<Box<Logged<K, V>>>>>,
-    lock_trails: Vec<Arc<Trail<LockRecord<K>>>>,
+    histories: Vec<History<K, V>>,
     roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
 }
+
+/// Kept commits and lock events.
+type History<K, V> = (Option<Arc<Trail<Box<Logged<K, V>>>>>, Option<Arc<Trail<LockRecord<K>>>>);
 
 impl<K, V, S> Remains<K, V, S> {
     fn none() -> Self {
         let (entries, pairs, trails) = (SmallVec::new(), Vec::new(), SmallVec::new());
-        Self { entries, pairs, trails, commits: Vec::new(), lock_trails: Vec::new(), roots: SmallVec::new() }
+        Self { entries, pairs, trails, histories: Vec::new(), roots: SmallVec::new() }
     }
 }
 
@@ -238,12 +240,10 @@ fn caught(act: impl FnOnce() -> bool) -> bool {
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
     /// A spare root has none: what it has would be outdated, and kept alive until the next commit, however late that is.
+    #[inline]
     fn shed_history(&mut self, remains: &mut Remains<K, V, S>) {
-        if let Some(outdated) = self.commits.take() {
-            remains.commits.push(outdated);
-        }
-        if let Some(outdated) = self.lock_trail.take() {
-            remains.lock_trails.push(outdated);
+        if self.has_history() {
+            remains.histories.push((self.commits.take(), self.lock_trail.take()));
         }
     }
 
