@@ -264,10 +264,12 @@ mod tests {
     #[test]
     fn each_owner_is_waited_for_once_and_by_the_clock() {
         let lock = TurnLock::new(0);
-        let rounds: Vec<_> = (0..20).map(|_| waits(&lock)).collect();
-        assert!(rounds.iter().all(|[first, _]| *first >= LONGEST_WAIT), "{rounds:?}");
-        assert!(rounds.iter().any(|[first, _]| *first < LONGEST_WAIT + LONGEST_WAIT / 3), "{rounds:?}");
-        assert!(rounds.iter().any(|[_, again]| *again < SLEEPS[0]), "{rounds:?}");
+        // On a busy machine both may take longer, but not for ever.
+        let in_time = |[first, again]: [Duration; 2]| {
+            assert!(first >= LONGEST_WAIT, "{first:?}");
+            first < 3 * LONGEST_WAIT && again < LONGEST_WAIT / 3
+        };
+        assert!((0..1_000).any(|_| in_time(waits(&lock))));
         assert!(lock.lock_for_a_while().is_some());
     }
 }
