@@ -111,7 +111,7 @@ fn two_waiting_lock_flushes_against_expiry() {
 /// Invariant: a lock whose lease is renewed for a shorter time runs out at the end of that.
 #[test]
 fn waiting_lock_flush_against_renewal_that_shortens_the_lease() {
-    explore("waiting_lock_flush_against_renewal_that_shortens_the_lease", 7000, || {
+    explore("waiting_lock_flush_against_renewal_that_shortens_the_lease", 3300, || {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'b', lease(0, TICK * 10)).unwrap();
         let follower = waiting(&dictionary);
