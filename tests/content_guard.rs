@@ -271,3 +271,20 @@ fn a_guard_can_be_printed() {
     let guard = dictionary.lock_content().unwrap();
     assert_eq!(format!("{guard:?}"), r#"ContentGuard { content: {"a": 1}, .. }"#);
 }
+
+#[test]
+fn a_guard_shows_what_was_committed_through_it_also_if_a_destructor_panics_afterwards() {
+    struct Grenade(bool);
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "on purpose");
+        }
+    }
+    let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
+    let mut guard = dictionary.lock_content().unwrap();
+    // The first value is dropped with the change, when the second has been committed.
+    let change = Change::new().set("a", Grenade(true)).set("a", Grenade(false));
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(|| guard.update_state(&"alice", change))).is_err());
+    assert!(guard.contains_key("a"));
+    assert_eq!(guard.revision(), dictionary.revision());
+}

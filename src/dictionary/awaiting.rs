@@ -209,10 +209,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContent
     /// # }).unwrap();
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        let root = self.core.commit(token, change, Some(self.hold), Patience::None)?;
-        let revision = root.revision;
-        self.content = Snapshot::new(root);
-        Ok(revision)
+        self.core.write_through(self.hold, &mut self.content, token, change)
     }
 }
 

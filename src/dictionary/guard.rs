@@ -11,8 +11,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::Deref;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -175,10 +176,31 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// assert_eq!(guard["ball"], 1);
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        let root = self.core.commit(token, change, Some(self.hold), Patience::None)?;
-        let revision = root.revision;
-        self.content = Snapshot::new(root);
-        Ok(revision)
+        self.core.write_through(self.hold, &mut self.content, token, change)
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+    /// Commits through a guard, which shows the content as it is then, also if a destructor panics after the commit.
+    pub(super) fn write_through(
+        &self,
+        hold: Hold,
+        content: &mut Snapshot<K, V, S>,
+        token: &T,
+        change: Change<K, V>,
+    ) -> Result<Revision, UpdateError<K, V, T>> {
+        let commit = || self.commit(token, change, Some(hold), Patience::None).map(|root| root.revision);
+        let committed = catch_unwind(AssertUnwindSafe(commit));
+        // Nothing is committed past the guard.
+        let outdated = mem::replace(content, Snapshot::new(self.published.load()));
+        match committed {
+            Ok(answer) => answer,
+            Err(panicked) => {
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(outdated)));
+                mem::forget(dropped); // what a second panic carries may panic too
+                resume_unwind(panicked)
+            }
+        }
     }
 }
 
@@ -190,7 +212,7 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
     }
 }
 
-// A write that panics leaves the content as it was before, and the guard shows that.
+// A write that panics has been committed or not, and the guard shows which.
 impl<K, V, T, S> UnwindSafe for ContentGuard<'_, K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for ContentGuard<'_, K, V, T, S> {}
 
