@@ -28,6 +28,7 @@ export class Board {
   edits = new Set(); // cards that are being added, renamed or removed: { kind, key, title, ..., seq, revision }
 
   #io;
+  #store = null; // the server's
   #position = null;
   #version = 0; // of the latest lock event
   #lease = 5000;
@@ -115,8 +116,9 @@ export class Board {
   }
 
   #changes({ position, delivery: { to, fresh_start, updates, revisions, removals } }) {
-    if (this.#position && this.#position.split(":")[0] !== position.split(":")[0]) this.#forget();
-    this.#position = position;
+    const [store] = position.split(":");
+    if (this.#store && this.#store !== store) this.#forget();
+    [this.#store, this.#position] = [store, position];
     const touched = new Set([...Object.keys(updates), ...removals]);
     const kept = key => fresh_start && Object.hasOwn(updates, key);
     for (const key of fresh_start ? [...this.content.keys()] : removals) {
@@ -198,10 +200,13 @@ export class Board {
   // ---- Answers -----------------------------------------------------------------------------------------------------------
 
   #granted({ seq, tokens }) {
-    const { at } = this.#line.answered(seq);
+    const { at, owner } = this.#line.answered(seq);
     for (const [key, token] of Object.entries(tokens)) {
+      const isCurrent = owner?.drag === this.drag;
+      // An answer to an earlier request for the same card: the answer to the latest is going to come.
+      if (this.drag?.key === key && !isCurrent) continue;
       this.held.set(key, token);
-      if (this.drag?.key !== key || at === undefined) continue;
+      if (!isCurrent) continue;
       this.drag.until = at + this.#lease;
       if (this.drag.wanted) this.#want(key, this.drag.wanted);
       this.drag.wanted = null;

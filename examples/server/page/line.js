@@ -48,14 +48,13 @@ export class Line {
   // same number. All are sent again, with the numbers that the server expects. One that is wrong again is given up: `lost` is
   // what it was sent for. The result is null if the numbers cannot be explained, so that only a new connection helps.
   resync(code, expected) {
-    const isOrder = code === "out_of_order";
-    if (isOrder && expected === this.#stale.expected && this.#stale.count-- > 0) return {};
+    if (expected === this.#stale.expected && this.#stale.count-- > 0) return {};
     const again = this.#log.filter(entry => entry.seq >= expected);
     const unknown = this.#seq + 1 - expected - again.length;
     if (unknown < 0 || unknown > 1) return null;
     this.#stale = { expected, count: again.length - 1 };
     [this.#seq, this.#log] = [expected - 1, []];
-    const isKnown = !isOrder && again[0]?.seq === expected;
+    const isKnown = code !== "out_of_order" && again[0]?.seq === expected;
     const lost = isKnown && again[0].isRepeated ? again.shift().owner : null;
     for (const [index, { message, owner, isRepeated }] of again.entries()) {
       this.transmit(message, owner, isRepeated || (isKnown && !lost && index === 0));

@@ -115,9 +115,12 @@ fn with_leave(
     let Some(entry) = board.get(key) else {
         return Err(Objection::NotAllowed(format!("there is no {key:?}")));
     };
+    let change = change.if_revision(Key::clone(key), entry.revision());
     match board.lock(&*card) {
-        Some(lock) if *lock.holder == *id => Ok(change.if_revision(Key::clone(key), entry.revision())),
-        _ => Err(Objection::Conflict(format!(
+        Some(lock) if *lock.holder == *id => Ok(change),
+        // Refused because of the lock, with its owner; should the lock go first, because both conditions cannot hold.
+        Some(_) => Ok(change.if_absent(Key::clone(key))),
+        None => Err(Objection::Conflict(format!(
             "the lock of {card:?} is not yours, and the change is not conditional on the revision of {key:?}"
         ))),
     }

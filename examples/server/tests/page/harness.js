@@ -47,6 +47,7 @@ export class World {
 export class User {
   notices = [];
   link = null;
+  after = () => {}; // called after each message
   garble = () => false; // whether a message is not to be readable when it arrives
 
   constructor(world, name) {
@@ -86,8 +87,10 @@ export class User {
 
   receive() {
     const { link } = this;
-    if (link?.out.length) this.board.receive(JSON.parse(link.out.shift()));
-    else if (link && !link.open) this.cut();
+    if (link?.out.length) {
+      this.board.receive(JSON.parse(link.out.shift()));
+      this.after();
+    } else if (link && !link.open) this.cut();
   }
 
   settle() {

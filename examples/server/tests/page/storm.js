@@ -23,6 +23,11 @@ export function storm(page, Model, seed) {
 
   const intend = (user, key, title, isDone) => intents.push({ user, since: user.notices.length, key, title, isDone });
   const was = value => () => world.model.written.includes(JSON.stringify(value));
+  const restart = step => {
+    const { written } = world.model;
+    world.model = new Model({ now: world.now, store: `restart ${step}`, lease: 500, grace: 500 });
+    world.model.written = written; // as of the server before, on which messages may still arrive
+  };
   const drags = new Map(); // user -> the last place that it has given the card it drags: { key, value, since }
 
   // The place where a drag has left the card is to be kept, or its loss to be reported.
@@ -33,11 +38,13 @@ export function storm(page, Model, seed) {
       if (dragged.value) intents.push({ user, ...dragged, isDone: was(dragged.value) });
     }
     if (board.drag && !drags.has(user)) {
-      drags.set(user, { drag: board.drag, key: board.drag.key, title: board.titleOf(board.drag.key), since: user.notices.length });
+      drags.set(user, { drag: board.drag, key: board.drag.key, since: user.notices.length });
     }
     const current = drags.get(user), move = board.drag && board.moves.get(board.drag.key);
     if (current && move && board.held.has(current.key)) current.value = move.value;
   };
+
+  for (const user of users) user.after = () => note(user);
 
   const act = user => {
     const { board } = user, cards = [...board.content.keys()].filter(key => key.startsWith("card."));
@@ -63,7 +70,7 @@ export function storm(page, Model, seed) {
       case 11: {
         const look = board.look(key);
         if (!cards.length || chance(0.5)) return;
-        intend(user, `rest of ${key}`, look.title, () => world.model.content.get(key)?.revision !== look.card);
+        intend(user, `rest of ${key}`, look.title, () => world.model.content.get(key)?.revision !== look.card || user.isTold(`“${look.title}” was removed`));
         return board.remove(look);
       }
       default: return board.tick();
@@ -87,8 +94,8 @@ export function storm(page, Model, seed) {
   // Who holds a card by the page, and not by the server, has yet to be told so.
   const holdsRightly = ({ board, link }) => {
     const key = board.holding;
-    if (!key || world.model.owner(key) === link?.id) return;
-    check(link.out.length || link.version < world.model.version || !link.open, `${key} is not held, and nothing will say so`);
+    if (!key || link.model.owner(key) === link.id) return;
+    check(link.out.length || link.version < link.model.version || !link.open, `${key} is not held, and nothing will say so`);
   };
 
   for (let step = 0; step < 250; step++) {
@@ -99,7 +106,7 @@ export function storm(page, Model, seed) {
     else if (dice < 19) chance(0.2) && (world.time += below(4000)); // all stand still
     else if (chance(0.5)) world.model.expire();
     else if (chance(0.3)) world.moveAs("other", `card.${1 + below(3)}`, fresh());
-    else if (chance(0.05)) world.model = new Model({ now: world.now, store: `restart ${step}`, lease: 500, grace: 500 });
+    else if (chance(0.1)) restart(step);
     if (user.link && user.link.model !== world.model) user.cut();
     users.forEach(note);
     users.filter(user => user.link).forEach(holdsRightly);
@@ -124,9 +131,12 @@ export function storm(page, Model, seed) {
     for (const key of board.content.keys()) if (key.startsWith("card.")) equal(board.place(key), world.model.content.get(key).value, key);
     equal([...board.holders.keys()], [...world.model.locks.keys()], "the locks");
   }
+  // A card that is dragged may be renamed meanwhile, so its title is not looked for.
+  const isLoss = title => notice => /no connection|begun anew/.test(notice)
+    || (title ? notice.includes(`“${title}”`) && !/was (added|renamed|removed)\.$/.test(notice) : /not moved|your move with it/.test(notice));
   intents.forEach(({ user, since, key, title, isDone }, index) => {
     const isReplaced = intents.slice(index + 1).some(later => later.user === user && later.key === key);
-    const isTold = user.notices.slice(since).some(notice => /no connection|begun anew/.test(notice) || notice.includes(`“${title}”`) && !/was (added|renamed|removed)\.$/.test(notice));
+    const isTold = user.notices.slice(since).some(isLoss(title));
     check(isReplaced || isDone() || isTold, `the user was not told of ${key} “${title}”: ${user.notices.slice(since)}`);
   });
 }
