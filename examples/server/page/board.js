@@ -346,10 +346,13 @@ export class Board {
     this.#io.show([key]);
   }
 
-  // What a change of this card will be conditional on.
+  // The card as the user sees it, which a change of it is conditional on. The own changes that the server has confirmed are
+  // not news, though they have not come back yet.
   look(key) {
-    const [card, title] = [key, titleKey(key)].map(key => this.content.get(key)?.revision);
-    return { key, title: this.titleOf(key), card, titled: title };
+    const [card, titled] = [key, titleKey(key)].map(key => this.content.get(key)?.revision);
+    const renamed = [...this.edits].filter(edit => edit.key === key && edit.kind === "renamed" && edit.revision).pop();
+    const title = renamed?.wanted ?? this.titleOf(key);
+    return { key, title, card: this.moves.get(key)?.revision || card, titled: renamed?.revision ?? titled };
   }
 
   // Whether it is on its way.

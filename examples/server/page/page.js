@@ -207,6 +207,7 @@ function newCard(key) {
     return button;
   });
   const card = make("div", "card", handle, make("div", "tools", ...tools));
+  card.dataset.key = key;
   handle.type = "button";
   handle.setAttribute("aria-describedby", "hint");
   handle.onpointerdown = event => {
@@ -218,12 +219,6 @@ function newCard(key) {
     } catch { /* the pointer is up already */ }
     board.pick(key);
   };
-  const isDragged = () => board.drag?.key === key && !board.drag.byKeys;
-  handle.onpointermove = event => {
-    if (!isDragged()) return;
-    board.move(within(event.clientX - grip.x, event.clientY - grip.y, card.getBoundingClientRect()));
-  };
-  handle.onpointerup = handle.onpointercancel = handle.onlostpointercapture = () => isDragged() && board.drop();
   handle.onkeydown = event => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const [dx, dy] = ARROWS[event.key] ?? [0, 0], step = event.shiftKey ? 5 * STEP : STEP;
@@ -237,6 +232,15 @@ function newCard(key) {
   card.onanimationend = () => card.classList.remove("shake");
   return card;
 }
+
+// The whole page is listened to, for a capture can be refused or lost.
+function dragged(event) {
+  if (!board.drag || board.drag.byKeys || !event.isPrimary) return;
+  const box = shown.get(board.drag.key)?.getBoundingClientRect();
+  if (event.type !== "pointermove" || event.buttons === 0 || !box) board.drop();
+  else board.move(within(event.clientX - grip.x, event.clientY - grip.y, box));
+}
+for (const type of ["pointermove", "pointerup", "pointercancel"]) document.addEventListener(type, dragged);
 
 // Asks, and acts if the answer is yes. What is changed is the card that the user saw when it was asked.
 function ask(question, title, answer, act) {

@@ -331,6 +331,26 @@ export function tests(page, texts) {
       check(ada.board.edits.size === 0 && bob.board.edits.size === 0, "nothing is left over");
     },
 
+    "a card that was moved or renamed can be changed again before the change has come back"() {
+      const [world, ada] = start(["Ada"]);
+      const answer = () => {
+        ada.serve();
+        ada.receive();
+      };
+      ada.board.rename(ada.board.look("card.1"), "first");
+      answer();
+      ada.board.rename(ada.board.look("card.1"), "second");
+      answer();
+      grab(world, ada, "card.2");
+      ada.board.move(at(0.5, 0.5));
+      ada.board.drop();
+      answer();
+      ada.board.remove(ada.board.look("card.2"));
+      world.settle();
+      equal([ada.board.titleOf("card.1"), ada.board.content.has("card.2")], ["second", false], "the cards");
+      check(!ada.isTold("not"), ada.notices);
+    },
+
     "what was changed after the user looked is not overwritten"() {
       const [world, ada, bob] = start();
       const look = ada.board.look("card.1");
