@@ -164,10 +164,15 @@ impl Page {
     }
 
     pub(crate) async fn press(&mut self, key: &str) {
+        // What these keys do by default goes by their numbers.
+        let number = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            _ => 0,
+        };
         for event in ["keyDown", "keyUp"] {
             let text = if key == "Enter" && event == "keyDown" { "\r" } else { "" };
-            let code = json!({ "type": event, "key": key, "code": key, "text": text,
-                "windowsVirtualKeyCode": if key == "Enter" { 13 } else { 0 } });
+            let code = json!({ "type": event, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": number });
             self.call("Input.dispatchKeyEvent", code).await;
         }
     }
