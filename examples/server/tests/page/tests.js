@@ -84,6 +84,54 @@ export function tests(page, texts) {
       check(!ada.isTold("not moved"), ada.notices);
     },
 
+    "a move after one that was confirmed is kept like it"() {
+      const [world, ada] = start(["Ada"]);
+      grab(world, ada, "card.1");
+      ada.board.move(at(0.5, 0.5));
+      ada.board.tick();
+      ada.serve();
+      ada.receive(); // the answer, and not yet the change
+      ada.board.move(at(0.6, 0.6));
+      ada.cut();
+      ada.board.drop();
+      world.time += HOUR;
+      world.settle();
+      ada.connect();
+      world.settle();
+      hasMoved(world, "card.1", at(0.6, 0.6));
+    },
+
+    "a later move is not forgotten when an earlier one is confirmed"() {
+      const [world, ada] = start(["Ada"]);
+      grab(world, ada, "card.1");
+      for (const x of [0.5, 0.6]) {
+        ada.board.move(at(x, x));
+        ada.board.tick();
+      }
+      ada.serve();
+      world.model.frame(ada.link);
+      while (ada.link.out.length) ada.receive();
+      equal(ada.board.place("card.1"), at(0.6, 0.6), "what is shown");
+      ada.board.drop();
+      ada.cut();
+      ada.connect();
+      world.settle();
+      hasMoved(world, "card.1", at(0.6, 0.6));
+    },
+
+    "moves that come after the end of the lease are kept if nobody has moved the card"() {
+      const [world, ada] = start(["Ada"]);
+      grab(world, ada, "card.1");
+      for (const x of [0.5, 0.6]) {
+        ada.board.move(at(x, x));
+        ada.board.tick(); // and then it is under way for long
+      }
+      world.model.release("card.1", "expired");
+      world.settle();
+      hasMoved(world, "card.1", at(0.6, 0.6));
+      check(ada.isTold("You no longer hold “card 1”") && !ada.isTold("was not moved"), ada.notices);
+    },
+
     "a page that stood still for longer than the lease does not overwrite what another has done"() {
       const [world, ada] = start();
       grab(world, ada, "card.1");
@@ -169,6 +217,21 @@ export function tests(page, texts) {
       equal(ada.board.place("card.1"), at(0.1, 0), "the card");
     },
 
+    "an answer to an earlier request for a card does not grant a later one"() {
+      const [world, ada] = start(["Ada"]);
+      ada.board.pick("card.1");
+      ada.board.drop();
+      ada.board.pick("card.1");
+      ada.serve();
+      ada.receive();
+      equal(ada.board.holding, null, "what is held after the first answer");
+      world.settle();
+      equal(ada.board.holding, "card.1", "what is held after the second");
+      ada.board.drop();
+      world.settle();
+      isFree(world, "card.1");
+    },
+
     "a lock that another owns is refused with the owner's name"() {
       const [world, ada, bob] = start();
       grab(world, ada, "card.1");
@@ -219,6 +282,15 @@ export function tests(page, texts) {
       ada.connect();
       world.settle();
       check([...ada.board.content.values()].some(({ value }) => value === "title"), "the card is there");
+    },
+
+    "a server that accepts no hello is not asked for ever"() {
+      const world = new World(page, { Model });
+      const ada = world.user("Ada");
+      ada.garble = () => true;
+      ada.connect();
+      world.settle();
+      equal(ada.link, null, "the connection");
     },
 
     "a name that the server does not accept is reported, and the user joins as a guest"() {
@@ -387,6 +459,7 @@ export function tests(page, texts) {
         world.settle();
         const titles = [...world.model.content.values()].filter(({ value }) => value === "new");
         equal(titles.length, 1, "the number of new cards");
+        equal(world.model.content.get("title.5").value, "new", "the card");
         check(ada.board.edits.size === 0, "nothing is left over");
       }
     },
