@@ -84,6 +84,8 @@ function isolated(text) {
 
 function say(parts) {
   const notice = make("p", "", ...parts.map(part => typeof part === "string" ? part : isolated(part.name)));
+  const last = $("notices").lastChild;
+  if (last?.textContent === notice.textContent) last.remove();
   $("notices").append(notice);
   while ($("notices").children.length > NOTICES) $("notices").firstChild.remove();
   setTimeout(() => notice.remove(), NOTICE);

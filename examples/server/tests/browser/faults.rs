@@ -198,6 +198,7 @@ async fn cards_are_added_renamed_and_removed_by_mouse_keyboard_and_finger() {
     ada.write("A third title").await;
     ada.press("Enter").await;
     eve.sees_value("title.7", &json!("A third title")).await;
+    ada.until("state.titleOf('card.7') == 'A third title'").await;
     ada.until(&format!("document.activeElement == {}.querySelector('.grip')", card(7))).await;
     ada.press("Delete").await;
     ada.until("document.querySelector('#ask').open && document.activeElement.id == 'no'").await;
