@@ -318,6 +318,7 @@ async fn the_pages_state_machine_keeps_its_promises() {
     let sources = json!({
         "harness.js": include_str!("../page/harness.js"),
         "model.js": include_str!("../page/model.js"),
+        "moves.js": include_str!("../page/moves.js"),
         "storm.js": include_str!("../page/storm.js"),
         "tests.js": include_str!("../page/tests.js"),
     });
@@ -339,7 +340,7 @@ async fn the_pages_state_machine_keeps_its_promises() {
     );
     let outcomes = page.resolve(&script).await;
     let outcomes = outcomes.as_object().unwrap();
-    assert!(outcomes.len() >= 30, "{outcomes:?}");
+    assert!(outcomes.len() >= 36, "{outcomes:?}");
     for (name, outcome) in outcomes {
         assert_eq!(outcome, "ok", "{name}");
     }

@@ -108,3 +108,23 @@ export class User {
     return this.notices.slice(since).some(notice => notice.includes(text));
   }
 }
+
+export const at = (x, y) => ({ x, y });
+
+// What the tests are written with.
+export function steps(page, models) {
+  const start = (names = ["Ada", "Bob"], options = {}) => {
+    const world = new World(page, models, options);
+    const users = names.map(name => world.user(name).connect());
+    world.settle();
+    return [world, ...users];
+  };
+  const grab = (world, user, key) => {
+    user.board.pick(key);
+    world.settle(1);
+    equal(user.board.holding, key, "the card that is held");
+  };
+  const hasMoved = ({ model }, key, value) => equal(model.content.get(key).value, value, key);
+  const isFree = ({ model }, key) => equal(model.owner(key), undefined, `the owner of ${key}`);
+  return { start, grab, hasMoved, isFree };
+}
