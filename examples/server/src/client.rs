@@ -4,9 +4,10 @@ use crate::connection::{Connection, End, PATIENCE, Received};
 use crate::feed::{Frame, Joined, Key, Session, changes};
 use crate::protocol::{Claim, Code, Reply, Request};
 use crate::room::{Room, Seat};
-use crate::rules;
-use axum::extract::ws::WebSocket;
-use serde_json::json;
+use crate::rules::{self, Objection, Parts};
+use crate::text;
+use axum::extract::ws::{Utf8Bytes, WebSocket};
+use serde_json::{Value, json};
 use state_dictionary::{Conflict, JsonChange, LockError, LockRequest, Position, UpdateError};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,14 +40,17 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     connection.close(&end).await;
 }
 
-/// What every connection begins with.
-async fn hello(connection: &mut Connection) -> Result<(String, Option<Claim>, Option<Position>), End> {
+/// What every connection begins with. A hello that is refused can be repeated.
+async fn hello(connection: &mut Connection) -> Result<(Option<String>, Option<Claim>, Option<Position>), End> {
     loop {
         let (code, why, seq) = match connection.receive().await? {
-            Received::Request(_, Request::Hello { name, session, position }) if rules::is_name(&name) => {
-                return Ok((name, session, position));
+            Received::Request(seq, Request::Hello { name, session, position }) => {
+                match name.as_ref().map_or(Ok(()), |name| text::check(name, text::NAME)) {
+                    Ok(()) => return Ok((name, session, position)),
+                    Err(why) => (Code::NotAllowed, format!("the name cannot be used: {why}"), Some(seq)),
+                }
             }
-            Received::Request(seq, _) => (Code::NotAllowed, "first comes a hello with a name".to_owned(), Some(seq)),
+            Received::Request(seq, _) => (Code::NotAllowed, "a hello must come first".to_owned(), Some(seq)),
             Received::Wrong(code, why) => (code, why, None),
         };
         connection.error(code, why, seq).await?;
@@ -63,13 +67,14 @@ struct Client<'a> {
 
 impl Client<'_> {
     /// Follows the board, and does what the client asks, for as long as it can.
-    async fn stay(&mut self, name: String) -> Result<Infallible, End> {
+    async fn stay(&mut self, name: Option<String>) -> Result<Infallible, End> {
         let id = Arc::clone(self.session.token());
         let session = Claim { secret: self.room.secret(&id), id };
         let lease_ms = self.room.options.lease.as_millis();
         let welcome = Reply::Welcome { session, resumed: self.session.is_resumed(), lease_ms };
         self.connection.send(welcome.text()).await?;
-        let user = JsonChange::new().set(format!("user.{}", self.session.token()), json!({ "name": name }));
+        let user = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
+        let user = JsonChange::new().set(format!("user.{}", self.session.token()), user);
         if self.session.update_ephemeral_async(user).await.is_err() {
             return Err(End::Closing);
         }
@@ -118,54 +123,105 @@ impl Client<'_> {
         let answer = match request {
             Request::Hello { .. } => Err(Refusal::NotAllowed("there was a hello already".to_owned())),
             Request::Bye => return Err(End::Bye),
-            Request::Update { change } => match rules::may_write(self.session.token(), &change, board) {
-                Ok(()) => self.update(change).await,
-                Err(why) => Err(Refusal::NotAllowed(why)),
+            Request::Update { change } => match rules::judge(self.session.token(), change, board) {
+                Ok(parts) => self.update(seq, parts).await,
+                Err(Objection::NotAllowed(why)) => Err(Refusal::NotAllowed(why)),
+                Err(Objection::Conflict(why)) => Err(Refusal::Conflict(why)),
             },
             Request::Lock { keys } => match rules::may_lock(&keys, board) {
-                Ok(()) => self.lock(seq, keys),
+                Ok(()) => self.lock(seq, &keys),
                 Err(why) => Err(Refusal::NotAllowed(why)),
             },
+            Request::Renew { keys } => self.renew(seq, &keys),
             Request::Unlock { keys } => {
-                let request = keys.into_iter().fold(LockRequest::new(), LockRequest::release);
-                let _nothing_to_acquire = self.session.update_locks(request);
+                self.release(keys);
                 Ok(None)
             }
         };
         match answer {
             Ok(None) => Ok(()),
-            Ok(Some(reply)) => self.connection.send(reply.text()).await,
+            Ok(Some(text)) => self.connection.send(text).await,
             Err(Refusal::Locked(locked)) => self.connection.send(Reply::Refused { seq, locked }.text()).await,
             Err(Refusal::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
+            Err(Refusal::Conflict(why)) => self.connection.error(Code::Conflict, why, Some(seq)).await,
             Err(Refusal::Frozen) => Err(End::Closing),
         }
     }
 
-    /// Nobody can create or remove a card, so what a session creates, and what goes with it, is its own user and cursor.
-    async fn update(&mut self, change: JsonChange) -> Result<Option<Reply<'static>>, Refusal> {
-        match self.session.update_ephemeral_async(change).await {
-            Ok(_) => Ok(None),
-            Err(UpdateError::Locked { conflicts, .. }) => Err(Refusal::Locked(conflicts)),
-            Err(UpdateError::Frozen { .. }) => Err(Refusal::Frozen),
-            Err(other) => Err(Refusal::NotAllowed(other.to_string())),
+    /// Cards stay when the session ends, and its user and cursor do not. The second commit can fail only with the board's
+    /// end, for nobody else locks or writes what is the client's own.
+    async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Refusal> {
+        let mut done = None;
+        if !shared.is_empty() {
+            let revision = self.session.update_state_async(shared).await?;
+            done = Some(Reply::Done { seq, revision }.text());
         }
+        if !own.is_empty() {
+            self.session.update_ephemeral_async(own).await?;
+        }
+        Ok(done)
     }
 
-    fn lock(&mut self, seq: u64, keys: Vec<Key>) -> Result<Option<Reply<'static>>, Refusal> {
+    fn lock(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
         let lease = self.room.options.lease;
-        let request = keys.iter().cloned().fold(LockRequest::new(), |request, key| request.acquire(key, lease));
-        match self.session.update_locks(request) {
-            Ok(_) => Ok(Some(Reply::Granted { seq, keys })),
-            Err(LockError::Locked { conflicts, .. }) => Err(Refusal::Locked(conflicts)),
-            Err(_) => Err(Refusal::Frozen),
+        let request = keys.iter().fold(LockRequest::new(), |request, key| request.acquire(Key::clone(key), lease));
+        let receipt = self.session.update_locks(request)?;
+        let tokens = receipt.granted.into_iter().chain(receipt.renewed).collect();
+        Ok(Some(Reply::Granted { seq, keys, tokens }.text()))
+    }
+
+    /// A new lease for locks that the session still owns. One that has run out is not acquired again: others may have moved
+    /// the card since.
+    fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
+        let id = self.session.token();
+        let lost = |key: &&Key| self.room.board.lock(*key).is_none_or(|lock| lock.holder != *id);
+        if let Some(key) = keys.iter().find(lost) {
+            return Err(Refusal::Conflict(format!("the lock of {key:?} is not yours any more")));
         }
+        let request = keys
+            .iter()
+            .fold(LockRequest::new(), |request, key| request.acquire(Key::clone(key), self.room.options.lease));
+        let receipt = self.session.update_locks(request)?;
+        if let Some((key, _)) = receipt.granted.first() {
+            let why = format!("the lock of {key:?} has just run out");
+            self.release(receipt.granted.into_iter().map(|(key, _)| key));
+            return Err(Refusal::Conflict(why));
+        }
+        Ok(Some(Reply::Granted { seq, keys, tokens: receipt.renewed.into_iter().collect() }.text()))
+    }
+
+    fn release(&mut self, keys: impl IntoIterator<Item = Key>) {
+        let request = keys.into_iter().fold(LockRequest::new(), LockRequest::release);
+        let _nothing_to_acquire = self.session.update_locks(request);
     }
 }
 
 /// Why a client does not get what it asks for.
 enum Refusal {
     NotAllowed(String),
+    Conflict(String),
     /// By others.
     Locked(Vec<Conflict<Key, Key>>),
     Frozen,
+}
+
+impl From<UpdateError<Key, Value, Key>> for Refusal {
+    fn from(error: UpdateError<Key, Value, Key>) -> Self {
+        match error {
+            UpdateError::Locked { conflicts, .. } => Self::Locked(conflicts),
+            UpdateError::ConditionFailed { .. } => Self::Conflict(error.to_string()),
+            UpdateError::Frozen { .. } => Self::Frozen,
+            other => Self::NotAllowed(other.to_string()),
+        }
+    }
+}
+
+impl From<LockError<Key, Key>> for Refusal {
+    fn from(error: LockError<Key, Key>) -> Self {
+        match error {
+            LockError::Locked { conflicts, .. } => Self::Locked(conflicts),
+            LockError::Frozen { .. } => Self::Frozen,
+            other => Self::NotAllowed(other.to_string()),
+        }
+    }
 }

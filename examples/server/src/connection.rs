@@ -60,15 +60,15 @@ impl Connection {
                 Packet::Text(text) if text.len() > LONG => {
                     Received::Wrong(Code::TooLarge, format!("longer than {LONG} bytes"))
                 }
-                Packet::Text(text) => match serde_json::from_str(&text) {
+                Packet::Text(text) => match Message::read(&text) {
                     Ok(Message { seq, request }) if seq == self.expected => {
                         self.expected += 1;
                         Received::Request(seq, request)
                     }
                     Ok(Message { seq, .. }) => {
-                        Received::Wrong(Code::OutOfOrder, format!("the number is {seq} and not {}", self.expected))
+                        Received::Wrong(Code::OutOfOrder, format!("the seq is {seq} and not {}", self.expected))
                     }
-                    Err(error) => Received::Wrong(Code::Malformed, error.to_string()),
+                    Err(why) => Received::Wrong(Code::Malformed, why),
                 },
                 Packet::Binary(_) => Received::Wrong(Code::Malformed, "messages are text".to_owned()),
                 Packet::Ping(_) | Packet::Pong(_) => continue,

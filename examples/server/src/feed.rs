@@ -1,7 +1,7 @@
 //! One task follows the board for everybody: thirty times a second it makes one message of what has changed, and every
 //! connection sends the same bytes.
 
-use crate::protocol::Reply;
+use crate::protocol::{Reply, Revised};
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use state_dictionary::{BufferOptions, ChangeBuffer, JsonDelivery, JsonDictionary, LockContentError, Position};
@@ -109,5 +109,5 @@ fn join(
 /// A delivery as a message.
 pub(crate) fn changes(delivery: &Delivery) -> Frame {
     let position = delivery.position();
-    Frame { text: Reply::Changes { position, delivery }.text(), position: Some(position) }
+    Frame { text: Reply::Changes { position, delivery: Revised(delivery) }.text(), position: Some(position) }
 }

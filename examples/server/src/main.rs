@@ -8,6 +8,7 @@ mod options;
 mod protocol;
 mod room;
 mod rules;
+mod text;
 
 use axum::Router;
 use axum::extract::{State, WebSocketUpgrade};
@@ -61,7 +62,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let room = Room::open(options);
     let routes = Router::new()
-        .route("/", get(async || Html(include_str!("../page.html"))))
+        .route("/", get(async || Html(include_str!("../page/index.html"))))
+        .route("/page.js", get(async || script(include_str!("../page/page.js"))))
+        .route("/board.js", get(async || script(include_str!("../page/board.js"))))
+        .route("/line.js", get(async || script(include_str!("../page/line.js"))))
+        .route("/text.js", get(async || script(include_str!("../page/text.js"))))
         .route("/status", get(async |State(room): State<Arc<Room>>| Json(room.status())))
         .route("/ws", get(connect))
         .with_state(Arc::clone(&room));
@@ -71,6 +76,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     room.close().await;
     Ok(())
+}
+
+/// A part of the page. It is asked for anew each time, so that the parts are of one version.
+fn script(text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -26,18 +26,19 @@ fn refusal(message: &Value) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn a_card_is_moved_by_who_holds_it_and_by_nobody_else() {
+async fn a_card_is_moved_by_the_owner_of_its_lock_and_by_no_other() {
     let server = Server::start(&[]).await;
     let mut ada = Client::join(&server, "Ada").await;
     let mut bob = Client::join(&server, "Bob").await;
     ada.sees(|content| content.get(&format!("user.{}", bob.id)) == Some(&json!({ "name": "Bob" }))).await;
 
     let seq = ada.lock("card.1").await;
-    assert_eq!(ada.answer(seq).await, json!({ "type": "granted", "seq": seq, "keys": ["card.1"] }));
-    bob.until(|message| {
-        message["delivery"]["events"][0]["kind"] == "granted" && message["delivery"]["events"][0]["holder"] == *ada.id
-    })
-    .await;
+    let granted = ada.answer(seq).await;
+    let token = &granted["tokens"]["card.1"];
+    assert_eq!(granted, json!({ "type": "granted", "seq": seq, "keys": ["card.1"], "tokens": { "card.1": token } }));
+    let events = bob.until(|message| message["delivery"]["events"][0]["kind"] == "granted").await;
+    let event = &events["delivery"]["events"][0];
+    assert_eq!((event["holder"].as_str(), &event["fencing_token"]), (Some(&*ada.id), token));
 
     let seq = bob.lock("card.1").await;
     assert_eq!(refusal(&bob.answer(seq).await), ("card.1", ada.id.as_str()));
@@ -46,8 +47,10 @@ async fn a_card_is_moved_by_who_holds_it_and_by_nobody_else() {
     let seq = bob.update(json!({ "card.1": place(0.9), cursor.as_str(): place(0.9) })).await;
     assert_eq!(refusal(&bob.answer(seq).await), ("card.1", ada.id.as_str()));
 
-    ada.update(json!({ "card.1": place(0.25) })).await;
+    let seq = ada.update(json!({ "card.1": place(0.25) })).await;
+    let done = ada.answer(seq).await;
     bob.sees_value("card.1", &place(0.25)).await;
+    assert_eq!(done, json!({ "type": "done", "seq": seq, "revision": bob.revisions["card.1"] }));
     assert!(!bob.content.contains_key(&cursor));
 
     ada.send(json!({ "type": "unlock", "keys": ["card.1"] })).await;
@@ -110,6 +113,11 @@ async fn what_is_wrong_is_answered_with_an_error_and_harms_nothing() {
         ("malformed", "{".to_owned()),
         ("malformed", "[]".to_owned()),
         ("malformed", json!({ "type": "bye" }).to_string()),
+        ("malformed", json!([expected, "bye", null, null, null, null, null]).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "bye", "keys": [] }).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "lock" }).to_string()),
+        ("malformed", json!({ "seq": expected, "type": "update", "change": {}, "name": "Ada" }).to_string()),
+        ("malformed", format!(r#"{{"seq":{expected},"seq":{expected},"type":"bye"}}"#)),
         ("malformed", json!({ "seq": -1, "type": "bye" }).to_string()),
         ("malformed", json!({ "seq": expected, "type": "shutdown" }).to_string()),
         ("malformed", json!({ "seq": expected, "type": "lock", "keys": "card.1" }).to_string()),
@@ -131,8 +139,13 @@ async fn what_is_wrong_is_answered_with_an_error_and_harms_nothing() {
         json!({ "type": "lock", "keys": ["title.1"] }),
         json!({ "type": "lock", "keys": ["card.99"] }),
         json!({ "type": "update", "change": { "removals": ["card.1"] } }),
+        json!({ "type": "update", "change": { "removals": [format!("user.{}", ada.id)] } }),
         json!({ "type": "update", "change": { "updates": { "card.99": place(0.5) } } }),
-        json!({ "type": "update", "change": { "updates": { "title.1": "mine" } } }),
+        json!({ "type": "update", "change": { "updates": { "card.101": place(0.5) } } }),
+        json!({ "type": "update", "change": { "updates": { "card.01": place(0.5) } } }),
+        json!({ "type": "update", "change": { "updates": { "title.1": 7 } } }),
+        json!({ "type": "update", "change": { "updates": { format!("user.{}", ada.id): { "name": "\t" } } } }),
+        json!({ "type": "update", "change": { "updates": { format!("user.{}", ada.id): { "nick": "Ada" } } } }),
         json!({ "type": "update", "change": { "updates": { "user.0": { "name": "Eve" } } } }),
         json!({ "type": "update", "change": { "updates": { "card.1": { "x": 0.5 } } } }),
         json!({ "type": "update", "change": { "updates": { "card.1": place(1.01) } } }),
@@ -192,6 +205,7 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
     let server = Server::start(&["--grace", "3600", "--lease", "3600"]).await;
     let mut bob = Client::join(&server, "Bob").await;
     let cursor = format!("cursor.{}", bob.id);
+    bob.lock("card.3").await;
     bob.update(json!({ "card.3": place(0.1), cursor.as_str(): place(0.1) })).await;
     bob.sees(|content| content.contains_key(&cursor)).await;
     let mut ada = Client::join(&server, "Ada").await;
@@ -364,7 +378,7 @@ async fn a_port_that_is_taken_is_said() {
 async fn on_ctrl_c_everybody_is_told() {
     let mut server = Server::start(&[]).await;
     let mut ada = Client::join(&server, "Ada").await;
-    ada.update(json!({ "card.1": place(0.125) })).await;
+    ada.change(json!({ "card.1": place(0.125) })).await;
     let pid = server.process.id().unwrap().to_string();
     assert!(soon(Command::new("kill").args(["-INT", &pid]).status()).await.unwrap().success());
     assert_eq!(ada.end().await.map(|end| u16::from(end.code)), Some(1001));

@@ -5,7 +5,7 @@
 //! cargo run --release -p server --example load -- --address 127.0.0.1:8080
 //! ```
 //!
-//! Prints how long updates were under way, and the server's memory. Ends with 1 if a replica is not what the server has at
+//! Prints how long updates were under way, and the server's memory. Ends with 2 if it is called wrongly, and with 1 if a replica is not what the server has at
 //! the end, or if what the clients had is not gone when they are.
 
 mod client;
@@ -16,6 +16,7 @@ use lexopt::prelude::*;
 use replica::Delays;
 use serde_json::Value;
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +24,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-const USAGE: &str = "usage: load [--address 127.0.0.1:8080] [--clients 200] [--rate 30] [--seconds 60]";
+const USAGE: &str = "\
+Many clients on one server: each writes its cursor and follows everything.
+
+usage: load [--address ADDRESS:PORT] [--clients NUMBER] [--rate NUMBER] [--seconds NUMBER]
+
+  --address ADDRESS:PORT  where the server listens (127.0.0.1:8080)
+  --clients NUMBER        how many clients there are (200)
+  --rate NUMBER           how often each of them writes in a second (30)
+  --seconds NUMBER        for how long they write (60)
+  --help                  this text
+";
 /// Whatever takes longer than this will not come.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -37,7 +48,8 @@ struct Options {
 }
 
 impl Options {
-    fn parse() -> Result<Self, lexopt::Error> {
+    /// `None` if only help is wanted.
+    fn parse() -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self { address: "127.0.0.1:8080".to_owned(), clients: 200, rate: 30, seconds: 60 };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -46,16 +58,37 @@ impl Options {
                 Long("clients") => options.clients = parser.value()?.parse()?,
                 Long("rate") => options.rate = parser.value()?.parse::<std::num::NonZero<u32>>()?.get(),
                 Long("seconds") => options.seconds = parser.value()?.parse()?,
+                Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
-        Ok(options)
+        Ok(Some(options))
     }
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
-    let options = Options::parse().map_err(|error| format!("{error}\n{USAGE}"))?;
+async fn main() -> ExitCode {
+    let options = match Options::parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprint!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Outcome<()> {
     let before = status(&options.address).await?;
     let shared = Arc::new(Shared::new());
     let (goal, reached) = watch::channel(None);

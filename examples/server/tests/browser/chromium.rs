@@ -19,6 +19,8 @@ pub(crate) struct Page {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     session: Option<String>,
     calls: u64,
+    /// The mouse's button.
+    is_pressed: bool,
 }
 
 impl Page {
@@ -29,6 +31,8 @@ impl Page {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
+            // There is a mouse, which can hover and is precise.
+            .arg("--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4")
             .arg(format!("--user-data-dir={}", folder.display()))
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -47,7 +51,7 @@ impl Page {
         // Whoever stops reading what it says would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let (socket, _) = soon(connect_async(endpoint)).await.unwrap();
-        let mut page = Self { process, socket, session: None, calls: 0 };
+        let mut page = Self { process, socket, session: None, calls: 0, is_pressed: false };
         let target = page.call("Target.createTarget", json!({ "url": url })).await["targetId"].clone();
         let attached = page.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true })).await;
         page.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
@@ -96,6 +100,14 @@ impl Page {
         panic!("never was true: {script}\nthe page shows: {text}");
     }
 
+    /// What a script's promise resolves to, as JSON.
+    pub(crate) async fn resolve(&mut self, script: &str) -> Value {
+        let params = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
+        let answer = self.call("Runtime.evaluate", params).await;
+        assert!(answer.get("exceptionDetails").is_none(), "{answer}");
+        answer["result"]["value"].clone()
+    }
+
     /// The middle of the element, in the page's pixels.
     pub(crate) async fn middle(&mut self, element: &str) -> (f64, f64) {
         let script = format!(
@@ -107,8 +119,11 @@ impl Page {
 
     /// `mousePressed`, `mouseMoved` or `mouseReleased`.
     pub(crate) async fn mouse(&mut self, event: &str, (x, y): (f64, f64)) {
-        let button = if event == "mouseMoved" { "none" } else { "left" };
-        let event = json!({ "type": event, "x": x, "y": y, "button": button, "buttons": 1, "clickCount": 1 });
+        self.is_pressed |= event == "mousePressed";
+        let button = if self.is_pressed { "left" } else { "none" };
+        self.is_pressed &= event != "mouseReleased";
+        let buttons = u8::from(self.is_pressed);
+        let event = json!({ "type": event, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": 1 });
         self.call("Input.dispatchMouseEvent", event).await;
     }
 
@@ -120,15 +135,45 @@ impl Page {
             let touch = json!({ "type": event, "touchPoints": [{ "x": x, "y": y }] });
             self.call("Input.dispatchTouchEvent", touch).await;
             if index == 0 {
-                self.until("held?.granted == true").await;
+                self.until("state.holding != null").await;
             }
         }
         self.call("Input.dispatchTouchEvent", json!({ "type": "touchEnd", "touchPoints": [] })).await;
     }
 
+    pub(crate) async fn click(&mut self, element: &str) {
+        let at = self.middle(element).await;
+        for event in ["mouseMoved", "mousePressed", "mouseReleased"] {
+            self.mouse(event, at).await;
+        }
+    }
+
+    /// A short touch.
+    pub(crate) async fn tap(&mut self, element: &str) {
+        let (x, y) = self.middle(element).await;
+        self.call("Emulation.setTouchEmulationEnabled", json!({ "enabled": true })).await;
+        let touch = json!({ "type": "touchStart", "touchPoints": [{ "x": x, "y": y }] });
+        self.call("Input.dispatchTouchEvent", touch).await;
+        self.call("Input.dispatchTouchEvent", json!({ "type": "touchEnd", "touchPoints": [] })).await;
+    }
+
+    /// Replaces the text of the element that has the focus.
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.eval("document.activeElement.select()").await;
+        self.call("Input.insertText", json!({ "text": text })).await;
+    }
+
     pub(crate) async fn press(&mut self, key: &str) {
+        // What these keys do by default goes by their numbers.
+        let number = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            _ => 0,
+        };
         for event in ["keyDown", "keyUp"] {
-            self.call("Input.dispatchKeyEvent", json!({ "type": event, "key": key, "code": key })).await;
+            let text = if key == "Enter" && event == "keyDown" { "\r" } else { "" };
+            let code = json!({ "type": event, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": number });
+            self.call("Input.dispatchKeyEvent", code).await;
         }
     }
 

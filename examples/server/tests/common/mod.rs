@@ -61,6 +61,8 @@ pub(crate) struct Client {
     /// What the welcome said.
     pub(crate) welcome: Value,
     pub(crate) content: BTreeMap<String, Value>,
+    /// Of cards and titles.
+    pub(crate) revisions: BTreeMap<String, Value>,
     pub(crate) position: Value,
 }
 
@@ -89,6 +91,7 @@ impl Client {
             id: String::new(),
             welcome: Value::Null,
             content: BTreeMap::new(),
+            revisions: BTreeMap::new(),
             position: Value::Null,
         }
     }
@@ -105,7 +108,7 @@ impl Client {
         let session = &self.welcome["session"];
         let hello = json!({ "name": "again", "session": session, "position": self.position });
         let client = Self::hello(server, hello).await;
-        Self { content: self.content, position: self.position, ..client }
+        Self { content: self.content, revisions: self.revisions, position: self.position, ..client }
     }
 
     pub(crate) async fn hello(server: &Server, mut hello: Value) -> Self {
@@ -133,6 +136,13 @@ impl Client {
         self.send(json!({ "type": "update", "change": { "updates": updates } })).await
     }
 
+    /// Sets cards or titles, on condition that they are as this client has seen them.
+    pub(crate) async fn change(&mut self, updates: Value) -> u64 {
+        let at = |key: &String| json!({ "key": key, "expected": { "at": self.revisions[key] } });
+        let conditions: Vec<_> = updates.as_object().unwrap().keys().map(at).collect();
+        self.send(json!({ "type": "update", "change": { "updates": updates, "conditions": conditions } })).await
+    }
+
     pub(crate) async fn lock(&mut self, card: &str) -> u64 {
         self.send(json!({ "type": "lock", "keys": [card] })).await
     }
@@ -156,12 +166,16 @@ impl Client {
     fn apply(&mut self, message: &Value) {
         if message["delivery"]["fresh_start"] == true {
             self.content.clear();
+            self.revisions.clear();
         } else {
             let known = self.position.as_str().and_then(|position| position.split_once(':')?.1.parse::<u64>().ok());
             assert!(message["delivery"]["from"].as_u64() <= known, "something is missing before {message}");
         }
         for (key, value) in message["delivery"]["updates"].as_object().unwrap() {
             self.content.insert(key.clone(), value.clone());
+            let revision = &message["delivery"]["revisions"][key];
+            assert_eq!(revision.is_u64(), key.starts_with("card.") || key.starts_with("title."), "{message}");
+            self.revisions.insert(key.clone(), revision.clone());
         }
         for key in message["delivery"]["removals"].as_array().unwrap() {
             self.content.remove(key.as_str().unwrap());
