@@ -145,12 +145,12 @@ fn takeover_against_lasting_write() {
             let written = first.update_state(Change::new().set(0, 1)).unwrap();
             (first.end(), written)
         });
-        let taker = actor(&dictionary, move |_| {
+        let other = actor(&dictionary, move |_| {
             let written = second.update_ephemeral(Change::new().set(0, 2)).unwrap();
             (second, written)
         });
         let (end, lasting) = join(keeper);
-        let (second, taken) = join(taker);
+        let (second, taken) = join(other);
         assert!(end.removed.is_empty() && end.left.is_empty(), "it had written the key for good");
         assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(lasting.max(taken)));
         assert_eq!(second.end().removed.len(), usize::from(taken > lasting));

@@ -6,7 +6,7 @@
 use crate::program::{BUFFERS, Follow, How, If, Key, LAST_KEY, Lease, Op, Program, Setup, Token, Value};
 use fastrand::Rng;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Update,
     Modify,
@@ -58,9 +58,6 @@ pub(crate) struct Generator {
     keys: u8,
     tokens: u8,
     end: Option<End>,
-    follows_locks: bool,
-    has_sessions: bool,
-    reads_commits: bool,
     /// Of the thread that is being made.
     session: Option<Token>,
     may_leave: bool,
@@ -70,7 +67,6 @@ impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut kinds = Vec::new();
-        let (mut follows_locks, mut has_sessions, mut reads_commits) = (false, false, false);
         for (kind, weight) in KINDS {
             let factor = [0, 1, 1, 2, 5][rng.usize(..5)];
             let factor = match kind {
@@ -78,38 +74,23 @@ impl Generator {
                 Kind::Session | Kind::FlushLocks | Kind::Reconnect | Kind::Commits if rng.bool() => 0,
                 _ => factor,
             };
-            follows_locks |= matches!(kind, Kind::FlushLocks) && factor > 0;
-            has_sessions |= matches!(kind, Kind::Session) && factor > 0;
-            reads_commits |= matches!(kind, Kind::Commits) && factor > 0;
             kinds.extend(std::iter::repeat_n(kind, weight * factor));
         }
         kinds.extend([Kind::Update, Kind::Read]);
         // Sessions, and what stands in the way of their ends.
         if rng.u8(..8) == 0 {
-            (follows_locks, has_sessions, reads_commits) = (rng.bool(), true, rng.bool());
             kinds = [(Kind::Session, 8), (Kind::Locks, 3), (Kind::ReleaseAll, 1), (Kind::Hold, 2), (Kind::Update, 1)]
                 .into_iter()
                 .flat_map(|(kind, weight)| std::iter::repeat_n(kind, weight))
                 .collect();
-            kinds.extend(follows_locks.then_some(Kind::FlushLocks));
-            kinds.extend(reads_commits.then_some(Kind::Commits));
+            kinds.extend(rng.bool().then_some(Kind::FlushLocks));
+            kinds.extend(rng.bool().then_some(Kind::Commits));
             kinds.push([Kind::Tick, Kind::Flush, Kind::Reconnect][rng.usize(..3)]);
         }
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
         let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
-        Self {
-            rng,
-            kinds,
-            keys,
-            tokens,
-            end,
-            follows_locks,
-            has_sessions,
-            reads_commits,
-            session: None,
-            may_leave: true,
-        }
+        Self { rng, kinds, keys, tokens, end, session: None, may_leave: true }
     }
 
     pub(crate) fn program(mut self) -> Program {
@@ -134,8 +115,8 @@ impl Generator {
             }
             None => {}
         }
-        let lock_events = self.follows_locks.then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
-        let keep_commits = self.reads_commits && !self.one_in(8);
+        let lock_events = self.draws(Kind::FlushLocks).then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
+        let keep_commits = self.draws(Kind::Commits) && !self.one_in(8);
         let buffers = [(); BUFFERS].map(|()| self.follow());
         let clients = Follow { always: self.rng.bool(), ..self.follow() };
         let setup = Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients };
@@ -191,7 +172,7 @@ impl Generator {
             _ => Op::EndSession { by },
         }));
         // What a session could not remove, because another client had it locked, goes when that client has gone.
-        if self.has_sessions && self.one_in(3) {
+        if self.draws(Kind::Session) && self.one_in(3) {
             ops.extend([Op::ReleaseAll { by: own }, Op::Expire]);
         }
         if self.one_in(8) {
@@ -304,6 +285,10 @@ impl Generator {
             2..=15 => None,
             _ => Some(self.rng.u64(1..=3)),
         }
+    }
+
+    fn draws(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
     }
 
     fn key(&mut self) -> Key {

@@ -114,7 +114,7 @@ pub(crate) struct Commits {
     pub(crate) after: u64,
     pub(crate) to: u64,
     pub(crate) missed: Option<(u64, u64)>,
-    pub(crate) commits: Vec<Commit>,
+    pub(crate) kept: Vec<Commit>,
     pub(crate) ended: bool,
 }
 
@@ -222,9 +222,9 @@ impl Call {
 
     fn may_commit(&self) -> bool {
         match (&self.op, &self.observed) {
-            (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_)) => true,
+            (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_))
+            | (Op::DropSession { .. }, _) => true,
             (_, Observed::SessionEnd(end)) => !end.removed.is_empty(),
-            (Op::DropSession { .. }, _) => true,
             _ => false,
         }
     }

@@ -138,8 +138,6 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Expired(locks, _) if locks.is_empty() => "no locks",
         Observed::Locks(_) | Observed::Expired(..) => "locks",
         Observed::Delivered(_) => "delivery",
-        Observed::NothingPending => "NothingPending",
-        Observed::Ended => "Ended",
         Observed::SessionEnd(_) => "end",
         Observed::LockEvents(_) => "events",
         Observed::EveryLock(..) => "everything",
@@ -147,11 +145,12 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Position(_) => "position",
         Observed::Looked(Looked { delivery: Some(delivery), .. }) if delivery.fresh => "fresh start",
         Observed::Looked(Looked { delivery: Some(_), .. }) => "difference",
-        Observed::Looked(Looked { ended: true, .. }) | Observed::Commits(Commits { ended: true, .. }) => "Ended",
-        Observed::Looked(_) => "NothingPending",
+        Observed::Ended
+        | Observed::Looked(Looked { ended: true, .. })
+        | Observed::Commits(Commits { ended: true, .. }) => "Ended",
         Observed::Commits(Commits { missed: Some(_), .. }) => "missed",
-        Observed::Commits(Commits { commits, .. }) if commits.is_empty() => "NothingPending",
-        Observed::Commits(_) => "commits",
+        Observed::Commits(Commits { kept, .. }) if !kept.is_empty() => "commits",
+        Observed::NothingPending | Observed::Looked(_) | Observed::Commits(_) => "NothingPending",
     }
 }
 
@@ -204,7 +203,7 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(delivery.fresh && delivery.updates.is_empty(), "a fresh start with nothing");
             details.extend(of_delivery(delivery, setup.clients));
         }
-        (_, Observed::Commits(Commits { commits, missed, .. })) => {
+        (_, Observed::Commits(Commits { kept: commits, missed, .. })) => {
             detail(commits.len() > 1, "several");
             detail(missed.is_some() && !commits.is_empty(), "missed some");
         }

@@ -115,7 +115,7 @@ pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
         after,
         to: feed.position().revision.get(),
         missed: missed.map(|(after, to)| (after.get(), to.get())),
-        commits: commits.collect(),
+        kept: commits.collect(),
         ended,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{Content, Model};
 use crate::history::{Call, Commits, Delivery, Looked, Observed};
-use crate::program::{Follow, Key, Token, Value};
+use crate::program::{Follow, Key, LAST_KEY, Token, Value};
 use std::collections::BTreeSet;
 
 /// A commit as it was made.
@@ -23,7 +23,7 @@ impl Commit {
     }
 
     fn keys(&self) -> usize {
-        (0..Key::BITS as Key).filter(|key| self.touches(*key)).count()
+        (0..=LAST_KEY).filter(|key| self.touches(*key)).count()
     }
 }
 
@@ -147,7 +147,7 @@ impl Model {
 
     /// The buffer after a flush that gave this, if it may have.
     fn look(&self, buffer: &Buffer, seen: Option<&Delivery>, ended: bool) -> Option<Buffer> {
-        let Buffer { follow, start, made, reached, looked, given, delivered, keys, end } = buffer;
+        let Buffer { follow, start, made, reached, looked, given, delivered, keys: before, end } = buffer;
         let (to, content, last) = match end {
             End::Open => (self.revision, &self.content, self.frozen),
             End::At(revision, content) => (*revision, content, true),
@@ -175,17 +175,17 @@ impl Model {
         let since = if refused { *made } else { *reached };
         let certain = self.reaches_back(since, to);
         let gone = |key: &Key| follow.passes(*key) && !content.contains_key(key);
-        let removed: BTreeSet<_> = (0..Key::BITS as Key)
+        let removed: BTreeSet<_> = (0..=LAST_KEY)
             .filter(|key| gone(key) && self.between(since, to).any(|commit| commit.removes(*key)))
             .collect();
-        let known: BTreeSet<_> = keys.iter().filter(|key| !refused && gone(key)).copied().collect();
-        let (least, most) = match follow.always {
+        let known: BTreeSet<_> = before.iter().filter(|key| !refused && gone(key)).copied().collect();
+        let (at_least, at_most) = match follow.always {
             false => (&known, &known),
             true if certain => (&removed, &removed),
             true => (&known, &removed),
         };
         let removals: BTreeSet<_> = seen.into_iter().flat_map(|delivery| delivery.removals.iter().copied()).collect();
-        if !(least.is_subset(&removals) && removals.is_subset(most)) {
+        if !(at_least.is_subset(&removals) && removals.is_subset(at_most)) {
             return None;
         }
 
@@ -217,7 +217,7 @@ impl Model {
 
     /// Whether a feed of commits may deliver this now.
     pub(super) fn commits_after(&self, seen: &Commits) -> bool {
-        let Commits { after, to, missed, commits, ended } = seen;
+        let Commits { after, to, missed, kept: commits, ended } = seen;
         if *to != self.revision || *after > *to {
             return false;
         }

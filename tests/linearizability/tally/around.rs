@@ -79,7 +79,9 @@ impl<'a> Around<'a> {
                 _ => {}
             }
         }
-        found.into_iter().for_each(|(call, found, what)| self.detail(call, found, what));
+        for (call, found, what) in found {
+            self.detail(call, found, what);
+        }
     }
 
     /// Sessions of one token, and what becomes of keys that were deferred.
@@ -160,7 +162,7 @@ impl<'a> Around<'a> {
                 (Op::FlushConnection, _) => clients.entry(call.thread).or_default().0 = false,
                 (_, Observed::Commits(seen)) => {
                     let session = seen
-                        .commits
+                        .kept
                         .iter()
                         .any(|commit| self.commits.get(&commit.revision).is_some_and(|commit| commit.ends_sessions));
                     self.detail(index, session, "of the end of a session");
