@@ -297,3 +297,45 @@ fn a_token_may_use_the_dictionary_when_it_is_dropped() {
         }
     });
 }
+
+/// A dictionary with a buffer that keeps the last of a value that panics when it is dropped.
+fn with_a_mined_buffer() -> (Values, state_dictionary::ChangeBuffer<&'static str, OnDrop>) {
+    let dictionary: Values = StateDictionary::builder().trail_limit(2).build();
+    let buffer = dictionary.change_buffer();
+    let armed = OnDrop(Arc::new(|| {
+        DROPPING.set(false);
+        panic!("on purpose");
+    }));
+    assert!(dictionary.update_state(&0, set("a", armed).set("b", inert())).is_ok());
+    drop(buffer.flush().unwrap());
+    assert!(dictionary.update_state(&0, set("a", inert()).remove("b")).is_ok());
+    (dictionary, buffer)
+}
+
+#[test]
+fn a_flush_in_which_a_destructor_panics_is_made_up_for_by_the_next() {
+    for more in [0, 9] {
+        let (dictionary, buffer) = with_a_mined_buffer();
+        assert!(panic::catch_unwind(|| buffer.try_flush().map(drop)).is_err());
+        assert_eq!(buffer.position().revision.get(), 1);
+        for _ in 0..more {
+            dictionary.update_state(&0, set("a", inert())).unwrap();
+        }
+        let delivery = buffer.try_flush().unwrap();
+        let updates: Vec<_> = delivery.updates().map(|(key, _)| *key).collect();
+        assert_eq!(updates, ["a"]);
+        assert_eq!(delivery.is_fresh_start(), more > 0, "the history does not reach back so far");
+        assert_eq!(delivery.removals().len(), usize::from(more == 0));
+        assert_eq!(buffer.position(), dictionary.position());
+        assert!(buffer.try_flush().is_err());
+    }
+}
+
+#[test]
+fn a_last_flush_in_which_a_destructor_panics_is_made_up_for_by_the_next() {
+    let (dictionary, buffer) = with_a_mined_buffer();
+    dictionary.freeze();
+    assert!(panic::catch_unwind(|| buffer.flush().map(drop)).is_err());
+    assert_eq!(buffer.flush().unwrap().updates().count(), 1);
+    assert!(buffer.flush().is_err());
+}

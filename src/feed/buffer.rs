@@ -218,8 +218,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
-    /// If a key's `Clone`, `Hash` or `Eq` does; the buffer is then as it was before the call. If a value's `Drop` does, when
-    /// the content delivered before is let go of; what this call would have delivered is then lost.
+    /// If a key's `Clone`, `Hash` or `Eq` does, or a value's `Drop`, when the content delivered before is dropped. What this call
+    /// would have delivered is then delivered by the next one.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -349,6 +349,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         // The whole content, also if there was nothing to deliver of what was looked at before.
         let fresh_start = refused || state.next == Next::Everything;
 
+        let before = Before { buffer: self, root: &root, cursor, delivered: state.delivered, next: state.next, last };
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
         if last || cursor != to || state.seen.is_none() {
             let seen = (!last).then(|| root.follow());
@@ -369,6 +370,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         drop(state);
         drop(outdated);
         drop(settling);
+        mem::forget(before);
         if difference.is_compared() {
             shared.observed.caught_up(cursor, to);
         }
@@ -380,6 +382,37 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             (true, true) => Some(Err(FlushError::Ended)),
             (true, false) => None,
         }
+    }
+}
+
+/// Where a buffer was before a look. Dropped, which happens if what it kept panics when it is dropped, it goes back there, so
+/// that nothing is lost; unless another thread has looked since.
+struct Before<'a, K, V, S> {
+    buffer: &'a ChangeBuffer<K, V, S>,
+    root: &'a Arc<Root<K, V, S>>,
+    cursor: Revision,
+    delivered: Revision,
+    next: Next,
+    last: bool,
+}
+
+impl<K, V, S> Drop for Before<'_, K, V, S> {
+    fn drop(&mut self) {
+        let Self { buffer, root, cursor, delivered, next, last } = *self;
+        let mut state = buffer.state.lock();
+        if state.cursor != root.revision {
+            return;
+        }
+        // What it had seen is gone, so it goes on as a client does that resumes.
+        let seen = state.seen.take();
+        (state.cursor, state.reached, state.delivered) = (cursor, cursor, delivered);
+        state.next = if next == Next::Difference { Next::DifferenceIfPossible { made: cursor } } else { next };
+        if last {
+            state.end = End::At(Arc::clone(root));
+        }
+        drop(state);
+        // The root has it too, so no value is dropped with it.
+        drop(seen);
     }
 }
 
