@@ -199,7 +199,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
             return root.frozen.then(|| self.end());
         }
         if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
-            self.cursor = Some(root.lock_version);
+            let version = root.lock_version;
+            // Before the feed moves: a destructor of the user's may panic.
+            drop(root);
+            self.cursor = Some(version);
             return Some(Ok(LockDelivery::Events(events)));
         }
         // Others' roots may be let go of in a load, and shards are locked.
@@ -212,8 +215,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         if let (Some(cursor), Some(_)) = (self.cursor, core.settings.lock_events) {
             published.shared().observed.missed_lock_events(cursor, root.lock_version);
         }
-        self.cursor = Some(root.lock_version);
-        Some(Ok(LockDelivery::Everything { version: root.lock_version, revision: root.revision, locks }))
+        let (version, revision) = (root.lock_version, root.revision);
+        drop(root);
+        self.cursor = Some(version);
+        Some(Ok(LockDelivery::Everything { version, revision, locks }))
     }
 }
 

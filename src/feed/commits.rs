@@ -217,9 +217,12 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         if let Some((after, up_to)) = missed {
             published.shared().observed.missed_commits(after, up_to);
         }
-        self.revision = root.revision;
+        let (revision, frozen) = (root.revision, root.frozen);
+        // Before the feed moves: a destructor of the user's may panic.
+        drop(root);
+        self.revision = revision;
         let fresh_start = mem::take(&mut self.fresh_start);
-        self.source.take_if(|_| root.frozen);
+        self.source.take_if(|_| frozen);
         Some(Ok(CommitDelivery { fresh_start, missed, commits }))
     }
 }
