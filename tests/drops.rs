@@ -307,7 +307,7 @@ fn with_a_mined_buffer() -> (Values, state_dictionary::ChangeBuffer<&'static str
         panic!("on purpose");
     }));
     assert!(dictionary.update_state(&0, set("a", armed).set("b", inert())).is_ok());
-    drop(buffer.flush().unwrap());
+    assert!(buffer.flush().is_ok());
     assert!(dictionary.update_state(&0, set("a", inert()).remove("b")).is_ok());
     (dictionary, buffer)
 }

@@ -263,8 +263,8 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     where
         K: 'a,
     {
-        let (removed, count) = (keys.clone(), keys.len());
-        let removed = removed.filter_map(|key| self.content.remove_with_key(key)).collect();
+        let count = keys.len();
+        let removed = keys.clone().filter_map(|key| self.content.remove_with_key(key)).collect();
         self.revision = self.revision.next();
         if count > trail_limit {
             self.trail = Trail::starting_after(self.revision.0);
@@ -272,9 +272,10 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             return removed;
         }
         let change = || keys.clone().fold(Change::new(), |change, key| change.remove(key.key.clone()));
-        let touched = keys.clone().map(|key| Touched { key: key.clone(), existed: true, removed: true });
+        let logged = logged.map(|log| log(change()));
+        let touched = keys.map(|key| Touched { key: key.clone(), existed: true, removed: true });
         self.trail = self.trail.with(self.revision.0, touched.collect(), count, trail_limit);
-        self.log(logged.map(|log| log(change())), count, trail_limit);
+        self.log(logged, count, trail_limit);
         removed
     }
 

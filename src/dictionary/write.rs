@@ -79,6 +79,7 @@ pub(super) enum Patience {
 const ATTEMPTS_OF_A_POLL: u64 = 4;
 
 /// What one run of a closure came to.
+#[allow(clippy::large_enum_variant)] // there is one at a time, for an instant
 enum Run<'a, K, V, S> {
     Committed(Revision),
     /// Something was committed meanwhile. The turn, if the next run is to have it.

@@ -72,7 +72,7 @@ impl<T> TurnLock<T> {
     /// A waiter sleeps twice and then parks. A thread that spins beside the owner takes the cache lines away that the next
     /// commit needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system
     /// call when it unlocks, so a waiter parks only if it has been unlucky; but then it is served within a millisecond or so,
-    /// because parking_lot hands the lock over every half a millisecond.
+    /// because `parking_lot` hands the lock over every half a millisecond.
     #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
         let deadline = Instant::now() + LONGEST_WAIT;
@@ -243,12 +243,12 @@ mod tests {
 
     /// How long it takes to wait for an owner in vain, and then again, at best.
     fn waits(lock: &TurnLock<u8>) -> [Duration; 2] {
-        let ((owned, is_owned), (give_back, gives_back)) = (channel(), channel::<()>());
+        let ((owned, is_owned), (give_back, is_asked)) = (channel(), channel::<()>());
         thread::scope(|scope| {
             scope.spawn(move || {
                 let guard = lock.try_lock();
                 let _ = owned.send(guard.is_some());
-                let _ = gives_back.recv();
+                let _ = is_asked.recv();
             });
             assert_eq!(is_owned.recv(), Ok(true));
             let waits = [(); 2].map(|()| {

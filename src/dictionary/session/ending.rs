@@ -156,7 +156,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
 
     fn end_some(&self, ask: Ask<K, T>, patience: Patience) -> Result<Step<K, T>, HeldUp<K, T>> {
         let inside = self.is_inside_closure();
-        let held = match ask {
+        let if_held = match ask {
             Ask::EndOrWait(_) if !inside => IfHeld::Wait,
             Ask::EndOrWait(_) | Ask::End(_) => IfHeld::Defer,
             Ask::Expire(..) => IfHeld::Leave,
@@ -183,30 +183,26 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let Leftovers { parts, entries, .. } = &mut leftovers;
         self.plan(parts, &table, &mut all, fence.tells(), now);
 
-        let mut tries = 0;
-        let mut tried = 0;
+        let mut attempts = 0;
+        let mut attempted = 0;
         let edit = |root: &mut Root<K, V, S>| {
             // Fewer at a time where others, who commit without the turn, are faster again and again.
-            tried = (parts.len() >> (tries / 2).min(16)).max(1).min(parts.len());
-            tries += 1;
+            attempted = (parts.len() >> (attempts / 2).min(16)).max(1).min(parts.len());
+            attempts += 1;
             let mut changed = false;
-            for part in &mut parts[..tried] {
+            for part in &mut parts[..attempted] {
                 let Some(session) = table.get(part.id) else { continue };
-                part.judge(root, session, inside, held)?;
+                part.judge(root, session, inside, if_held)?;
                 changed |= self.carry_out(root, part, session, entries);
             }
             if changed { Ok(()) } else { Err(None) }
         };
         let (replaced, put_off) = self.published.replace(edit, |_| ());
-        let (replaced, hold) = match replaced {
-            Ok(()) => (true, None),
-            Err(hold) => (false, hold),
-        };
-        let parts = &leftovers.parts[..tried];
-        let unlocks = replaced && parts.iter().any(|part| part.fate != Fate::Waits && !part.locks.is_empty());
-        let removes = replaced && parts.iter().any(|part| part.fate == Fate::Ends && !part.free.is_empty());
+        let parts = &leftovers.parts[..attempted];
+        let unlocks = replaced.is_ok() && parts.iter().any(|part| part.fate != Fate::Waits && !part.locks.is_empty());
+        let removes = replaced.is_ok() && parts.iter().any(|part| part.fate == Fate::Ends && !part.free.is_empty());
         fence.replaced(unlocks, removes, put_off);
-        if let Some(hold) = hold {
+        if let Err(Some(hold)) = replaced {
             let state = leftovers.parts.first().and_then(|part| table.remove(part.id));
             return match state {
                 Some(state) => Err(HeldUp(state, hold)),
@@ -214,7 +210,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             };
         }
 
-        for index in 0..tried {
+        for index in 0..attempted {
             leftovers.settle(index, &mut table, &mut all, now);
         }
         drop(table);
@@ -223,7 +219,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         fence.expired(leftovers.expired);
         drop(turn);
         drop(fence);
-        leftovers.parts.truncate(tried);
+        leftovers.parts.truncate(attempted);
         let last = leftovers.parts.last().map(|part| part.id);
         let reported = leftovers.parts.drain(..).filter(|part| part.reported);
         Ok(Step { ended: reported.filter_map(|part| Some((part.token, part.end?))).collect(), last })
