@@ -53,6 +53,11 @@ impl<K, V, S> Published<K, V, S> {
         self.spare.turn_or_none()
     }
 
+    /// The spare root, unless another thread has the turn: for a caller that has removed values, of which it has some.
+    pub(crate) fn take_spare(&self) -> Option<Arc<Root<K, V, S>>> {
+        self.spare.take()
+    }
+
     pub(crate) fn load(&self) -> Arc<Root<K, V, S>> {
         self.cell.load_full()
     }

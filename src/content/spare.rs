@@ -116,7 +116,7 @@ impl<K, V, S> Spare<K, V, S> {
     }
 
     /// The spare root, unless somebody else has the turn.
-    fn take(&self) -> Option<Arc<Root<K, V, S>>> {
+    pub(super) fn take(&self) -> Option<Arc<Root<K, V, S>>> {
         self.state.try_lock().and_then(|mut state| state.root.take())
     }
 }

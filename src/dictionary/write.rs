@@ -11,7 +11,7 @@ use super::inside::Inside;
 use super::locking::RootFence;
 use super::{Core, StateDictionary};
 use crate::change::Change;
-use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn};
+use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn, put_off_drops};
 use crate::error::{FailedCondition, UpdateError};
 use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
@@ -79,11 +79,10 @@ pub(super) enum Patience {
 const ATTEMPTS_OF_A_POLL: u64 = 4;
 
 /// What one run of a closure came to.
-#[allow(clippy::large_enum_variant)] // there is one at a time, for an instant
-enum Run<'a, K, V, S> {
+enum Run<K, V> {
     Committed(Revision),
-    /// Something was committed meanwhile. The turn, if the next run is to have it.
-    Outdated(Change<K, V>, Option<Turn<'a, K, V, S>>),
+    /// Something was committed meanwhile. Whether the next run is to have the turn.
+    Outdated(Change<K, V>, bool),
 }
 
 type Hashes = SmallVec<[u64; 4]>;
@@ -223,7 +222,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         token: &T,
         attempts: usize,
         patience: Patience,
-        ahead: bool,
+        mut ahead: bool,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
@@ -231,13 +230,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let backoff = Backoff::new(&self.published.shared().observed);
         let mut change = Change::new();
-        let mut turn = ahead.then(|| self.published.turn_or_none()).filter(Turn::is_real);
         for _ in 0..attempts {
-            // Before the root is loaded, for a value's `Drop` may commit.
+            // Before the turn is taken and the root is loaded, because a value's `Drop` may commit.
             drop(mem::take(&mut change));
-            match self.run(token, turn.take(), patience, &backoff, &mut modify)? {
+            let turn = ahead.then(|| match patience {
+                Patience::ForAll => self.published.turn(),
+                Patience::None | Patience::OfAPoll => self.published.turn_or_none(),
+            });
+            match self.run(token, turn.filter(Turn::is_real), patience, &backoff, &mut modify)? {
                 Run::Committed(revision) => return Ok(revision),
-                Run::Outdated(outdated, kept) => (change, turn) = (outdated, kept),
+                Run::Outdated(outdated, next_ahead) => (change, ahead) = (outdated, next_ahead),
             }
             backoff.count();
         }
@@ -252,14 +254,23 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         patience: Patience,
         backoff: &Backoff<'_>,
         modify: impl FnOnce(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Run<'a, K, V, S>, UpdateError<K, V, T>> {
+    ) -> Result<Run<K, V>, UpdateError<K, V, T>> {
         let root = self.published.load();
         let based_on = root.revision;
         let change = if root.frozen {
             Change::new()
         } else {
-            let _inside = Inside::enter(self.identity());
-            modify(&Snapshot::lent(root))
+            let snapshot = Snapshot::lent(root);
+            let change = {
+                let _inside = Inside::enter(self.identity());
+                modify(&snapshot)
+            };
+            // A `Drop` of the user's is not inside the closure, and must not run with the turn.
+            let ((), put_off) = put_off_drops(|| drop(snapshot));
+            if turn.is_none() {
+                self.published.settle(put_off);
+            }
+            change
         };
         let had_turn = turn.is_some();
         loop {
@@ -267,11 +278,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 match turn.take().map_or_else(|| self.turn(token, &change, None, patience, Some(based_on)), Ok) {
                     Err(answer) => answer,
                     Ok(turn) => {
-                        let root = self.published.load();
+                        let (root, put_off) = put_off_drops(|| self.published.load());
                         if root.revision != based_on {
                             // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
                             // but not for ever, or others would be held up by one that never is.
-                            return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
+                            let ahead = !had_turn && turn.is_real();
+                            drop(turn);
+                            self.published.settle(put_off);
+                            return Ok(Run::Outdated(change, ahead));
                         }
                         self.attempt(root, turn, token, &change, None, None)
                     }
@@ -310,7 +324,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         loop {
             let attempt = match self.turn(token, change, pass, patience, None) {
                 // With no root in hand so far, or whoever had the turn could not make it the spare one.
-                Ok(turn) => self.attempt(self.published.load(), turn, token, change, pass, committed.as_mut()),
+                Ok(turn) => {
+                    // What another thread has replaced is not dropped with the turn; the attempt settles it.
+                    let (root, _) = put_off_drops(|| self.published.load());
+                    self.attempt(root, turn, token, change, pass, committed.as_mut())
+                }
                 Err(answer) => answer,
             };
             if let Some(root) = self.conclude(attempt, patience, &backoff)? {

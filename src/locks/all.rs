@@ -1,11 +1,13 @@
 //! What looks at all locks of one shard or of all shards at one instant, with those shards locked.
 
+use super::session::WithoutSession;
 use super::table::{Lock, LockId, LockTable};
-use super::{Fence, LockInfo, SessionLocks};
+use super::{Fence, LockInfo, SessionId, SessionLocks, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Hashed;
 use crate::sync::{Shard, WriteShard};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -88,7 +90,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             self.deadlines.reset(shard, earliest);
         }
         drop(locked);
-        self.gone(removed.iter().map(|(_, lock, _)| lock));
+        self.gone(removed.len());
         fence.expired(removed.iter().filter(|(.., kind)| *kind == LockEventKind::Expired).count());
         removed
     }
@@ -131,7 +133,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         all.take_out();
         let now = clock.now();
         let wanted = all.taken.iter().filter(|(_, lock)| wanted(lock, now));
-        found.extend(wanted.map(|(key, lock)| (key.key.clone(), lock.info(now))));
+        found.extend(wanted.map(|(key, lock)| {
+            let (key, holder) = clone_both(&key.key, &lock.owner);
+            (key, LockInfo { holder, remaining: lock.remaining(now), fencing_token: lock.id.granted })
+        }));
         let looked = look();
         drop(all);
         (found, looked)
@@ -176,29 +181,44 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         locks.noted.lock().locks.iter().filter_map(of_it).collect()
     }
 
-    /// The locks that were acquired without a session by one of these owners, each with the index of the owner. O(1) if no
-    /// lock was acquired without a session, else O(n) in all locks.
-    pub(crate) fn without_session(&mut self, owners: &[&T], now: Instant) -> Vec<(usize, Going)> {
-        if self.table.has_loose() {
-            self.take_out();
-        }
-        let mut found = Vec::new();
-        for (key, lock) in self.taken.iter().filter(|(_, lock)| lock.session.is_none()) {
-            if let Some(index) = owners.iter().position(|owner| lock.owner == **owner) {
-                found.push((index, Going { hash: key.hash, id: lock.id, expired: lock.expired(now) }));
-            }
-        }
-        self.put_back();
-        found
+    /// The locks that were acquired without a session by one of these owners, each with the index of the owner. O(n) in the
+    /// owners of such locks.
+    pub(crate) fn without_session(&self, owners: &[&T], now: Instant) -> Vec<(usize, Going)> {
+        let noted = self.table.without_session.of(owners).into_iter();
+        let there = noted.filter_map(|(index, (hash, id))| {
+            let (_, lock) = self.shard(hash).look_up(hash, |_, lock| lock.id == id && lock.session.is_none())?;
+            Some((index, Going { hash, id, expired: lock.expired(now) }))
+        });
+        there.collect()
     }
 
-    /// What stands in the way of `owner`, who would remove this key.
-    pub(crate) fn obstacle(&self, key: &Hashed<K>, owner: &T, now: Instant) -> Option<Obstacle<T>> {
+    /// Whether this lock is there and belongs to that session, or to none.
+    pub(super) fn has(&self, hash: u64, id: LockId, session: Option<SessionId>) -> bool {
+        self.shard(hash).look_up(hash, |_, lock| lock.id == id && lock.session == session).is_some()
+    }
+
+    /// Notes all locks there are, which were acquired without a session.
+    pub(super) fn note_all(&mut self, without_session: &WithoutSession<T>) {
+        self.take_out();
+        for (key, lock) in &self.taken {
+            without_session.add(&lock.owner, key.hash, lock.id);
+        }
+        self.put_back();
+    }
+
+    /// What stands in the way of `owner`, who would remove this key, if that is not going anyway.
+    pub(crate) fn obstacle(
+        &self,
+        key: &Hashed<K>,
+        owner: &T,
+        going: &HashSet<LockId>,
+        now: Instant,
+    ) -> Option<Obstacle<T>> {
         if self.table.is_empty() {
             return None;
         }
         let (_, lock) = self.shard(key.hash).look_up(key.hash, |other, _| *other == key.key)?;
-        if lock.owner == *owner {
+        if lock.owner == *owner || going.contains(&lock.id) {
             None
         } else if lock.expired(now) {
             Some(Obstacle::Expired(Going { hash: key.hash, id: lock.id, expired: true }))

@@ -20,6 +20,7 @@ pub(crate) use update::LockFailure;
 
 use crate::event::LockChange;
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 /// The version at which a lock was granted: greater than that of every lock granted before, on any key.
 ///
@@ -70,6 +71,14 @@ impl fmt::Display for FencingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Clones a key and a token with a shard locked. If the second `Clone` panics, the first clone is leaked: its `Drop` may use
+/// the dictionary, and would wait for this very thread.
+fn clone_both<A: Clone, B: Clone>(a: &A, b: &B) -> (A, B) {
+    let a = ManuallyDrop::new(a.clone());
+    let b = b.clone();
+    (ManuallyDrop::into_inner(a), b)
 }
 
 /// What the table asks of the content, while shards are locked.

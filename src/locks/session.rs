@@ -4,7 +4,7 @@
 //! locks were granted to it, so that its end finds them without looking at all others.
 
 use super::table::{LockId, LockTable};
-use crate::sync::{Mutex, Shard};
+use crate::sync::{AtomicUsize, Mutex, Ordering, Shard};
 use std::mem;
 use std::num::NonZeroU64;
 
@@ -43,7 +43,126 @@ impl SessionLocks {
     }
 }
 
+/// The locks that were acquired without a session, by their owners, so that the end of a session finds those of its token.
+/// Kept from the first session on.
+pub(super) struct WithoutSession<T> {
+    /// 1 from the first session on. Changes with all shards locked, and is read with a shard locked.
+    kept: AtomicUsize,
+    owners: Mutex<Owners<T>>,
+}
+
+struct Owners<T> {
+    /// In the order of their numbers. An owner may be there twice.
+    owners: Vec<Owner<T>>,
+    next_number: u64,
+    noted: usize,
+    /// With how many locks those that are gone are next looked for.
+    prune_at: usize,
+}
+
+struct Owner<T> {
+    number: u64,
+    token: T,
+    /// As a session's.
+    locks: Vec<(u64, LockId)>,
+}
+
+impl<T> WithoutSession<T> {
+    pub(super) fn none() -> Self {
+        let owners = Owners { owners: Vec::new(), next_number: 0, noted: 0, prune_at: FIRST_PRUNING };
+        Self { kept: AtomicUsize::new(0), owners: Mutex::new(owners) }
+    }
+
+    fn are_kept(&self) -> bool {
+        // ORDERING: Relaxed, because a shard is locked, and all were when it was set; otherwise it only saves time.
+        self.kept.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes a lock of the owner with this number, whose shard is locked since the number was given. Runs none of the user's
+    /// code.
+    pub(super) fn note(&self, number: u64, hash: u64, id: LockId) {
+        let mut all = self.owners.lock();
+        if let Ok(index) = all.owners.binary_search_by_key(&number, |owner| owner.number) {
+            all.owners[index].locks.push((hash, id));
+            all.noted += 1;
+        }
+    }
+}
+
+impl<T: Clone + PartialEq> Owners<T> {
+    fn number_of(&mut self, token: &T) -> u64 {
+        if let Some(owner) = self.owners.iter().find(|owner| owner.token == *token) {
+            return owner.number;
+        }
+        let number = self.next_number;
+        self.owners.push(Owner { number, token: token.clone(), locks: Vec::new() });
+        self.next_number += 1;
+        number
+    }
+}
+
+impl<T: Clone + PartialEq> WithoutSession<T> {
+    /// A number for this owner, if its locks are to be noted. A shard is locked. O(n) in the owners of such locks.
+    pub(super) fn number_of(&self, token: &T) -> Option<u64> {
+        self.are_kept().then(|| self.owners.lock().number_of(token))
+    }
+
+    /// Notes a lock, from before they are kept. May unwind, if the token does, and be repeated.
+    pub(super) fn add(&self, token: &T, hash: u64, id: LockId) {
+        let number = self.owners.lock().number_of(token);
+        self.note(number, hash, id);
+    }
+
+    /// The locks that were noted of these owners, each with the index of the owner. All shards are locked.
+    pub(super) fn of(&self, tokens: &[&T]) -> Vec<(usize, (u64, LockId))> {
+        let mut found = Vec::new();
+        for owner in &self.owners.lock().owners {
+            if let Some(index) = tokens.iter().position(|token| owner.token == **token) {
+                found.extend(owner.locks.iter().map(|&lock| (index, lock)));
+            }
+        }
+        found
+    }
+}
+
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
+    /// Notes, from now on, which locks are acquired without a session. O(n) in the locks there are, the first time. May wait for
+    /// threads that are updating locks.
+    pub(crate) fn expect_sessions(&self) {
+        if self.without_session.are_kept() {
+            return;
+        }
+        let mut all = self.lock_all();
+        all.note_all(&self.without_session);
+        // ORDERING: Relaxed, because all shards are locked.
+        self.without_session.kept.store(1, Ordering::Relaxed);
+    }
+
+    /// Forgets the locks acquired without a session that have gone, when there are twice as many as the last time: O(1) per
+    /// lock, amortised. May wait for threads that are updating locks.
+    pub(super) fn prune_without_session(&self) {
+        let is_due = |all: &Owners<T>| all.noted + all.owners.len() >= all.prune_at;
+        if !is_due(&self.without_session.owners.lock()) {
+            return;
+        }
+        // Dropped when no shard is locked any more.
+        let mut gone = Vec::new();
+        let shards = self.lock_all();
+        let mut all = self.without_session.owners.lock();
+        for owner in &mut all.owners {
+            owner.locks.retain(|&(hash, id)| shards.has(hash, id, None));
+        }
+        let (kept, empty): (Vec<_>, Vec<_>) =
+            mem::take(&mut all.owners).into_iter().partition(|owner| !owner.locks.is_empty());
+        gone.extend(empty);
+        all.owners = kept;
+        all.noted = all.owners.iter().map(|owner| owner.locks.len()).sum();
+        all.prune_at = (all.noted + all.owners.len()).saturating_mul(2).max(FIRST_PRUNING);
+        drop(all);
+        drop(shards);
+        drop(gone);
+    }
+
     /// Forgets the noted locks that have gone, when there are twice as many as the last time: O(1) per lock, amortised. May
     /// wait for threads that are updating locks.
     pub(super) fn prune(&self, session: &SessionLocks) {

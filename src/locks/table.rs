@@ -1,7 +1,8 @@
 //! The sharded table of locks, and what a writer finds in it.
 
 use super::leases::{Deadlines, FIRST_SWEEP};
-use super::{Conflict, Fence, FencingToken, LockInfo, SessionId};
+use super::session::WithoutSession;
+use super::{Conflict, Fence, FencingToken, LockInfo, SessionId, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Lookup;
@@ -42,8 +43,7 @@ pub(crate) struct LockTable<K, T> {
     /// How many locks there are, so that a writer need not look while there are none. Rises before the root is replaced
     /// and falls after the locks are gone, so it is never too low for whoever has seen the root.
     pub(super) outstanding: AtomicUsize,
-    /// How many of them were acquired without a session. Rises with the shard locked and falls after the lock is gone.
-    loose: AtomicUsize,
+    pub(super) without_session: WithoutSession<T>,
     /// With how many locks expired ones are next swept out.
     pub(super) sweep_at: AtomicUsize,
     pub(super) deadlines: Deadlines,
@@ -59,9 +59,9 @@ pub(crate) enum Verdict<K, T> {
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     pub(crate) fn new(shards: usize, clock: &Clock) -> Self {
-        let (outstanding, loose, sweep_at) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(FIRST_SWEEP));
+        let (outstanding, sweep_at) = (AtomicUsize::new(0), AtomicUsize::new(FIRST_SWEEP));
         let (shards, deadlines) = (Shards::new(shards), Deadlines::none(shards, clock));
-        Self { shards, outstanding, loose, sweep_at, deadlines }
+        Self { shards, outstanding, without_session: WithoutSession::none(), sweep_at, deadlines }
     }
 
     /// Looks, on behalf of a writer that has loaded its root already, whether `token` may write to `keys`.
@@ -78,7 +78,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     where
         K: 'a,
     {
-        // ORDERING: Acquire pairs with the release in `count_off`: whoever sees the count fallen cannot win a swap against a
+        // ORDERING: Acquire pairs with the release in `gone`: whoever sees the count fallen cannot win a swap against a
         // root from before the fall. That it has risen is ordered by the load of the root, which came first.
         if self.outstanding.load(Ordering::Acquire) == 0 {
             return Verdict::Free;
@@ -97,7 +97,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                 let told = fence.tells().then(|| lock.change(key, LockEventKind::Expired));
                 expired.push((hash, lock.id, told));
             } else if reported.insert(lock.id) {
-                let (key, holder) = (key.clone(), lock.owner.clone());
+                let (key, holder) = clone_both(key, &lock.owner);
                 conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
             }
         }
@@ -130,7 +130,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         fence.replace(false, told.into_iter().collect());
         let removed = shard.take(hash, |lock| lock.id == id);
         drop(shard);
-        self.gone(removed.iter().map(|(_, lock)| lock));
+        self.gone(usize::from(removed.is_some()));
         fence.expired(1);
         drop(removed);
     }
@@ -159,37 +159,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.outstanding.fetch_add(locks, Ordering::Relaxed);
     }
 
-    /// Counts locks that have gone.
-    pub(super) fn count_off(&self, locks: usize) {
+    /// Counts off locks that have gone.
+    pub(crate) fn gone(&self, locks: usize) {
         // ORDERING: Release, so that a thread that sees the count fallen also sees the root that was replaced before.
         self.outstanding.fetch_sub(locks, Ordering::Release);
-    }
-
-    /// Counts off locks that were removed.
-    pub(crate) fn gone<'a>(&self, locks: impl ExactSizeIterator<Item = &'a Lock<T>> + Clone)
-    where
-        T: 'a,
-    {
-        self.count_off(locks.len());
-        self.loosen_off(locks.filter(|lock| lock.session.is_none()).count());
-    }
-
-    /// Counts locks that are acquired without a session, whose shards are locked.
-    pub(super) fn loosen(&self, locks: usize) {
-        // ORDERING: Relaxed, because it is read with all shards locked.
-        self.loose.fetch_add(locks, Ordering::Relaxed);
-    }
-
-    /// Counts them off, when they have gone or were renewed through a session.
-    pub(super) fn loosen_off(&self, locks: usize) {
-        // ORDERING: Relaxed; too high a count costs only time.
-        self.loose.fetch_sub(locks, Ordering::Relaxed);
-    }
-
-    /// Whether there may be locks that were acquired without a session. Asked with all shards locked.
-    pub(super) fn has_loose(&self) -> bool {
-        // ORDERING: Relaxed, because it rises only with a shard locked.
-        self.loose.load(Ordering::Relaxed) > 0
     }
 
     /// Whether there are no locks. Asked with all shards locked.
@@ -201,7 +174,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
 impl<T: Clone> Lock<T> {
     pub(super) fn change<K: Clone>(&self, key: &K, kind: LockEventKind) -> LockChange<K, T> {
-        LockChange { kind, key: key.clone(), holder: self.owner.clone(), granted: Some(self.id.granted) }
+        let (key, holder) = clone_both(key, &self.owner);
+        LockChange { kind, key, holder, granted: Some(self.id.granted) }
     }
 
     pub(super) fn info(&self, now: Instant) -> LockInfo<T> {

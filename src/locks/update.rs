@@ -5,7 +5,7 @@
 //! nothing; from the replacing of the root on, none of the user's code runs until the shards are unlocked.
 
 use super::table::{Lock, LockId, LockTable};
-use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest, SessionLocks};
+use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest, SessionLocks, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Hashed;
@@ -56,8 +56,9 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         fence: &mut impl Fence<K, T>,
     ) -> Result<LockReceipt<K>, LockFailure<K, T>> {
         let items = items(request, hash);
-        if let Some(session) = session {
-            self.prune(session);
+        match session {
+            Some(session) => self.prune(session),
+            None => self.prune_without_session(),
         }
         // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
         let (mut wanted, mut releases) = (Plan::new(fence.tells()), Plan::new(fence.tells()));
@@ -70,6 +71,9 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             refused = !wanted.conflicts.is_empty();
         }
 
+        // Asked before the root is replaced, because tokens are compared.
+        let number =
+            if session.is_none() && !wanted.grants.is_empty() { self.without_session.number_of(token) } else { None };
         // Counted before the root is replaced; when this is dropped, the last step, what has gone is counted off.
         let mut owed = Owed { table: self, locks: 0 };
         let mut version = 0;
@@ -93,14 +97,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         owed.locks = owed.locks + plan.removals.len() - plan.grants.len();
         let granted = !plan.grants.is_empty();
 
-        let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), session, &mut shards);
+        let noted = (session, number);
+        let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), noted, &mut shards);
         if sooner {
             fence.runs_out_sooner();
         }
         fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
         drop(shards);
-        self.loosen_off(removed.iter().filter(|(_, lock)| lock.session.is_none()).count());
         drop(owed);
         drop(removed);
         if granted {
@@ -157,7 +161,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                     plan.receipt.expired.push(key.clone());
                     plan.removals.push((hash, lock.id));
                 } else if live && acquire.is_some() {
-                    let (key, holder) = (key.clone(), lock.owner.clone());
+                    let (key, holder) = clone_both(key, &lock.owner);
                     plan.conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
                     continue;
                 } else if acquire.is_some() {
@@ -171,9 +175,11 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             }
             if let Some(lease) = acquire {
                 plan.receipt.granted.push((key.clone(), FencingToken(0)));
-                plan.grants.push((Hashed { hash, key: key.clone() }, token.clone(), lease));
+                let (granted, owner) = clone_both(key, token);
+                plan.grants.push((Hashed { hash, key: granted }, owner, lease));
                 if let Some(changes) = &mut plan.changes {
-                    let (kind, key, holder) = (LockEventKind::Granted, key.clone(), token.clone());
+                    let (key, holder) = clone_both(key, token);
+                    let kind = LockEventKind::Granted;
                     changes.push(LockChange { kind, key, holder, granted: None });
                 }
             }
@@ -187,7 +193,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         plan: &mut Plan<K, T>,
         granted: FencingToken,
         now: Instant,
-        session: Option<&SessionLocks>,
+        (session, number): (Option<&SessionLocks>, Option<u64>),
         shards: &mut Locked<'_, K, T>,
     ) -> (Vec<(K, Lock<T>)>, bool) {
         let mut sooner = false;
@@ -197,15 +203,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         for (hash, id) in plan.removals.drain(..) {
             removed.extend(shards.get_mut(index_of(hash)).take(hash, |lock| lock.id == id));
         }
-        if session.is_none() {
-            self.loosen(plan.grants.len());
-        }
         let id_of = session.map(|session| session.session);
         for (index, (key, owner, lease)) in plan.grants.drain(..).enumerate() {
             let id = LockId { granted, index };
             let lock = Lock { owner, deadline: deadline(lease), session: id_of, id };
-            if let Some(session) = session {
-                session.note(key.hash, id);
+            match (session, number) {
+                (Some(session), _) => session.note(key.hash, id),
+                (None, Some(number)) => self.without_session.note(number, key.hash, id),
+                (None, None) => {}
             }
             let shard = index_of(key.hash);
             sooner |= self.deadlines.note(shard, lock.deadline);
@@ -217,7 +222,6 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                 lock.deadline = deadline(lease);
                 sooner |= self.deadlines.note(shard, lock.deadline);
                 if let Some(session) = session.filter(|session| lock.session != Some(session.session)) {
-                    self.loosen_off(usize::from(lock.session.is_none()));
                     lock.session = id_of;
                     session.note(hash, id);
                 }
@@ -289,7 +293,7 @@ struct Owed<'a, K: Clone + Eq, T: Clone + PartialEq> {
 impl<K: Clone + Eq, T: Clone + PartialEq> Drop for Owed<'_, K, T> {
     fn drop(&mut self) {
         if self.locks > 0 {
-            self.table.count_off(self.locks);
+            self.table.gone(self.locks);
         }
     }
 }

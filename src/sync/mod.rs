@@ -38,8 +38,8 @@ use shipped as imp;
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use imp::others;
 pub(crate) use imp::{
-    Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex, MutexGuard,
-    SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards, thread_local,
+    ATTEMPTS_TO_END, Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex,
+    MutexGuard, SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;

@@ -20,6 +20,8 @@ pub(crate) use std::thread_local;
 pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 4096;
 /// How many keys and locks of sessions end in one step, if they are of several sessions: less than a millisecond's work.
 pub(crate) const SESSIONS_AT_ONCE: usize = 512;
+/// After so many lost swaps the end of a session holds the content, for the time that its removal takes.
+pub(crate) const ATTEMPTS_TO_END: usize = 4;
 
 pub(crate) fn current_thread() -> ThreadId {
     std::thread::current().id()
@@ -85,14 +87,14 @@ impl<T> TurnLock<T> {
             }
             thread::sleep(sleep);
         }
-        let owner = self.present_owner();
-        if self.is_in_vain(owner) {
+        if self.is_in_vain(self.present_owner()) {
             return self.try_lock();
         }
         let guard = self.mutex.try_lock_until(deadline);
-        if guard.is_none() && self.present_owner() == owner {
+        if guard.is_none() {
+            // Whoever it is now: one that has only just come costs others nothing but the spare root.
             // ORDERING: Relaxed, it only saves others the wait.
-            self.in_vain.store(owner, Ordering::Relaxed);
+            self.in_vain.store(self.present_owner(), Ordering::Relaxed);
         }
         guard.map(|guard| self.owned(guard))
     }

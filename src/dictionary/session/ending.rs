@@ -6,15 +6,18 @@
 
 use super::state::{Detached, DetachedSession, State};
 use super::{Left, SessionEnd};
-use crate::content::{Entry, Hold, Logged, Revision, Root};
+use crate::content::{Entry, Hold, Logged, PutOff, Revision, Root};
 use crate::dictionary::Core;
 use crate::dictionary::locking::Told;
 use crate::dictionary::write::Patience;
+use crate::event::LockChange;
 use crate::key::Hashed;
 use crate::locks::{Fence, Going, Lock, LockedShards, Obstacle, SessionId};
-use crate::sync::SESSIONS_AT_ONCE;
+use crate::sync::{ATTEMPTS_TO_END, SESSIONS_AT_ONCE, current_thread};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How soon it is worthwhile to try again where the content is held, or the session ended inside an update.
@@ -54,6 +57,7 @@ struct Part<K, T> {
     /// Whether it had ended before, except for some keys.
     ended: bool,
     locks: Vec<Going>,
+    changes: Vec<LockChange<K, T>>,
     told: Option<Told<K>>,
     /// For each of its keys: who has locked it, if another owner has.
     obstacles: Vec<Option<(T, Option<Duration>)>>,
@@ -90,13 +94,35 @@ struct Step<K, T> {
     last: Option<SessionId>,
 }
 
+/// The content, held for the end of sessions. Dropped, because of a panic, it is let go of.
+struct Holding<'a, K, V, T, S> {
+    core: &'a Core<K, V, T, S>,
+    hold: Hold,
+}
+
+impl<K, V, T, S> Holding<'_, K, V, T, S> {
+    /// The root that ended the sessions holds the content no more.
+    fn is_over(self) {
+        self.core.published.wakeups.gate.notify_all();
+        mem::forget(self);
+    }
+}
+
+impl<K, V, T, S> Drop for Holding<'_, K, V, T, S> {
+    fn drop(&mut self) {
+        self.core.let_go();
+    }
+}
+
 /// What is dropped when no shard is locked and waiters have been notified, also when unwinding.
-struct Leftovers<K, V, T> {
+struct Leftovers<K, V, T, S> {
     parts: Vec<Part<K, T>>,
     entries: Vec<Vec<(Hashed<K>, Entry<V>)>>,
     locks: Vec<Lock<T>>,
     states: Vec<State<K, T>>,
     keys: Vec<K>,
+    /// It may have what was removed.
+    spare: Option<Arc<Root<K, V, S>>>,
     /// How many of the locks had run out.
     expired: usize,
 }
@@ -105,7 +131,7 @@ struct Leftovers<K, V, T> {
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
     /// Ends the session, unless the content must be waited for.
     pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        match self.core.end_one(Ask::EndOrWait(self.state.take()?), Patience::None) {
+        match self.core.end_one(Ask::EndOrWait(self.state.take()?)) {
             Ok(end) => Some(end),
             Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.core.end(state, Patience::None)),
             Err(HeldUp(state, _)) => {
@@ -119,23 +145,23 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Sessi
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
     pub(super) fn end(&self, state: State<K, T>, patience: Patience) -> SessionEnd<K, T> {
         let ask = if patience == Patience::ForAll { Ask::EndOrWait } else { Ask::End };
-        let mut answer = self.end_one(ask(state), patience);
+        let mut answer = self.end_one(ask(state));
         loop {
             match answer {
                 Ok(end) => return end,
                 Err(HeldUp(state, hold)) if hold.is_of_this_thread() => {
-                    answer = self.end_one(Ask::End(state), patience);
+                    answer = self.end_one(Ask::End(state));
                 }
                 Err(HeldUp(state, hold)) => {
                     self.wait_until_let_go(hold);
-                    answer = self.end_one(Ask::EndOrWait(state), patience);
+                    answer = self.end_one(Ask::EndOrWait(state));
                 }
             }
         }
     }
 
-    fn end_one(&self, ask: Ask<K, T>, patience: Patience) -> Result<SessionEnd<K, T>, HeldUp<K, T>> {
-        match self.end_some(ask, patience)?.ended.pop() {
+    fn end_one(&self, ask: Ask<K, T>) -> Result<SessionEnd<K, T>, HeldUp<K, T>> {
+        match self.end_some(ask)?.ended.pop() {
             Some((_, end)) => Ok(end),
             None => unreachable!("a session that a caller ends is reported"),
         }
@@ -145,7 +171,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionEnd<K, T>)> {
         let (mut ended, mut after) = (Vec::new(), None);
         while self.sessions.lock().due(now, after).next().is_some() {
-            let Ok(step) = self.end_some(Ask::Expire(now, after), Patience::ForAll) else {
+            let Ok(step) = self.end_some(Ask::Expire(now, after)) else {
                 unreachable!("an expiry does not wait for held content")
             };
             ended.extend(step.ended);
@@ -154,7 +180,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         ended
     }
 
-    fn end_some(&self, ask: Ask<K, T>, patience: Patience) -> Result<Step<K, T>, HeldUp<K, T>> {
+    fn end_some(&self, ask: Ask<K, T>) -> Result<Step<K, T>, HeldUp<K, T>> {
         let inside = self.is_inside_closure();
         let if_held = match ask {
             Ask::EndOrWait(_) if !inside => IfHeld::Wait,
@@ -163,10 +189,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         };
         let mut leftovers = Leftovers::none();
         let mut fence = self.fence();
-        // Writers that wait for the turn meanwhile do not outdate the root again and again. Taken before the shards are
-        // locked, as writers do. A thread inside an update may have it already.
-        let may_wait = patience == Patience::ForAll && !inside;
-        let turn = if may_wait { self.published.turn() } else { self.published.turn_or_none() };
+        let mut holding = None;
         let mut all = self.locks.lock_all();
         let mut table = self.sessions.lock();
         let now = self.published.clock.now();
@@ -180,27 +203,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             Ask::Expire(at, after) => choose(table.due(at, after)),
         };
         leftovers.parts.extend(chosen.into_iter().filter_map(|id| Some(Part::new(table.get(id)?))));
-        let Leftovers { parts, entries, .. } = &mut leftovers;
-        self.plan(parts, &table, &mut all, fence.tells(), now);
-
-        let mut attempts = 0;
-        let mut attempted = 0;
-        let edit = |root: &mut Root<K, V, S>| {
-            // Fewer at a time where others, who commit without the turn, are faster again and again.
-            attempted = (parts.len() >> (attempts / 2).min(16)).max(1).min(parts.len());
-            attempts += 1;
-            let mut changed = false;
-            for part in &mut parts[..attempted] {
-                let Some(session) = table.get(part.id) else { continue };
-                part.judge(root, session, inside, if_held)?;
-                changed |= self.carry_out(root, part, session, entries);
-            }
-            if changed { Ok(()) } else { Err(None) }
-        };
-        let (replaced, put_off) = self.published.replace(edit, |_| ());
-        let parts = &leftovers.parts[..attempted];
-        let unlocks = replaced.is_ok() && parts.iter().any(|part| part.fate != Fate::Waits && !part.locks.is_empty());
-        let removes = replaced.is_ok() && parts.iter().any(|part| part.fate == Fate::Ends && !part.free.is_empty());
+        self.plan(&mut leftovers.parts, &table, &all, fence.tells(), now);
+        let (replaced, put_off) = self.replace_root(&mut leftovers, &table, inside, if_held, &mut holding);
+        let of_parts = |done: fn(&Part<K, T>) -> bool| replaced.is_ok() && leftovers.parts.iter().any(done);
+        let unlocks = of_parts(|part| part.fate != Fate::Waits && !part.locks.is_empty());
+        let removes = of_parts(|part| part.fate == Fate::Ends && !part.free.is_empty());
         fence.replaced(unlocks, removes, put_off);
         if let Err(Some(hold)) = replaced {
             let state = leftovers.parts.first().and_then(|part| table.remove(part.id));
@@ -210,57 +217,107 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             };
         }
 
-        for index in 0..attempted {
+        for index in 0..leftovers.parts.len() {
             leftovers.settle(index, &mut table, &mut all, now);
         }
         drop(table);
         drop(all);
-        self.locks.gone(leftovers.locks.iter());
+        self.locks.gone(leftovers.locks.len());
         fence.expired(leftovers.expired);
-        drop(turn);
+        if let Some(holding) = holding {
+            holding.is_over();
+        }
+        if removes {
+            leftovers.spare = self.published.take_spare();
+        }
         drop(fence);
-        leftovers.parts.truncate(attempted);
         let last = leftovers.parts.last().map(|part| part.id);
         let reported = leftovers.parts.drain(..).filter(|part| part.reported);
         Ok(Step { ended: reported.filter_map(|part| Some((part.token, part.end?))).collect(), last })
     }
 
-    /// Finds out which locks go, and which keys others have locked. May run the user's `Eq` and `Clone`; changes nothing.
+    /// Finds out which locks go, and which keys others have locked. May run the user's `Eq` and `Clone`; changes nothing, and
+    /// drops no clone.
     fn plan(
         &self,
         parts: &mut [Part<K, T>],
         table: &Detached<K, T>,
-        all: &mut LockedShards<'_, K, T>,
+        all: &LockedShards<'_, K, T>,
         tells: bool,
         now: Instant,
     ) {
+        let mut going = HashSet::new();
         let ending: Vec<_> = (0..parts.len()).filter(|&index| !parts[index].ended).collect();
         let owners: Vec<_> = ending.iter().map(|&index| &parts[index].token).collect();
-        let mut found = all.without_session(&owners, now);
-        for (index, _) in &mut found {
-            *index = ending[*index];
+        for (index, lock) in all.without_session(&owners, now) {
+            if going.insert(lock.id()) {
+                parts[ending[index]].locks.push(lock);
+            }
         }
-        for (index, going) in found {
-            parts[index].locks.push(going);
+        for part in &mut *parts {
+            let Some(DetachedSession { state, .. }) = table.get(part.id) else { continue };
+            let locks = all.of_session(&state.locks, now).into_iter();
+            part.locks.extend(locks.filter(|lock| going.insert(lock.id())));
         }
-        let mut stale = HashSet::new();
         for part in parts {
             let Some(DetachedSession { state, .. }) = table.get(part.id) else { continue };
-            part.locks.extend(all.of_session(&state.locks, now));
             for (key, _) in &state.keys {
-                let (mut obstacle, mut clone) = (None, None);
-                match all.obstacle(key, &part.token, now) {
-                    Some(Obstacle::Locked { owner, remaining }) => {
-                        (obstacle, clone) = (Some((owner, remaining)), Some(key.key.clone()));
-                    }
-                    Some(Obstacle::Expired(going)) if stale.insert(going.id()) => part.locks.push(going),
-                    Some(Obstacle::Expired(_)) | None => {}
-                }
+                let (obstacle, expired) = match all.obstacle(key, &part.token, &going, now) {
+                    Some(Obstacle::Locked { owner, remaining }) => (Some((owner, remaining)), None),
+                    Some(Obstacle::Expired(lock)) => (None, Some(lock)),
+                    None => (None, None),
+                };
+                part.locks.extend(expired.filter(|lock| going.insert(lock.id())));
+                let is_locked = obstacle.is_some();
                 part.obstacles.push(obstacle);
-                part.clones.push(clone);
+                part.clones.push(is_locked.then(|| key.key.clone()));
             }
             if tells {
-                part.told = self.kept(part.locks.iter().filter_map(|going| all.change(*going)).collect());
+                part.changes.extend(part.locks.iter().filter_map(|going| all.change(*going)));
+                part.told = self.kept(mem::take(&mut part.changes));
+            }
+        }
+    }
+
+    /// Ends the sessions in one root. If others are faster again and again, it holds the content first, which takes but an
+    /// instant, and then does it.
+    fn replace_root<'a>(
+        &'a self,
+        leftovers: &mut Leftovers<K, V, T, S>,
+        table: &Detached<K, T>,
+        inside: bool,
+        if_held: IfHeld,
+        holding: &mut Option<Holding<'a, K, V, T, S>>,
+    ) -> (Result<(), Option<Hold>>, PutOff) {
+        let Leftovers { parts, entries, .. } = leftovers;
+        let (mut attempts, mut all_put_off) = (0, PutOff::default());
+        loop {
+            let own = holding.as_ref().map(|holding| holding.hold);
+            let mut taken = None;
+            let edit = |root: &mut Root<K, V, S>| {
+                attempts += 1;
+                taken = None;
+                if own.is_none() && attempts > ATTEMPTS_TO_END && root.held.is_none() && !root.frozen {
+                    taken = Some(Hold { version: root.version, thread: Some(current_thread()) });
+                    root.held = taken;
+                    return Ok(());
+                }
+                let mut changed = own.is_some();
+                if changed {
+                    root.held = None;
+                }
+                for part in &mut *parts {
+                    let Some(session) = table.get(part.id) else { continue };
+                    part.judge(root, session, inside, if_held)?;
+                    changed |= self.carry_out(root, part, session, entries);
+                }
+                if changed { Ok(()) } else { Err(None) }
+            };
+            let (replaced, put_off) = self.published.replace(edit, |_| ());
+            all_put_off = all_put_off.and(put_off);
+            match taken {
+                Some(hold) if replaced.is_ok() => *holding = Some(Holding { core: self, hold }),
+                _ => return (replaced, all_put_off),
             }
         }
     }
@@ -311,6 +368,7 @@ impl<K: Clone + Eq, T: Clone> Part<K, T> {
             token: state.token.clone(),
             ended: *ended,
             locks: Vec::new(),
+            changes: Vec::new(),
             told: None,
             obstacles: Vec::with_capacity(state.keys.len()),
             clones: Vec::with_capacity(state.keys.len()),
@@ -355,10 +413,10 @@ impl<K: Clone + Eq, T: Clone> Part<K, T> {
     }
 }
 
-impl<K: Clone + Eq, V, T: Clone + PartialEq> Leftovers<K, V, T> {
+impl<K: Clone + Eq, V, T: Clone + PartialEq, S> Leftovers<K, V, T, S> {
     fn none() -> Self {
         let (parts, entries, locks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { parts, entries, locks, states: Vec::new(), keys: Vec::new(), expired: 0 }
+        Self { parts, entries, locks, states: Vec::new(), keys: Vec::new(), spare: None, expired: 0 }
     }
 
     /// Brings the locks and the table up to date with what became of a session. Runs none of the user's code.
@@ -377,7 +435,7 @@ impl<K: Clone + Eq, V, T: Clone + PartialEq> Leftovers<K, V, T> {
             self.expired += usize::from(going.expired);
             if going.expired { self.keys.push(key) } else { released.push(key) }
         }
-        for (index, (key, set)) in std::mem::take(&mut session.state.keys).into_iter().enumerate() {
+        for (index, (key, set)) in mem::take(&mut session.state.keys).into_iter().enumerate() {
             let free = part.free.binary_search(&index).is_ok();
             let own = free || part.locked.binary_search(&index).is_ok();
             match part.fate {

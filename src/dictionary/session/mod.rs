@@ -208,6 +208,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// assert!(dictionary.session("alice").is_resumed());
     /// ```
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
+        self.core.locks.expect_sessions();
         let (state, resumed) = self.core.sessions.take_up(token);
         Session { core: self.core.clone(), state: Some(state), resumed, end: Core::end }
     }
