@@ -287,3 +287,23 @@ fn a_session_ended_inside_a_closure_of_an_update_is_put_off() {
     clock.advance(SECOND);
     assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
 }
+
+#[test]
+fn a_key_that_a_session_has_locked_that_ends_too_is_in_nobodys_way() {
+    for reversed in [false, true] {
+        let (dictionary, clock) = with_manual_clock();
+        let (mut one, mut other) = (dictionary.session("one"), dictionary.session("other"));
+        if reversed {
+            (one, other) = (other, one);
+        }
+        assert!(one.update_ephemeral(set("a", 1)).is_ok());
+        assert!(other.update_locks(acquire("a", None)).is_ok());
+        one.leave(SECOND);
+        other.leave(SECOND);
+        clock.advance(SECOND);
+        let expiry = dictionary.expire();
+        assert_eq!(expiry.sessions.len(), 2);
+        assert!(expiry.sessions.iter().all(|(_, end)| end.left.is_empty()), "{expiry:?}");
+        assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
+    }
+}

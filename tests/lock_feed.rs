@@ -302,3 +302,18 @@ fn a_sweep_of_expired_locks_tells_of_each() {
     let count = |kind| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((count(Granted), count(Expired)), (64, 63));
 }
+
+#[test]
+fn a_lock_that_went_from_session_to_session_and_back_is_released_once() {
+    let dictionary: Dictionary = StateDictionary::builder().lock_events(100).build();
+    let mut feed = dictionary.lock_feed();
+    let (one, other) = (dictionary.session("alice"), dictionary.session("alice"));
+    one.update_locks(acquire("a", None)).unwrap();
+    other.update_locks(acquire("a", None)).unwrap();
+    one.update_locks(acquire("a", None)).unwrap();
+    feed.flush().unwrap();
+    assert_eq!(one.end().released, ["a"]);
+    let Ok(LockDelivery::Events(events)) = feed.try_flush() else { panic!("no events") };
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(other.end().released.is_empty());
+}

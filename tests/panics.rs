@@ -4,9 +4,10 @@ mod common;
 
 use common::{Dictionary, SECOND, within_a_minute};
 use state_dictionary::{Change, LockDelivery, LockRequest, ManualClock, Session, StateDictionary};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -23,9 +24,29 @@ fn burn() {
     }
 }
 
-/// A key or token of which every `Clone`, `Eq` and `Hash` counts, and one panics.
+/// A key or token of which every `Clone`, `Eq` and `Hash` counts, and one panics. What that drops uses the dictionary, which
+/// must not be waiting for this very thread.
 #[derive(Debug, PartialOrd, Ord)]
 struct Fused(u32);
+
+thread_local! {
+    static IN_USE: RefCell<Weak<FusedDictionary>> = const { RefCell::new(Weak::new()) };
+}
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        // Taken, because what `locks` returns is dropped too.
+        if let Ok(in_use) = IN_USE.try_with(RefCell::take) {
+            if let Some(dictionary) = in_use.upgrade() {
+                assert!(dictionary.locks().len() < 10);
+            }
+            let _ = IN_USE.try_with(|dictionary| dictionary.replace(in_use));
+        }
+    }
+}
 
 impl Clone for Fused {
     fn clone(&self) -> Self {
@@ -63,7 +84,7 @@ fn key(number: u32) -> Fused {
 /// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have run out.
 fn dictionary(trail_limit: usize) -> FusedDictionary {
     let clock = ManualClock::new();
-    let builder = StateDictionary::builder().manual_clock(&clock).trail_limit(trail_limit).shards(2);
+    let builder = StateDictionary::builder().manual_clock(&clock).trail_limit(trail_limit).lock_events(100).shards(2);
     let dictionary: FusedDictionary = builder.content((0..6).map(|number| (Fused(number), number))).build();
     let alices = LockRequest::new().acquire(key(0), None).acquire(key(1), SECOND * 9).acquire(key(3), SECOND);
     let bobs = LockRequest::new().acquire(key(2), None).acquire(key(4), SECOND);
@@ -84,10 +105,12 @@ fn panicking_at_every_call(operation: impl Fn(&FusedDictionary)) {
     let clean = dictionary(100);
     operation(&clean);
     for calls in 0.. {
-        let dictionary = dictionary(100);
+        let dictionary = Arc::new(dictionary(100));
         let before = describe(&dictionary);
         FUSE.set(Some(calls));
-        let finished = panic::catch_unwind(AssertUnwindSafe(|| operation(&dictionary)));
+        IN_USE.set(Arc::downgrade(&dictionary));
+        let finished = within_a_minute(|| panic::catch_unwind(AssertUnwindSafe(|| operation(&dictionary))));
+        IN_USE.set(Weak::new());
         FUSE.set(None);
         if finished.is_ok() {
             assert!(calls > 0, "none of the user's code was run");

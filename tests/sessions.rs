@@ -9,6 +9,7 @@ use state_dictionary::{
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use std::{panic, thread};
 
 type Client = Session<&'static str, i32, &'static str>;
@@ -391,4 +392,59 @@ fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
             });
         }
     });
+}
+
+#[test]
+fn a_session_of_many_keys_ends_beside_writers_who_do_nothing_else() {
+    type Numbers = StateDictionary<u32, u32, u32>;
+    fn beside_writers(
+        write: impl Fn(&Numbers, Change<u32, u32>) + Sync,
+        end: impl Fn(Session<u32, u32, u32>, &Numbers),
+    ) {
+        let dictionary = Numbers::new();
+        let mut session = dictionary.session(0);
+        assert!(session.update_ephemeral(Change::from_parts((1000..21_000).map(|key| (key, 0)), [])).is_ok());
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for writer in 1..4_u32 {
+                let (write, over, dictionary) = (&write, &over, &dictionary);
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        write(dictionary, Change::new().set(writer, 1_u32));
+                    }
+                });
+            }
+            end(session, &dictionary);
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(dictionary.snapshot().keys().all(|key| *key < 1000));
+    }
+    within_a_minute(|| {
+        let plain = |dictionary: &Numbers, change| assert!(dictionary.update_state(&1, change).is_ok());
+        // Refused while the keys are being removed.
+        let tried = |dictionary: &Numbers, change| drop(dictionary.try_update_state(&1, change));
+        beside_writers(plain, |session, _| drop(session.end()));
+        beside_writers(plain, |session, _| drop(session));
+        beside_writers(tried, |session, _| drop(session.end()));
+        beside_writers(tried, |session, _| drop(session));
+        beside_writers(tried, |session, dictionary| {
+            session.leave(Duration::ZERO);
+            assert_eq!(dictionary.expire().sessions.len(), 1);
+        });
+    });
+}
+
+#[test]
+fn what_a_session_removes_is_dropped_when_it_ends() {
+    let dictionary: StateDictionary<u32, Arc<()>, u32> = StateDictionary::new();
+    let value = Arc::new(());
+    for commits in [1, 2, 5] {
+        let mut session = dictionary.session(1);
+        for commit in 0..commits {
+            let keys = (0..100).map(|key| (commit * 100 + key, Arc::clone(&value)));
+            session.update_ephemeral(Change::from_parts(keys, [])).unwrap();
+        }
+        assert_eq!(session.end().removed.len(), commits as usize * 100);
+        assert_eq!(Arc::strong_count(&value), 1, "after {commits} commits");
+    }
 }

@@ -402,3 +402,37 @@ fn what_is_shared_between_threads_is_send_and_sync() {
     shared(&dictionary.change_buffer());
     shared(&dictionary.change_buffer().subscribe(SECOND));
 }
+
+#[test]
+fn a_destructor_that_writes_after_a_closure_is_not_inside_it() {
+    struct Writes(Option<Arc<dyn Fn() + Send + Sync>>);
+    impl Drop for Writes {
+        fn drop(&mut self) {
+            if let Some(write) = self.0.take() {
+                write();
+            }
+        }
+    }
+    let dictionary: Arc<StateDictionary<&str, Writes, u8>> = Arc::new(StateDictionary::new());
+    let write = {
+        let dictionary = Arc::downgrade(&dictionary);
+        move || {
+            let dictionary = dictionary.upgrade().unwrap();
+            dictionary.update_state(&0, Change::new().set("written", Writes(None))).unwrap();
+        }
+    };
+    dictionary.update_state(&0, Change::new().set("a", Writes(Some(Arc::new(write))))).unwrap();
+    let mut runs = 0;
+    dictionary
+        .update_state_with(&0, |_| {
+            runs += 1;
+            if runs == 1 {
+                // The closure's snapshot is the last that has the value.
+                let replace = || dictionary.update_state(&1, Change::new().set("a", Writes(None))).is_ok();
+                assert!(thread::scope(|scope| scope.spawn(replace).join().unwrap()));
+            }
+            Change::new().set("b", Writes(None))
+        })
+        .unwrap();
+    assert!(dictionary.get("written").is_some());
+}
