@@ -317,6 +317,7 @@ async fn the_pages_state_machine_keeps_its_promises() {
     let mut page = open(&folder("machine"), &server.address, "Ada").await;
     let sources = json!({
         "harness.js": include_str!("../page/harness.js"),
+        "losses.js": include_str!("../page/losses.js"),
         "model.js": include_str!("../page/model.js"),
         "moves.js": include_str!("../page/moves.js"),
         "storm.js": include_str!("../page/storm.js"),
