@@ -70,7 +70,8 @@ export function storm(page, Model, seed) {
       }
       case 11: {
         const look = board.look(key);
-        if (!cards.length || chance(0.5)) return;
+        const isGoing = [...board.edits].some(edit => edit.kind === "removed" && edit.key === key);
+        if (!cards.length || chance(0.5) || isGoing) return;
         intend(user, `rest of ${key}`, look.title, () => world.model.content.get(key)?.revision !== look.card || user.isTold(`“${look.title}” was removed`));
         return board.remove(look);
       }
