@@ -4,7 +4,7 @@
 // has done and the server has not confirmed. `held` are the locks that the server has granted and the page has not
 // released. Whatever the user does ends in one of two ways: it is in the content, or the user reads that it is not.
 
-import { changeOf, freeKey, isSame, isThere, keysOf, placeOf, room, titleKey } from "./cards.js";
+import { Edits, changeOf, freeKey, isSame, isThere, keysOf, placeOf, room, titleKey } from "./cards.js";
 import { Line } from "./line.js";
 import { Locks } from "./locks.js";
 import { LIMITS, partsOf, tellApart } from "./text.js";
@@ -23,7 +23,7 @@ export class Board {
   drag = null; // the card that is being moved: { key, byKeys, wanted, until, renewed, touched }
   held = new Map(); // key -> token
   moves = new Map(); // key -> { key, value, base, isNew, isPending, sent, byLock, seq, revision }
-  edits = new Set(); // cards that are being added, renamed or removed: { kind, key, title, ..., isNew, isAgain, seq, revision }
+  edits = new Edits(); // { kind, key, title, ..., isNew, isAgain, seq, revision }
 
   #io;
   #store = null; // the server's
@@ -68,6 +68,7 @@ export class Board {
 
   // Values are names and titles, which may be in any script, or lists of further parts.
   #say(texts, ...values) { this.#io.say(partsOf(texts, values), false); }
+  // What can be missed without harm.
   #mention(texts, ...values) { this.#io.say(partsOf(texts, values), true); }
 
   // ---- The connection ----------------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ export class Board {
     if (kind === "card") {
       const isLost = this.drag?.key === key || this.moves.get(key)?.revision === 0;
       if (isLost) this.#say`“${this.titleOf(key)}” was removed, and your move with it.`;
-      else if (this.isLive && !this.#isGoing(key)) this.#say`“${this.titleOf(key)}” was removed.`;
+      else if (this.isLive && !this.edits.isGoing(key)) this.#say`“${this.titleOf(key)}” was removed.`;
       if (this.drag?.key === key) this.drag = null;
       this.moves.delete(key);
       this.#io.changed();
@@ -298,7 +299,7 @@ export class Board {
   pick(key, byKeys = false) {
     if (this.drag) this.drop();
     if (!this.content.has(key) || !this.#mayAct()) return;
-    if (this.#isGoing(key)) return this.#say`“${this.titleOf(key)}” is being removed.`;
+    if (this.edits.isGoing(key)) return this.#say`“${this.titleOf(key)}” is being removed.`;
     this.#flush(); // a lock that has lapsed is given back: the next is another
     const now = this.#io.now();
     this.drag = { key, byKeys, wanted: null, until: 0, renewed: now, touched: now };
@@ -342,8 +343,7 @@ export class Board {
   // The card as the user sees it, which a change of it is conditional on.
   look(key) {
     const [card, titled] = [key, titleKey(key)].map(key => this.content.get(key)?.revision);
-    const renamed = [...this.edits].filter(edit => edit.key === key && edit.kind === "renamed").pop();
-    return { key, title: renamed?.wanted ?? this.titleOf(key), card, titled };
+    return { key, title: this.edits.titleOf(key) ?? this.titleOf(key), card, titled };
   }
 
   // Whether it is on its way.
@@ -362,25 +362,12 @@ export class Board {
 
   remove(look) {
     if (this.drag?.key === look.key) this.drop();
-    if (!this.#isGoing(look.key) && this.#mayAct()) this.#edit({ ...look, kind: "removed" });
-  }
-
-  // Whether the user has removed the card, and it is not gone yet.
-  #isGoing(key) {
-    return [...this.edits].some(edit => edit.kind === "removed" && edit.key === key);
+    if (!this.edits.isGoing(look.key) && this.#mayAct()) this.#edit({ ...look, kind: "removed" });
   }
 
   #edit(edit) {
     this.edits.add(Object.assign(edit, { asked: true, isNew: true, isAgain: false, revision: 0 }));
     this.#flush();
-  }
-
-  // Whether own changes of the card must be confirmed first, on whose revisions this one is conditional.
-  #isWaiting(edit) {
-    const { kind, key } = edit, before = [...this.edits];
-    if (kind === "added") return false;
-    if (kind === "removed" && this.moves.get(key)?.revision === 0) return true;
-    return before.slice(0, before.indexOf(edit)).some(other => other.key === key && !other.revision);
   }
 
   // What the user knows of a key: what was seen, or the user's own later change.
@@ -393,7 +380,7 @@ export class Board {
     const { kind, isAgain } = edit;
     [edit.isNew, edit.isAgain] = [false, false];
     if (isAgain && isThere(edit, this.content)) {
-      for (const key of keysOf(edit)) if (this.content.has(key)) this.#own.set(key, this.content.get(key).revision);
+      for (const key of keysOf(edit)) this.#own.set(key, this.#known(key, this.content.get(key)?.revision ?? 0));
       this.edits.delete(edit);
       return this.#mention`“${edit.title}” was ${[kind]}.`;
     }
@@ -452,7 +439,7 @@ export class Board {
   #flush() {
     if (!this.isLive) return;
     for (const move of this.moves.values()) if (move.isNew) this.#sendMove(move);
-    for (const edit of this.edits) if (edit.isNew && !this.#isWaiting(edit)) this.#attempt(edit);
+    for (const edit of this.edits) if (edit.isNew && !this.edits.isWaiting(edit, this.moves)) this.#attempt(edit);
     const given = [...this.held.keys()].filter(key => key !== this.drag?.key);
     if (given.length) this.#line.transmit({ type: "unlock", keys: given });
     for (const key of given) this.held.delete(key);

@@ -1,4 +1,4 @@
-// Cards, without the page's state: their keys and places, and the changes of a whole card.
+// Cards: their keys and places, and the changes of a whole card that the user has made.
 
 import { LIMITS } from "./text.js";
 
@@ -44,4 +44,25 @@ export function isThere({ kind, key, place, wanted }, content) {
   if (kind === "removed") return !content.has(key);
   if (kind === "added") return isSame(content.get(key)?.value, place);
   return content.get(titleKey(key))?.value === wanted;
+}
+
+// Cards that are being added, renamed or removed, in the order in which the user did it.
+export class Edits extends Set {
+  // Whether the user has removed the card, and it is not gone yet.
+  isGoing(key) {
+    return [...this].some(edit => edit.kind === "removed" && edit.key === key);
+  }
+
+  // The title that the user has given the card, if it is not in the content yet.
+  titleOf(key) {
+    return [...this].filter(edit => edit.kind === "renamed" && edit.key === key).pop()?.wanted;
+  }
+
+  // Whether own changes of the card must be confirmed first, for this one is conditional on their revisions.
+  isWaiting(edit, moves) {
+    const { kind, key } = edit, all = [...this];
+    if (kind === "added") return false;
+    if (kind === "removed" && moves.get(key)?.revision === 0) return true;
+    return all.slice(0, all.indexOf(edit)).some(other => other.key === key && !other.revision);
+  }
 }
