@@ -4,41 +4,43 @@
 // has done and the server has not confirmed. `held` are the locks that the server has granted and the page has not
 // released. Whatever the user does ends in one of two ways: it is in the content, or the user reads that it is not.
 
+import { Edits, changeOf, freeKey, isSame, isThere, keysOf, placeOf, room, titleKey } from "./cards.js";
 import { Line } from "./line.js";
-import { LIMITS } from "./text.js";
+import { Locks } from "./locks.js";
+import { LIMITS, partsOf, tellApart } from "./text.js";
 
 const LINGER = 800; // ms after the last arrow key at which a card is let go of
+const QUIET = 5000; // ms after which the server is asked for a sign of life
+const MANY = 300; // places of one move of which the page knows that it has sent them
 const UNCOUNTED = ["malformed", "too_large", "out_of_order"]; // errors about messages that do not count
-
-const isSame = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-const clamp = value => Math.min(Math.max(Number.isFinite(value) ? value : 0, 0), 1);
-const placeOf = ({ x, y }) => ({ x: clamp(x), y: clamp(y) });
-const titleKey = key => key.replace("card", "title");
 
 export class Board {
   content = new Map(); // key -> { value, revision }
-  holders = new Map(); // key of a locked card -> { id, token }
   names = new Map(); // id -> the name that is shown
   link = "down"; // then "greeting" until the welcome, "resuming" until the list of locks, and "live"
   session = null;
   name = "";
   drag = null; // the card that is being moved: { key, byKeys, wanted, until, renewed, touched }
   held = new Map(); // key -> token
-  moves = new Map(); // key -> { key, value, base, isNew, byLock, seq, revision }
-  edits = new Set(); // cards that are being added, renamed or removed: { kind, key, title, ..., seq, revision }
+  moves = new Map(); // key -> { key, value, base, isNew, isPending, sent, byLock, seq, revision }
+  edits = new Edits(); // { kind, key, title, ..., isNew, isAgain, seq, revision }
 
   #io;
   #store = null; // the server's
   #position = null;
-  #version = 0; // of the latest lock event
+  #locked = new Locks();
   #lease = 5000;
+  #own = new Map(); // key of a card or title -> the latest revision that the user has given it: never news to the user
+  #pinged = 0;
   #line;
   #refusals = 0; // of the hello
+  #given = []; // the names that the server was sent on this connection, without those that it has refused
   #cursor = null;
   #sentCursor; // what the server has; undefined if that is not known
 
-  // `send(text)`; `reset()` gives the connection up; `now()` in ms; `say(parts)`: strings, and names and titles as
-  // `{ name }`; `show(keys)` draws these anew; `shake(key)`; `changed()` if link, name, session or hold may have changed.
+  // `send(text)`; `reset()` gives the connection up; `now()` in ms; `say(parts, isNews)`: strings, and names and titles as
+  // `{ name }`, and whether they can be missed without harm; `show(keys)` draws these anew; `shake(key)`; `changed()` if link,
+  // name, session or hold may have changed.
   constructor(io) {
     this.#io = io;
     this.#line = new Line(io.send, io.now);
@@ -49,27 +51,25 @@ export class Board {
   get isLive() { return this.link === "live"; }
   // The card that the user holds.
   get holding() { return this.isLive && this.drag && this.held.has(this.drag.key) ? this.drag.key : null; }
+  // Of a locked card -> { id, token }.
+  get holders() { return this.#locked.holders; }
   isMe(id) { return this.session?.id === id; }
   nameOf(id) { return this.names.get(id) ?? `Guest ${id}`; }
   titleOf(key) { return this.content.get(titleKey(key))?.value ?? key; }
+  // Whether something would be lost if the page were closed now.
+  get isUnsaved() { return [...this.moves.values(), ...this.edits].some(done => !done.revision) || !!this.drag?.wanted; }
   place(key) { return this.moves.get(key)?.value ?? this.content.get(key)?.value; }
 
-  // People of one name are told apart by their ids.
   #nameAll() {
     const users = [...this.content].filter(([key]) => key.startsWith("user."));
-    const named = users.map(([key, { value }]) => [key.slice(5), value.name ?? `Guest ${key.slice(5)}`]);
-    const plain = name => name.normalize("NFKC").toLowerCase();
-    const counts = new Map();
-    for (const [, name] of named) counts.set(plain(name), (counts.get(plain(name)) ?? 0) + 1);
-    this.names = new Map(named.map(([id, name]) => [id, counts.get(plain(name)) > 1 ? `${name} (${id})` : name]));
+    this.names = tellApart(users.map(([key, { value }]) => [key.slice(5), value.name]));
     return users.map(([key]) => key);
   }
 
   // Values are names and titles, which may be in any script, or lists of further parts.
-  #say(texts, ...values) {
-    const part = value => Array.isArray(value) ? value : [{ name: value }];
-    this.#io.say(texts.flatMap((text, index) => index < values.length ? [text, ...part(values[index])] : [text]));
-  }
+  #say(texts, ...values) { this.#io.say(partsOf(texts, values), false); }
+  // What can be missed without harm.
+  #mention(texts, ...values) { this.#io.say(partsOf(texts, values), true); }
 
   // ---- The connection ----------------------------------------------------------------------------------------------------
 
@@ -86,18 +86,21 @@ export class Board {
     if (this.drag && !this.held.has(this.drag.key)) this.#unhand(this.drag.key, ["there is no connection"]);
     this.link = "down";
     this.#sentCursor = undefined;
-    for (const move of this.moves.values()) if (!move.revision) move.isNew = true;
+    for (const move of this.moves.values()) if (!move.revision) [move.isNew, move.isPending] = [true, false];
+    for (const edit of this.edits) if (!edit.revision) [edit.isAgain, edit.isNew] = [edit.isAgain || !edit.isNew, true];
     this.#io.changed();
   }
 
   leave() {
+    this.drop();
     if (this.link !== "down") this.#line.transmit({ type: "bye" });
   }
 
   #greet() {
     const { name, session } = this;
     const hello = { type: "hello", name: name || null, session, position: this.#position };
-    this.#line.transmit(hello, { kind: "hello", asked: true });
+    this.#given = [{ kind: "hello", name, asked: true }];
+    this.#line.transmit(hello, this.#given[0]);
   }
 
   receive(message) {
@@ -111,7 +114,6 @@ export class Board {
 
   #welcome({ session, lease_ms }) {
     [this.session, this.#lease, this.link] = [session, lease_ms, "resuming"];
-    this.#line.answered(Infinity);
     this.#io.changed();
   }
 
@@ -128,7 +130,7 @@ export class Board {
     const users = Object.keys(updates).filter(key => key.startsWith("user.") && !this.content.has(key));
     for (const [key, value] of Object.entries(updates)) this.content.set(key, { value, revision: revisions[key] });
     if ([...touched].some(key => key.startsWith("user."))) for (const key of this.#nameAll()) touched.add(key);
-    for (const id of users.map(key => key.slice(5))) if (this.isLive && !this.isMe(id)) this.#say`${this.nameOf(id)} is here.`;
+    for (const id of users.map(key => key.slice(5))) if (this.isLive && !this.isMe(id)) this.#mention`${this.nameOf(id)} is here.`;
     for (const move of this.moves.values()) if (move.revision) this.#arrived(move, to);
     for (const edit of this.edits) if (edit.revision) this.#arrived(edit, to);
     this.#io.show(touched);
@@ -144,12 +146,11 @@ export class Board {
   #remove(key) {
     if (!this.content.has(key)) return;
     const [kind, id] = key.split(".");
-    if (kind === "user" && this.isLive && !this.isMe(id)) this.#say`${this.nameOf(id)} left.`;
+    if (kind === "user" && this.isLive && !this.isMe(id)) this.#mention`${this.nameOf(id)} left.`;
     if (kind === "card") {
-      const isMine = [...this.edits].some(edit => edit.kind === "removed" && edit.key === key);
       const isLost = this.drag?.key === key || this.moves.get(key)?.revision === 0;
       if (isLost) this.#say`“${this.titleOf(key)}” was removed, and your move with it.`;
-      else if (this.isLive && !isMine) this.#say`“${this.titleOf(key)}” was removed.`;
+      else if (this.isLive && !this.edits.isGoing(key)) this.#say`“${this.titleOf(key)}” was removed.`;
       if (this.drag?.key === key) this.drag = null;
       this.moves.delete(key);
       this.#io.changed();
@@ -162,38 +163,22 @@ export class Board {
     for (const move of this.moves.values()) this.#lose(move, ["the server has begun anew"]);
     for (const edit of this.edits) this.#lose(edit, ["the server has begun anew"]);
     for (const key of this.held.keys()) this.#unhand(key, ["the server has begun anew"]);
-    this.#version = 0;
+    this.#own.clear();
+    this.#locked.version = 0;
   }
 
-  #locks({ delivery: { everything, events = [] } }) {
-    const touched = new Set([...this.holders.keys(), ...events.map(event => event.key)]);
-    const set = (key, { holder, fencing_token }) => this.holders.set(key, { id: holder, token: fencing_token });
-    if (everything) {
-      this.holders.clear();
-      for (const [key, lock] of Object.entries(everything.locks)) set(key, lock);
-      this.#version = everything.version;
-    }
-    const before = this.#version;
-    for (const event of events.filter(event => event.version > before)) {
-      if (event.kind === "granted") set(event.key, event);
-      else this.holders.delete(event.key);
-      this.#version = event.version;
-    }
-    const isResumed = this.link === "resuming" && everything !== undefined;
-    // A lock that was granted after the latest event cannot be among them.
-    for (const [key, token] of this.held) {
-      const holder = this.holders.get(key);
-      if ((isResumed || token <= this.#version) && (holder?.token !== token || !this.isMe(holder.id))) this.#unhand(key);
-    }
+  #locks({ delivery }) {
+    const touched = this.#locked.apply(delivery), isResumed = this.link === "resuming" && delivery.everything !== undefined;
+    for (const [key, token] of this.held) if (this.#locked.isGone(key, this.session.id, token, isResumed)) this.#unhand(key);
     if (isResumed) this.#resumed();
-    for (const key of this.holders.keys()) touched.add(key);
     this.#io.show(touched);
   }
 
   #resumed() {
     this.link = "live";
+    this.#line.answered(Infinity);
+    if (this.name !== this.#given[0].name) this.introduce(this.name);
     for (const [key, { id, token }] of this.holders) if (this.isMe(id)) this.held.set(key, token);
-    for (const edit of this.edits) if (!edit.revision) this.#attempt(edit, true);
     this.#io.changed();
   }
 
@@ -218,10 +203,12 @@ export class Board {
   #done({ seq, revision }) {
     const { owner } = this.#line.answered(seq);
     if (!owner) return;
-    owner.base = revision;
-    if (owner.seq !== seq || owner.isNew) return;
+    for (const key of keysOf(owner)) this.#own.set(key, revision);
+    if (owner.seq !== seq) return;
+    [owner.isPending, owner.sent] = [false, []];
+    if (owner.isNew) return;
     owner.revision = revision;
-    if (this.edits.has(owner)) this.#say`“${owner.title}” was ${[owner.kind]}.`;
+    if (this.edits.has(owner)) this.#mention`“${owner.title}” was ${[owner.kind]}.`;
     this.#arrived(owner, Number(this.#position?.split(":")[1]));
   }
 
@@ -267,24 +254,26 @@ export class Board {
       if (this.drag === owner.drag) this.#unhand(key, why);
     } else if (kind === "name") {
       this.#say`Your name was not changed: ${why}.`;
-      this.name = this.content.get(`user.${this.session?.id}`)?.value.name ?? "";
+      this.#given = this.#given.filter(given => given !== owner);
+      this.name = this.#given.at(-1).name;
       this.#io.changed();
     } else if (this.edits.has(owner) || this.moves.get(key) === owner) {
       if (owner.byLock) this.#unhand(key);
-      if (seq !== owner.seq || owner.isNew) return;
+      if (seq !== owner.seq) return;
+      owner.isPending = false;
+      if (owner.isNew) return;
       // What was sent as the lock's owner can still be right, if nobody has moved the card; another number may be free.
       if (isFinal) this.#lose(owner, why);
-      else if (owner.byLock) owner.isNew = true;
-      else if (kind === "added") this.#attempt(owner);
+      else if (owner.byLock || kind === "added") owner.isNew = true;
       else this.#lose(owner, why);
     }
   }
 
   // The user reads that something is not going to be in the content.
-  #lose(done, why) {
+  #lose(done, why, was = "was not") {
     this.edits.delete(done);
     if (this.moves.get(done.key) === done) this.moves.delete(done.key);
-    this.#say`“${done.title}” was not ${[done.kind]}: ${why}.`;
+    this.#say`“${done.title}” ${[was]} ${[done.kind]}: ${why}.`;
     this.#io.show([done.key]);
   }
 
@@ -310,6 +299,8 @@ export class Board {
   pick(key, byKeys = false) {
     if (this.drag) this.drop();
     if (!this.content.has(key) || !this.#mayAct()) return;
+    if (this.edits.isGoing(key)) return this.#say`“${this.titleOf(key)}” is being removed.`;
+    this.#flush(); // a lock that has lapsed is given back: the next is another
     const now = this.#io.now();
     this.drag = { key, byKeys, wanted: null, until: 0, renewed: now, touched: now };
     this.#line.transmit({ type: "lock", keys: [key] }, { kind: "lock", asked: true, key, drag: this.drag });
@@ -334,81 +325,82 @@ export class Board {
   drop() {
     this.#lapse();
     if (!this.drag) return;
+    const { key, wanted } = this.drag;
     this.drag = null;
+    if (wanted) this.#want(key, wanted);
     this.#io.changed();
     this.#flush();
   }
 
   #want(key, value) {
     const { revision } = this.content.get(key);
-    const move = this.moves.get(key) ?? { kind: "moved", asked: true, key, title: this.titleOf(key), base: revision };
+    const begun = { kind: "moved", asked: true, key, title: this.titleOf(key), base: revision, isPending: false, sent: [] };
+    const move = this.moves.get(key) ?? begun;
     this.moves.set(key, Object.assign(move, { value, isNew: true, byLock: false, revision: 0 }));
     this.#io.show([key]);
   }
 
-  // The card as the user sees it, which a change of it is conditional on. The own changes that the server has confirmed are
-  // not news, though they have not come back yet.
+  // The card as the user sees it, which a change of it is conditional on.
   look(key) {
     const [card, titled] = [key, titleKey(key)].map(key => this.content.get(key)?.revision);
-    const renamed = [...this.edits].filter(edit => edit.key === key && edit.kind === "renamed" && edit.revision).pop();
-    const title = renamed?.wanted ?? this.titleOf(key);
-    return { key, title, card: this.moves.get(key)?.revision || card, titled: renamed?.revision ?? titled };
+    return { key, title: this.edits.titleOf(key) ?? this.titleOf(key), card, titled };
   }
 
   // Whether it is on its way.
   add(title) {
     if (!this.#mayAct()) return false;
-    this.#attempt({ kind: "added", asked: true, title, place: this.#room(), tried: new Set() });
+    const cards = [...this.content.keys()].filter(key => key.startsWith("card.")).map(key => this.place(key));
+    this.#edit({ kind: "added", title, place: room(cards), tried: new Set() });
     return true;
   }
 
   rename(look, title) {
-    if (title !== look.title && this.#mayAct()) this.#attempt({ ...look, kind: "renamed", asked: true, wanted: title });
+    if (title === look.title) return;
+    if (!this.isLive) this.#say`“${look.title}” is renamed when the connection is back.`;
+    this.#edit({ ...look, kind: "renamed", wanted: title });
   }
 
   remove(look) {
-    if (this.#mayAct()) this.#attempt({ ...look, kind: "removed", asked: true });
+    if (this.drag?.key === look.key) this.drop();
+    if (!this.edits.isGoing(look.key) && this.#mayAct()) this.#edit({ ...look, kind: "removed" });
   }
 
-  // Of 25 places, the one that is farthest from all cards.
-  #room() {
-    const cards = [...this.content.keys()].filter(key => key.startsWith("card.")).map(key => this.place(key));
-    const places = Array.from({ length: 25 }, (_, index) => ({ x: index % 5 / 4, y: Math.floor(index / 5) / 4 }));
-    const distance = place => Math.min(...cards.map(card => Math.hypot(card.x - place.x, card.y - place.y)), 2);
-    return places.reduce((best, place) => distance(place) > distance(best) ? place : best);
+  #edit(edit) {
+    this.edits.add(Object.assign(edit, { asked: true, isNew: true, isAgain: false, revision: 0 }));
+    this.#flush();
   }
 
-  // Sends a change of a whole card. `isAgain`: it may be in the content already, for the connection was lost.
-  #attempt(edit, isAgain = false) {
-    const { kind, place, title, wanted, tried, card, titled } = edit;
-    if (isAgain && this.#isThere(edit)) return this.edits.delete(edit);
-    if (kind === "added") {
-      if (isAgain) tried.delete(edit.key);
-      const numbers = Array.from({ length: LIMITS.cards }, (_, index) => `card.${index + 1}`);
-      edit.key = numbers.find(key => !this.content.has(key) && !tried.has(key));
-      if (!edit.key) return this.#lose(edit, [`there are ${LIMITS.cards} cards already`]);
-      tried.add(edit.key);
+  // What the user knows of a key: what was seen, or the user's own later change.
+  #known(key, seen) {
+    return Math.max(seen, this.#own.get(key) ?? 0);
+  }
+
+  // Sends a change of a whole card. If it was sent before, on a connection that was lost, it may be in the content already.
+  #attempt(edit) {
+    const { kind, isAgain } = edit;
+    [edit.isNew, edit.isAgain] = [false, false];
+    if (isAgain && isThere(edit, this.content)) {
+      for (const key of keysOf(edit)) this.#own.set(key, this.#known(key, this.content.get(key)?.revision ?? 0));
+      this.edits.delete(edit);
+      return this.#mention`“${edit.title}” was ${[kind]}.`;
     }
-    const { key } = edit, at = (key, revision) => ({ key, expected: { at: revision } });
-    this.edits.add(edit);
-    const change = {
-      added: { updates: { [key]: place, [titleKey(key)]: title }, conditions: [{ key, expected: "absent" }] },
-      renamed: { updates: { [titleKey(key)]: wanted }, conditions: [at(titleKey(key), titled)] },
-      removed: { removals: [key, titleKey(key)], conditions: [at(key, card), at(titleKey(key), titled)] },
-    }[kind];
+    if (kind === "added") {
+      // Moved since, or the card of another.
+      if (isAgain && this.content.has(edit.key)) return this.#lose(edit, ["the connection was lost"], "may not have been");
+      if (!isAgain) edit.key = freeKey(this.content, edit.tried);
+      if (!edit.key) return this.#lose(edit, [`there are ${LIMITS.cards} cards already`]);
+      edit.tried.add(edit.key);
+    } else if (!this.content.has(edit.key)) return this.#lose(edit, ["it is gone"]);
+    const change = changeOf(edit, this.#known(edit.key, edit.card), this.#known(titleKey(edit.key), edit.titled));
     this.#line.transmit({ type: "update", change }, edit);
-  }
-
-  #isThere({ kind, key, title, wanted }) {
-    if (kind === "removed") return !this.content.has(key);
-    return this.content.get(titleKey(key))?.value === (kind === "added" ? title : wanted);
   }
 
   introduce(name) {
     this.name = name;
     if (!this.isLive) return; // the hello will say it
     const change = { updates: { [`user.${this.session.id}`]: name ? { name } : {} } };
-    this.#line.transmit({ type: "update", change }, { kind: "name" });
+    this.#given.push({ kind: "name", name });
+    this.#line.transmit({ type: "update", change }, this.#given.at(-1));
   }
 
   // The user's pointer on the board, or null.
@@ -427,6 +419,10 @@ export class Board {
       drag.renewed = now;
       this.#line.transmit({ type: "renew", keys: [drag.key] }, { kind: "renew", asked: true, key: drag.key, drag });
     }
+    if (this.isLive && now - this.#pinged > QUIET && !this.#line.isAsked()) {
+      this.#pinged = now;
+      this.#line.transmit({ type: "renew", keys: [] }, { kind: "ping", asked: true });
+    }
     if (this.#line.isOverdue()) this.#io.reset();
     else this.#flush();
   }
@@ -443,6 +439,7 @@ export class Board {
   #flush() {
     if (!this.isLive) return;
     for (const move of this.moves.values()) if (move.isNew) this.#sendMove(move);
+    for (const edit of this.edits) if (edit.isNew && !this.edits.isWaiting(edit, this.moves)) this.#attempt(edit);
     const given = [...this.held.keys()].filter(key => key !== this.drag?.key);
     if (given.length) this.#line.transmit({ type: "unlock", keys: given });
     for (const key of given) this.held.delete(key);
@@ -453,15 +450,20 @@ export class Board {
     else this.#line.transmit({ type: "update", change: { removals: [key] } });
   }
 
+  // The lock's owner sends at once. Else one move is sent after the other, each on condition of the one before.
   #sendMove(move) {
-    const { key, value } = move;
-    move.isNew = false;
-    move.byLock = this.held.has(key);
+    const { key, value } = move, byLock = this.held.has(key);
+    if (!byLock && move.isPending) return;
     const change = { updates: { [key]: value } };
-    if (!move.byLock) {
-      if (isSame(placeOf(this.content.get(key).value), value)) return this.moves.delete(key);
-      change.conditions = [{ key, expected: { at: move.base } }];
+    if (!byLock) {
+      const { value: there, revision } = this.content.get(key), place = placeOf(there);
+      // A place that was sent before the connection was lost.
+      if ([value, ...move.sent].some(sent => isSame(sent, place))) this.#own.set(key, this.#known(key, revision));
+      const known = this.#known(key, move.base);
+      if (known <= revision && isSame(place, value)) return this.moves.delete(key);
+      change.conditions = [{ key, expected: { at: known } }];
     }
+    Object.assign(move, { isNew: false, isPending: true, byLock, sent: [...move.sent, value].slice(-MANY) });
     this.#line.transmit({ type: "update", change }, move);
   }
 }

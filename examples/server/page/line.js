@@ -1,7 +1,7 @@
 // The numbers of messages, and which of them may still be under way.
 
 const PATIENCE = 10000; // ms for the server to answer
-const LONGEST = 300; // messages that may be under way
+const LONGEST = 300; // messages that are remembered, beside those that are asked
 const OVERDUE = 15; // looks in a row that find an answer overdue: those that came while the page stood still are read first
 
 export class Line {
@@ -26,7 +26,9 @@ export class Line {
     const seq = ++this.#seq;
     if (owner) owner.seq = seq;
     this.#log.push({ seq, message, owner, isRepeated, at: this.#now() });
-    if (this.#log.length > LONGEST) this.#log.shift();
+    // What is asked for is kept: its answer is waited for, and has an owner.
+    const oldest = this.#log.length > LONGEST ? this.#log.findIndex(({ owner }) => !owner?.asked) : -1;
+    if (oldest >= 0) this.#log.splice(oldest, 1);
     this.#send(JSON.stringify({ seq, ...message }));
   }
 
@@ -35,6 +37,11 @@ export class Line {
     const entry = this.#log.find(entry => entry.seq === seq) ?? {};
     this.#log = this.#log.filter(entry => entry.seq > seq);
     return entry;
+  }
+
+  // Whether an answer is waited for.
+  isAsked() {
+    return this.#log.some(({ owner }) => owner?.asked);
   }
 
   // Whether the connection is dead though it is open. To be asked thirty times a second.

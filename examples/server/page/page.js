@@ -82,13 +82,17 @@ function isolated(text) {
   return made;
 }
 
-function say(parts) {
-  const notice = make("p", "", ...parts.map(part => typeof part === "string" ? part : isolated(part.name)));
+// News are pushed out by what comes later. The rest stays until it can have been read.
+function say(parts, isNews = false) {
+  const notice = make("p", isNews ? "news" : "", ...parts.map(part => typeof part === "string" ? part : isolated(part.name)));
   const last = $("notices").lastChild;
   if (last?.textContent === notice.textContent) last.remove();
   $("notices").append(notice);
-  while ($("notices").children.length > NOTICES) $("notices").firstChild.remove();
-  setTimeout(() => notice.remove(), NOTICE);
+  const news = $("notices").getElementsByClassName("news");
+  while ($("notices").children.length > NOTICES && news.length) news[0].remove();
+  $("notices").scrollTop = $("notices").scrollHeight;
+  const fade = () => document.hidden ? setTimeout(fade, NOTICE) : notice.remove();
+  setTimeout(fade, NOTICE * Math.max(1, $("notices").children.length / NOTICES));
 }
 
 function changed() {
@@ -193,7 +197,7 @@ function shake(key) {
 
 // ---- Cards ---------------------------------------------------------------------------------------------------------------
 
-let grip = null; // where the pointer has the card: { x, y } in pixels
+let grip = null; // the pointer that has the card, and where: { id, x, y }, in pixels
 
 // A place on the board, as fractions of what a thing of this size can move.
 function within(x, y, { width, height }) {
@@ -215,7 +219,7 @@ function newCard(key) {
   handle.onpointerdown = event => {
     if (event.button !== 0 || !event.isPrimary) return;
     const box = card.getBoundingClientRect();
-    grip = { x: event.clientX - box.x, y: event.clientY - box.y };
+    grip = { id: event.pointerId, x: event.clientX - box.x, y: event.clientY - box.y };
     try {
       handle.setPointerCapture(event.pointerId);
     } catch { /* the pointer is up already */ }
@@ -235,14 +239,16 @@ function newCard(key) {
   return card;
 }
 
-// The whole page is listened to, for a capture can be refused or lost.
+// The whole page is listened to, for a capture can be refused. The end of a drag is not always told by a pointer.
 function dragged(event) {
-  if (!board.drag || board.drag.byKeys || !event.isPrimary) return;
+  if (!board.drag || board.drag.byKeys || event.pointerId !== grip.id) return;
   const box = shown.get(board.drag.key)?.getBoundingClientRect();
-  if (event.type !== "pointermove" || event.buttons === 0 || !box) board.drop();
+  if (event.type !== "pointermove" || !(event.buttons & 1) || !box) board.drop();
   else board.move(within(event.clientX - grip.x, event.clientY - grip.y, box));
 }
-for (const type of ["pointermove", "pointerup", "pointercancel"]) document.addEventListener(type, dragged);
+for (const type of ["pointermove", "pointerup", "pointercancel", "lostpointercapture"]) document.addEventListener(type, dragged);
+addEventListener("blur", () => board.drop());
+document.addEventListener("visibilitychange", () => document.hidden && board.drop());
 
 // Asks, and acts if the answer is yes. What is changed is the card that the user saw when it was asked.
 function ask(question, title, answer, act) {
@@ -269,6 +275,7 @@ function askTitle(key) {
 
 function askRemoval(key) {
   if (!board.content.has(key)) return;
+  board.drop();
   const look = board.look(key);
   ask(["Remove “", isolated(look.title), "” for everybody?"], null, "Remove", () => board.remove(look));
 }
@@ -301,6 +308,7 @@ $("name").onchange = () => {
   save("name", board.name);
 };
 
+addEventListener("beforeunload", event => board.isUnsaved && event.preventDefault());
 addEventListener("pagehide", () => {
   board.leave();
   const gone = socket;

@@ -14,3 +14,21 @@ export function clean(text, longest) {
   const based = seen.replace(/(^| )\p{M}+/gu, "$1").replace(/(\p{M}{4})\p{M}+/gu, "$1");
   return [...spaced(based)].slice(0, longest).join("").trim();
 }
+
+// What looks like another's name as it is shown.
+const MISLEADING = /^you$|^guest \p{Nd}+$|\((you|\p{Nd}+)\)$/u;
+
+// The names that are shown, by id, of `[id, name]`: guests have none. People of one name are told apart by their ids.
+export function tellApart(users) {
+  const plain = name => name.normalize("NFKC").toLowerCase();
+  const counts = new Map(), named = users.map(([id, name]) => ({ id, shown: name ?? `Guest ${id}`, isGuest: name === undefined }));
+  for (const { shown } of named) counts.set(plain(shown), (counts.get(plain(shown)) ?? 0) + 1);
+  const isClear = ({ shown, isGuest }) => counts.get(plain(shown)) === 1 && (isGuest || !MISLEADING.test(plain(shown)));
+  return new Map(named.map(user => [user.id, isClear(user) ? user.shown : `${user.shown} (${user.id})`]));
+}
+
+// A text with values, as the parts of a notice. Values are names and titles, or lists of further parts.
+export const partsOf = (texts, values) => texts.flatMap((text, index) => {
+  const value = values[index];
+  return index === values.length ? [text] : [text, ...(Array.isArray(value) ? value : [{ name: value }])];
+});

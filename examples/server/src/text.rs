@@ -1,5 +1,5 @@
 //! The rule for text that people are shown: names and titles. The README says it in words, and the page keeps to it too
-//! (`clean` in `page/board.js`). `tests/texts.json` has examples that both sides are tested with.
+//! (`clean` in `page/text.js`). `tests/texts.json` has examples that both sides are tested with.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};

@@ -75,6 +75,28 @@ async fn a_lease_that_is_renewed_in_time_does_not_run_out() {
 }
 
 #[tokio::test]
+async fn a_renewal_of_nothing_is_answered_so_that_a_client_can_ask_for_a_sign_of_life() {
+    let server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let seq = ada.send(json!({ "type": "renew", "keys": [] })).await;
+    assert_eq!(ada.answer(seq).await, json!({ "type": "granted", "seq": seq, "keys": [], "tokens": {} }));
+}
+
+#[tokio::test]
+async fn a_card_that_another_holds_is_renamed_on_condition_of_its_titles_revision() {
+    let server = Server::start(&[]).await;
+    let mut ada = Client::join(&server, "Ada").await;
+    let mut bob = Client::join(&server, "Bob").await;
+    let seq = ada.lock("card.1").await;
+    assert_eq!(ada.answer(seq).await["type"], "granted");
+    let unconditional = json!({ "type": "update", "change": { "updates": { "title.1": "Bob's" } } });
+    assert_eq!(outcome(&mut bob, unconditional).await, "conflict");
+    let seq = bob.change(json!({ "title.1": "Bob's" })).await;
+    assert_eq!(bob.answer(seq).await["type"], "done");
+    ada.sees_value("title.1", &json!("Bob's")).await;
+}
+
+#[tokio::test]
 async fn cards_are_added_renamed_and_removed_and_outlive_their_authors() {
     let server = Server::start(&["--grace", "0.1"]).await;
     let mut ada = Client::join(&server, "Ada").await;

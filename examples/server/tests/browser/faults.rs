@@ -312,11 +312,112 @@ async fn guests_are_told_apart_and_the_arrow_keys_are_not_mentioned_on_a_touch_s
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
+async fn a_drag_whose_end_no_pointer_tells_ends_and_keeps_the_last_place() {
+    let server = Server::start(&["--lease", "3600"]).await;
+    let mut eve = Client::join(&server, "Eve").await;
+    let mut ada = open(&folder("unended"), &server.address, "Ada").await;
+    ada.until(LIVE).await;
+    let ends = [
+        "dispatchEvent(new Event('blur'))",
+        "Object.defineProperty(document, 'hidden', { value: true, configurable: true }), \
+         document.dispatchEvent(new Event('visibilitychange')), delete document.hidden",
+        "document.activeElement.releasePointerCapture(1), 0",
+        "document.dispatchEvent(new PointerEvent('pointermove', { pointerId: 1, isPrimary: true, buttons: 2 }))",
+    ];
+    for (end, number) in ends.iter().zip(1..) {
+        let at = drag(&mut ada, number).await;
+        // Another pointer is not the one that drags.
+        ada.eval("document.dispatchEvent(new PointerEvent('pointerup', { pointerId: 77, isPrimary: true }))").await;
+        assert_eq!(ada.eval("state.holding").await, format!("card.{number}"), "before {end}");
+        let wanted = shown(&mut ada, number).await;
+        ada.eval(end).await;
+        // That a capture is lost is told with the next event of the pointer.
+        ada.mouse("mouseMoved", at).await;
+        ada.until("state.drag == null").await;
+        eve.sees(|content| content[&format!("card.{number}")] == wanted).await;
+        take(&mut eve, &format!("card.{number}")).await;
+        ada.mouse("mouseReleased", at).await;
+        assert_eq!(shown(&mut ada, number).await, wanted, "{end}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn a_page_with_what_would_be_lost_asks_before_it_is_left() {
+    let server = Server::start(&["--grace", "60", "--lease", "60"]).await;
+    let proxy = Proxy::to(&server).await;
+    let mut ada = open(&folder("unsaved"), &proxy.address, "Ada").await;
+    ada.until(LIVE).await;
+    let asks = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))";
+    assert_eq!(ada.eval(asks).await, false);
+    let (x, y) = drag(&mut ada, 1).await;
+    proxy.cut();
+    ada.until(DOWN).await;
+    ada.mouse("mouseReleased", (x, y)).await;
+    ada.mouse("mouseMoved", (x + 1.0, y)).await;
+    ada.eval("state.rename(state.look('card.2'), 'typed without a connection')").await;
+    assert_eq!(ada.eval(asks).await, true);
+    proxy.mend();
+    ada.until(&format!("{LIVE} && state.titleOf('card.2') == 'typed without a connection'")).await;
+    ada.until("!state.isUnsaved").await;
+    assert_eq!(ada.eval(asks).await, false);
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn losses_are_not_pushed_out_by_each_other_or_by_who_comes_and_goes() {
+    let server = Server::start(&[]).await;
+    let mut ada = open(&folder("losses"), &server.address, "Ada").await;
+    ada.until(LIVE).await;
+    ada.eval(
+        "[1, 2, 3, 4, 5, 6].forEach(number => state.rename({ ...state.look(`card.${number}`), titled: 0 }, 'late'))",
+    )
+    .await;
+    let told = "[...document.querySelectorAll('#notices p')].filter(({ textContent }) => \
+        textContent.includes('was not renamed')).length";
+    ada.until(&format!("{told} == 6")).await;
+    let others = [Client::join(&server, "Bob").await, Client::join(&server, "Eve").await];
+    ada.until("document.querySelectorAll('#people li').length == 3").await;
+    assert_eq!(ada.eval(told).await, 6, "with {} others", others.len());
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn a_card_that_another_holds_can_be_renamed_with_the_mouse_as_with_the_keyboard() {
+    let server = Server::start(&["--lease", "3600"]).await;
+    let mut eve = Client::join(&server, "Eve").await;
+    let mut ada = open(&folder("held"), &server.address, "Ada").await;
+    ada.until(LIVE).await;
+    take(&mut eve, "card.1").await;
+    ada.until(&format!("{}.dataset.held == 'theirs'", card(1))).await;
+    ada.click(&format!("{}.querySelector('.rename')", card(1))).await;
+    ada.until("document.querySelector('#ask').open").await;
+    ada.write("With the mouse").await;
+    ada.press("Enter").await;
+    eve.sees_value("title.1", &json!("With the mouse")).await;
+    ada.until("!document.querySelector('#ask').open && !state.edits.size").await;
+    ada.eval(&format!("{}.querySelector('.grip').focus()", card(1))).await;
+    ada.press("Enter").await;
+    ada.until("document.querySelector('#ask').open").await;
+    ada.write("With the keyboard").await;
+    ada.press("Enter").await;
+    eve.sees_value("title.1", &json!("With the keyboard")).await;
+    // Whoever removes it is told who holds it.
+    ada.until("!document.querySelector('#ask').open && !state.edits.size").await;
+    ada.click(&format!("{}.querySelector('.remove')", card(1))).await;
+    ada.until("document.querySelector('#ask').open").await;
+    ada.click("document.querySelector('#yes')").await;
+    ada.until(&is_said("“With the keyboard” was not removed: Eve holds it.")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
 async fn the_pages_state_machine_keeps_its_promises() {
     let server = Server::start(&[]).await;
     let mut page = open(&folder("machine"), &server.address, "Ada").await;
     let sources = json!({
         "harness.js": include_str!("../page/harness.js"),
+        "losses.js": include_str!("../page/losses.js"),
         "model.js": include_str!("../page/model.js"),
         "moves.js": include_str!("../page/moves.js"),
         "storm.js": include_str!("../page/storm.js"),
@@ -340,7 +441,7 @@ async fn the_pages_state_machine_keeps_its_promises() {
     );
     let outcomes = page.resolve(&script).await;
     let outcomes = outcomes.as_object().unwrap();
-    assert!(outcomes.len() >= 36, "{outcomes:?}");
+    assert!(outcomes.len() >= 61, "{outcomes:?}");
     for (name, outcome) in outcomes {
         assert_eq!(outcome, "ok", "{name}");
     }

@@ -52,7 +52,7 @@ export class User {
 
   constructor(world, name) {
     this.world = world;
-    this.board = new world.Board({
+    this.io = {
       send: text => this.link.in.push(this.garble() ? text.slice(1) : text),
       reset: () => this.cut(),
       now: world.now,
@@ -60,7 +60,8 @@ export class User {
       show: keys => [...keys],
       shake: () => {},
       changed: () => {},
-    });
+    };
+    this.board = new world.Board(this.io);
     this.board.name = name;
   }
 
@@ -102,6 +103,25 @@ export class User {
       this.receive();
     }
     check(!this.link, "the connection never comes to rest");
+  }
+
+  // Time passes in which each message is under way for so long; `each` is called thirty times a second with what has passed.
+  slowly(delay, duration, each = () => {}) {
+    const { link, world } = this, up = [], down = [];
+    for (let passed = 0; passed < duration && this.link; passed += 33, world.time += 33) {
+      each(passed);
+      this.board.tick();
+      while (link.in.length) up.push([world.time + delay, link.in.shift()]);
+      while (up[0]?.[0] <= world.time) {
+        link.in.push(up.shift()[1]);
+        this.serve();
+      }
+      world.model.expire();
+      world.model.frame(link);
+      world.model.lockFrame(link);
+      while (link.out.length) down.push([world.time + delay, link.out.shift()]);
+      while (down[0]?.[0] <= world.time) this.board.receive(JSON.parse(down.shift()[1]));
+    }
   }
 
   isTold(text, since = 0) {

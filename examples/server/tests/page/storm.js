@@ -41,7 +41,8 @@ export function storm(page, Model, seed) {
       drags.set(user, { drag: board.drag, key: board.drag.key, since: user.notices.length });
     }
     const current = drags.get(user), move = board.drag && board.moves.get(board.drag.key);
-    if (current && move && board.held.has(current.key)) current.value = move.value;
+    if (current && board.drag.wanted) current.value = board.drag.wanted;
+    else if (current && move && board.held.has(current.key)) current.value = move.value;
   };
 
   for (const user of users) user.after = () => note(user);
@@ -69,7 +70,8 @@ export function storm(page, Model, seed) {
       }
       case 11: {
         const look = board.look(key);
-        if (!cards.length || chance(0.5)) return;
+        const isGoing = [...board.edits].some(edit => edit.kind === "removed" && edit.key === key);
+        if (!cards.length || chance(0.5) || isGoing) return;
         intend(user, `rest of ${key}`, look.title, () => world.model.content.get(key)?.revision !== look.card || user.isTold(`“${look.title}” was removed`));
         return board.remove(look);
       }
@@ -133,7 +135,7 @@ export function storm(page, Model, seed) {
   }
   // A card that is dragged may be renamed meanwhile, so its title is not looked for.
   const isLoss = title => notice => /no connection|begun anew/.test(notice)
-    || (title ? notice.includes(`“${title}”`) && !/was (added|renamed|removed)\.$/.test(notice) : /not moved|your move with it/.test(notice));
+    || (title ? notice.includes(`“${title}”`) && !/was (added|renamed|removed)\.$/.test(notice) : /not moved|cannot move|your move with it/.test(notice));
   intents.forEach(({ user, since, key, title, isDone }, index) => {
     const isReplaced = intents.slice(index + 1).some(later => later.user === user && later.key === key);
     const isTold = user.notices.slice(since).some(isLoss(title));

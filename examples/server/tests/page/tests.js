@@ -2,6 +2,7 @@
 
 import { World, at, check, equal, steps } from "./harness.js";
 import { Model } from "./model.js";
+import { losses } from "./losses.js";
 import { moves } from "./moves.js";
 import { storm } from "./storm.js";
 
@@ -12,6 +13,7 @@ export function tests(page, texts) {
   const { start, grab, hasMoved } = steps(page, { Model });
   return {
     ...moves(page, { Model }),
+    ...losses(page, { Model }),
 
     "after a message that does not count, all go on with the expected numbers"() {
       for (const spoilt of [1, 2, 3]) {
