@@ -70,7 +70,7 @@ impl<T> TurnLock<T> {
     /// A waiter sleeps twice and then parks. A thread that spins beside the owner takes the cache lines away that the next
     /// commit needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system
     /// call when it unlocks, so a waiter parks only if it has been unlucky; but then it is served within a millisecond or so,
-    /// because parking_lot hands the lock over every half a millisecond.
+    /// because `parking_lot` hands the lock over every half a millisecond.
     #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
         let deadline = Instant::now() + LONGEST_WAIT;
