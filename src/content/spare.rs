@@ -87,6 +87,15 @@ impl<K, V, S> Remains<K, V, S> {
     }
 }
 
+impl<K, V, S> Remains<K, V, S> {
+    /// As `extend`, which takes some fifty instructions more.
+    fn add(&mut self, root: Option<Arc<Root<K, V, S>>>) {
+        if let Some(root) = root {
+            self.roots.push(root);
+        }
+    }
+}
+
 impl<K, V, S> Spare<K, V, S> {
     pub(super) fn none() -> Self {
         Self { state: TurnLock::new(State { root: None, patient: true, alone: 0 }), closed: AtomicUsize::new(0) }
@@ -144,8 +153,8 @@ impl<K, V, S> Turn<'_, K, V, S> {
 
     /// Lets the next one have it. What it returns is to be dropped when everybody has been notified.
     pub(crate) fn end(mut self) -> Remains<K, V, S> {
-        self.remains.roots.extend(self.next.take());
-        self.remains.roots.extend(self.spare.end());
+        self.remains.add(self.next.take());
+        self.remains.add(self.spare.end());
         self.remains
     }
 }
@@ -202,7 +211,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         let worth_it = keys <= MOST && spare.alone >= keys.saturating_sub(FEW);
         let kept = root.filter(|_| worth_it).is_some_and(|root| caught(|| root.catch_up(present, remains)));
         if kept {
-            remains.roots.extend(spare.root.replace(replaced));
+            remains.add(spare.root.replace(replaced));
         } else {
             remains.roots.push(replaced);
         }

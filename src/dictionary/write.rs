@@ -75,6 +75,12 @@ pub(super) enum Patience {
     OfAPoll,
 }
 
+impl Patience {
+    const fn waits(self) -> bool {
+        matches!(self, Self::ForAll)
+    }
+}
+
 /// After how many attempts in vain a poll ends.
 const ATTEMPTS_OF_A_POLL: u64 = 4;
 
@@ -274,22 +280,29 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         };
         let had_turn = turn.is_some();
         loop {
-            let attempt =
-                match turn.take().map_or_else(|| self.turn(token, &change, None, patience, Some(based_on)), Ok) {
-                    Err(answer) => answer,
-                    Ok(turn) => {
-                        let (root, put_off) = put_off_drops(|| self.published.load());
-                        if root.revision != based_on {
-                            // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                            // but not for ever, or others would be held up by one that never is.
-                            let ahead = !had_turn && turn.is_real();
-                            drop(turn);
-                            self.published.settle(put_off);
-                            return Ok(Run::Outdated(change, ahead));
-                        }
-                        self.attempt(root, turn, token, &change, None, None)
+            let mut turn = turn.take().unwrap_or_else(|| self.published.turn_or_none());
+            let mut answer = None;
+            if patience.waits() && !turn.is_real() {
+                answer = self.answer_before_waiting(token, &change, None, Some(based_on));
+                if answer.is_none() {
+                    turn = self.published.turn();
+                }
+            }
+            let attempt = match answer {
+                Some(answer) => answer,
+                None => {
+                    let (root, put_off) = put_off_drops(|| self.published.load());
+                    if root.revision != based_on {
+                        // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
+                        // but not for ever, or others would be held up by one that never is.
+                        let ahead = !had_turn && turn.is_real();
+                        drop(turn);
+                        self.published.settle(put_off);
+                        return Ok(Run::Outdated(change, ahead));
                     }
-                };
+                    self.attempt(root, turn, token, &change, None, None)
+                }
+            };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Run::Committed(root.revision)),
@@ -322,14 +335,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         let backoff = Backoff::new(&self.published.shared().observed);
         loop {
-            let attempt = match self.turn(token, change, pass, patience, None) {
+            let mut turn = self.published.turn_or_none();
+            let mut answer = None;
+            if patience.waits() && !turn.is_real() {
+                answer = self.answer_before_waiting(token, change, pass, None);
+                if answer.is_none() {
+                    turn = self.published.turn();
+                }
+            }
+            let attempt = match answer {
+                Some(answer) => answer,
                 // With no root in hand so far, or whoever had the turn could not make it the spare one.
-                Ok(turn) => {
+                None => {
                     // What another thread has replaced is not dropped with the turn; the attempt settles it.
                     let (root, _) = put_off_drops(|| self.published.load());
                     self.attempt(root, turn, token, change, pass, committed.as_mut())
                 }
-                Err(answer) => answer,
             };
             if let Some(root) = self.conclude(attempt, patience, &backoff)? {
                 return Ok(root);
@@ -337,28 +358,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
     }
 
-    /// The turn, or the right to commit without. If it would have to be waited for, the change is judged before, provided that
-    /// the content is what it is `based_on`; what is not to be committed then is answered at once.
-    fn turn(
+    /// The answer to a change that is not to be committed, so that it has not waited for a turn; provided that the content is
+    /// what it is `based_on`.
+    #[cold]
+    fn answer_before_waiting(
         &self,
         token: &T,
         change: &Change<K, V>,
         pass: Option<Hold>,
-        patience: Patience,
         based_on: Option<Revision>,
-    ) -> Result<Turn<'_, K, V, S>, Attempt<K, V, T, S>> {
-        let turn = self.published.turn_or_none();
-        if turn.is_real() || patience != Patience::ForAll {
-            return Ok(turn);
-        }
+    ) -> Option<Attempt<K, V, T, S>> {
         let root = self.published.load();
-        if based_on.is_none_or(|revision| revision == root.revision)
-            && let Err(answer) = self.judge(&root, token, change, pass, &mut self.fence())
-        {
-            return Err(self.confirm(&root, answer));
+        if based_on.is_some_and(|revision| revision != root.revision) {
+            return None;
         }
-        drop(root);
-        Ok(self.published.turn())
+        let answer = self.judge(&root, token, change, pass, &mut self.fence()).err()?;
+        Some(self.confirm(&root, answer))
     }
 
     /// What is to be done after an attempt: if it was held up, it waits. Then, or if it was lost, the answer is `None`.
@@ -375,7 +390,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 return Err(refusal);
             }
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
-            Attempt::Held(_) if patience != Patience::ForAll => return Err(Refusal::ContentHeld),
+            Attempt::Held(_) if !patience.waits() => return Err(Refusal::ContentHeld),
             Attempt::Held(hold) => self.wait_until_let_go(hold),
             Attempt::Lost => {
                 backoff.spin();
@@ -434,6 +449,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
 
     /// The hashes of the keys, if the change is to be committed on this root; otherwise the answer to it, which is to be
     /// [confirmed](Self::confirm).
+    #[inline]
     fn judge(
         &self,
         root: &Arc<Root<K, V, S>>,
