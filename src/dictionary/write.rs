@@ -288,20 +288,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     turn = self.published.turn();
                 }
             }
-            let attempt = match answer {
-                Some(answer) => answer,
-                None => {
-                    let (root, put_off) = put_off_drops(|| self.published.load());
-                    if root.revision != based_on {
-                        // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                        // but not for ever, or others would be held up by one that never is.
-                        let ahead = !had_turn && turn.is_real();
-                        drop(turn);
-                        self.published.settle(put_off);
-                        return Ok(Run::Outdated(change, ahead));
-                    }
-                    self.attempt(root, turn, token, &change, None, None)
+            let attempt = if let Some(answer) = answer {
+                answer
+            } else {
+                let (root, put_off) = put_off_drops(|| self.published.load());
+                if root.revision != based_on {
+                    // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
+                    // but not for ever, or others would be held up by one that never is.
+                    let ahead = !had_turn && turn.is_real();
+                    drop(turn);
+                    self.published.settle(put_off);
+                    return Ok(Run::Outdated(change, ahead));
                 }
+                self.attempt(root, turn, token, &change, None, None)
             };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
@@ -343,14 +342,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     turn = self.published.turn();
                 }
             }
-            let attempt = match answer {
-                Some(answer) => answer,
+            let attempt = if let Some(answer) = answer {
+                answer
+            } else {
                 // With no root in hand so far, or whoever had the turn could not make it the spare one.
-                None => {
-                    // What another thread has replaced is not dropped with the turn; the attempt settles it.
-                    let (root, _) = put_off_drops(|| self.published.load());
-                    self.attempt(root, turn, token, change, pass, committed.as_mut())
-                }
+                // What another thread has replaced is not dropped with the turn; the attempt settles it.
+                let (root, _) = put_off_drops(|| self.published.load());
+                self.attempt(root, turn, token, change, pass, committed.as_mut())
             };
             if let Some(root) = self.conclude(attempt, patience, &backoff)? {
                 return Ok(root);

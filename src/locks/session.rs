@@ -48,10 +48,10 @@ impl SessionLocks {
 pub(super) struct WithoutSession<T> {
     /// 1 from the first session on. Changes with all shards locked, and is read with a shard locked.
     kept: AtomicUsize,
-    owners: Mutex<Owners<T>>,
+    owners: Mutex<ByOwner<T>>,
 }
 
-struct Owners<T> {
+struct ByOwner<T> {
     /// In the order of their numbers. An owner may be there twice.
     owners: Vec<Owner<T>>,
     next_number: u64,
@@ -69,7 +69,7 @@ struct Owner<T> {
 
 impl<T> WithoutSession<T> {
     pub(super) fn none() -> Self {
-        let owners = Owners { owners: Vec::new(), next_number: 0, noted: 0, prune_at: FIRST_PRUNING };
+        let owners = ByOwner { owners: Vec::new(), next_number: 0, noted: 0, prune_at: FIRST_PRUNING };
         Self { kept: AtomicUsize::new(0), owners: Mutex::new(owners) }
     }
 
@@ -89,7 +89,7 @@ impl<T> WithoutSession<T> {
     }
 }
 
-impl<T: Clone + PartialEq> Owners<T> {
+impl<T: Clone + PartialEq> ByOwner<T> {
     fn number_of(&mut self, token: &T) -> u64 {
         if let Some(owner) = self.owners.iter().find(|owner| owner.token == *token) {
             return owner.number;
@@ -141,7 +141,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     /// Forgets the locks acquired without a session that have gone, when there are twice as many as the last time: O(1) per
     /// lock, amortised. May wait for threads that are updating locks.
     pub(super) fn prune_without_session(&self) {
-        let is_due = |all: &Owners<T>| all.noted + all.owners.len() >= all.prune_at;
+        let is_due = |all: &ByOwner<T>| all.noted + all.owners.len() >= all.prune_at;
         if !is_due(&self.without_session.owners.lock()) {
             return;
         }

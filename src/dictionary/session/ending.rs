@@ -102,7 +102,7 @@ struct Holding<'a, K, V, T, S> {
 
 impl<K, V, T, S> Holding<'_, K, V, T, S> {
     /// The root that ended the sessions holds the content no more.
-    fn is_over(self) {
+    fn end(self) {
         self.core.published.wakeups.gate.notify_all();
         mem::forget(self);
     }
@@ -225,7 +225,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         self.locks.gone(leftovers.locks.len());
         fence.expired(leftovers.expired);
         if let Some(holding) = holding {
-            holding.is_over();
+            holding.end();
         }
         if removes {
             leftovers.spare = self.published.take_spare();
