@@ -128,7 +128,7 @@ fn waiting_lock_flush_against_renewal_that_shortens_the_lease() {
 #[test]
 fn lease_against_sweep() {
     let [first, second] = keys_of_two_shards();
-    explore("lease_against_sweep", 200, move || {
+    explore("lease_against_sweep", 150, move || {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'c', acquire(&[second])).unwrap();
         let locker = actor(&dictionary, move |d| d.update_locks(&'b', lease(first, TICK)).unwrap());
