@@ -171,7 +171,7 @@ fn deferred_key_against_expiry_and_freeze() {
 #[test]
 fn two_due_sessions_against_snapshot() {
     let [first, second] = keys_of_two_shards();
-    explore("two_due_sessions_against_snapshot", 27, move || {
+    explore("two_due_sessions_against_snapshot", 24, move || {
         let (dictionary, clock) = with_clock();
         owning(&dictionary, 's', &[first]).leave(TICK);
         owning(&dictionary, 't', &[second]).leave(TICK);
