@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 2;
 pub(crate) const SESSIONS_AT_ONCE: usize = 4;
 /// One, so that loom's models see the content held. In shuttle's histories an operation that is only tried would be refused by
 /// a hold that no operation of the history explains.
-pub(crate) const ATTEMPTS_TO_END: usize = if cfg!(loom) { 1 } else { usize::MAX };
+pub(crate) const ATTEMPTS_TO_END: usize = if cfg!(loom) { 1 } else { 1_000_000 };
 
 pub(crate) fn current_thread() -> ThreadId {
     checker::thread::current().id()
