@@ -275,17 +275,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                     turn = self.published.turn();
                 }
             }
-            let attempt = match answer {
-                Some(answer) => answer,
-                None => {
-                    let root = self.published.load();
-                    if root.revision != based_on {
-                        // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                        // but not for ever, or others would be held up by one that never is.
-                        return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
-                    }
-                    self.attempt(root, turn, token, &change, None)
+            let attempt = if let Some(answer) = answer {
+                answer
+            } else {
+                let root = self.published.load();
+                if root.revision != based_on {
+                    // Without the turn the closure may take its time. Once more, with it, or it might never be in time; but
+                    // not for ever, or others would be held up by one that never is.
+                    return Ok(Run::Outdated(change, (!had_turn && turn.is_real()).then_some(turn)));
                 }
+                self.attempt(root, turn, token, &change, None)
             };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
