@@ -9,6 +9,7 @@ use benches::{Keys, Options, Small, Store, duration, tails::quantile};
 use cpu_time::ThreadTime;
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,21 +22,36 @@ fn main() {
     let (keys, slice) = (Keys::new(SIZE), options.time(Duration::from_millis(100)));
     let strategy = if cfg!(feature = "rwlock-strategy") { "`rwlock-strategy`" } else { "the default strategy" };
     println!("\nOne thread, after others have ended that did one `get` each at the same time, with {strategy}:\n");
-    println!("| ended threads | a commit of one key | (quartiles) | a `get` |");
-    println!("|---|---|---|---|");
+    println!(
+        "| ended threads | a commit of one key | (quartiles) | a `get` | a `get` beside another thread that gets |"
+    );
+    println!("|---|---|---|---|---|");
     let store = Ours::<Small>::with(keys.content());
     // Ever more of them, for the list does not become shorter.
     for threads in [0, 10, 30, 100, 300, 1_000, 2_000, 4_000] {
         let threads = if options.brief { threads / 50 } else { threads };
         end_at_once(&store, &keys, threads);
-        let (mut commits, mut gets) = (Vec::new(), Vec::new());
+        let [mut commits, mut gets, mut beside] = [const { Vec::new() }; 3];
         let mut own = keys.clone();
         for _ in 0..SLICES {
-            commits.push(time_of_one(slice / 2, || store.commit(Ours::one_key(own.next_pair()))));
-            gets.push(time_of_one(slice / 2, || drop(black_box(store.get(own.next_key())))));
+            commits.push(time_of_one(slice / 3, || store.commit(Ours::one_key(own.next_pair()))));
+            let mut get = || drop(black_box(store.get(own.next_key())));
+            gets.push(time_of_one(slice / 3, &mut get));
+            let (mut theirs, over) = (keys.of_thread(1), &AtomicBool::new(false));
+            thread::scope(|scope| {
+                // ORDERING: Relaxed, a mere signal.
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        drop(black_box(store.get(theirs.next_key())));
+                    }
+                });
+                beside.push(time_of_one(slice / 3, &mut get));
+                over.store(true, Ordering::Relaxed);
+            });
         }
         let [low, median, high] = [0.25, 0.5, 0.75].map(|place| duration(quantile(commits.clone(), place)));
-        println!("| {threads} | {median} | {low} to {high} | {} |", duration(quantile(gets, 0.5)));
+        let [get, beside] = [gets, beside].map(|times| duration(quantile(times, 0.5)));
+        println!("| {threads} | {median} | {low} to {high} | {get} | {beside} |");
     }
 }
 
