@@ -9,6 +9,7 @@ use common::{
 use state_dictionary::{
     Change, Left, LockDelivery, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary,
 };
+use std::sync::mpsc;
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -306,4 +307,55 @@ fn a_key_that_a_session_has_locked_that_ends_too_is_in_nobodys_way() {
         assert!(expiry.sessions.iter().all(|(_, end)| end.left.is_empty()), "{expiry:?}");
         assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
     }
+}
+
+#[test]
+fn a_session_ended_inside_a_closure_while_another_thread_holds_the_content_does_not_wait() {
+    within_a_minute(|| {
+        let (dictionary, clock) = with_manual_clock();
+        let mut session = Some(owning(&dictionary, "alice", &["a"]));
+        let (is_held, held) = mpsc::channel();
+        let (ended, has_ended) = mpsc::channel();
+        thread::scope(|scope| {
+            let dictionary = &dictionary;
+            scope.spawn(move || {
+                let guard = dictionary.lock_content().unwrap();
+                is_held.send(()).unwrap();
+                has_ended.recv().unwrap();
+                drop(guard);
+            });
+            held.recv().unwrap();
+            let committed = dictionary.update_state_with(&"bob", |_| {
+                if let Some(session) = session.take() {
+                    assert_eq!(session.end().left, [("a", Left::PutOff)]);
+                    ended.send(()).unwrap();
+                }
+                set("b", 1)
+            });
+            assert!(committed.is_ok());
+        });
+        clock.advance(SECOND);
+        assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+    });
+}
+
+#[test]
+fn the_end_of_a_session_wakes_those_who_wait_for_its_keys_or_its_locks() {
+    within_a_minute(|| {
+        let dictionary: Dictionary = StateDictionary::builder().lock_events(100).build();
+        let buffer = dictionary.change_buffer();
+        let mut feed = dictionary.lock_feed();
+        let with_key = owning(&dictionary, "alice", &["a"]);
+        let with_lock = dictionary.session("bob");
+        assert!(with_lock.update_locks(acquire("b", None)).is_ok());
+        assert!(buffer.flush().is_ok() && feed.flush().is_ok());
+        thread::scope(|scope| {
+            let flushed = spawn_waiting(scope, || buffer.flush().unwrap().removals().copied().collect::<Vec<_>>());
+            assert_eq!(with_key.end().removed, ["a"]);
+            assert_eq!(flushed.join().unwrap(), ["a"]);
+            let flushed = spawn_waiting(scope, || feed.flush());
+            assert_eq!(with_lock.end().released, ["b"]);
+            assert!(matches!(flushed.join().unwrap(), Ok(LockDelivery::Events(events)) if events[0].key == "b"));
+        });
+    });
 }
