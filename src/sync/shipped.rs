@@ -46,8 +46,9 @@ impl<T> Mutex<T> {
 /// For how long a commit waits for its turn at most.
 const LONGEST_WAIT: Duration = Duration::from_millis(3);
 
-/// How long a waiter sleeps before it parks.
-const SLEEPS: [Duration; 2] = [Duration::from_micros(50), Duration::from_micros(100)];
+/// How long a waiter sleeps before it parks. The longer, the more commits the owner makes in a row, and the longer the others
+/// wait.
+const SLEEP: Duration = Duration::from_micros(250);
 
 /// The lock behind the turn to commit. It is waited for with a limit, and by no thread any more for an owner for which one
 /// thread has waited in vain.
@@ -71,22 +72,19 @@ impl<T> TurnLock<T> {
     /// The lock, unless others have it for [`LONGEST_WAIT`] on end by the system's clock, or the owner is one that was waited
     /// for in vain.
     ///
-    /// A waiter sleeps twice and then parks. A thread that spins beside the owner takes the cache lines away that the next
-    /// commit needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system
-    /// call when it unlocks, so a waiter parks only if it has been unlucky; but then it is served within a millisecond or so,
-    /// because `parking_lot` hands the lock over every half a millisecond.
+    /// A waiter sleeps and then parks. A thread that spins beside the owner takes the cache lines away that the next commit
+    /// needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system call
+    /// when it unlocks, so a waiter parks only when it has slept; but then it is soon served, for it is woken by the next
+    /// unlocking, and `parking_lot` hands the lock over every half a millisecond.
     #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
         let deadline = Instant::now() + LONGEST_WAIT;
-        for sleep in SLEEPS {
-            if let Some(guard) = self.try_lock() {
-                return Some(guard);
-            }
-            if self.is_in_vain(self.present_owner()) {
-                return None;
-            }
-            thread::sleep(sleep);
+        let guard = self.try_lock();
+        if guard.is_some() || self.is_in_vain(self.present_owner()) {
+            return guard;
         }
+        thread::sleep(SLEEP);
+        // There may be another owner by now.
         if self.is_in_vain(self.present_owner()) {
             return self.try_lock();
         }
