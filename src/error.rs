@@ -48,7 +48,8 @@ pub enum UpdateError<K, V, T> {
         /// Which, and what was found instead.
         failed: Vec<FailedCondition<K>>,
     },
-    /// Somebody holds the content and the call was one that does not wait.
+    /// The content is held, and the call was one that does not wait. It is held by a guard of `lock_content`, or for the time
+    /// that it takes to remove the keys of sessions that end beside busy writers.
     ContentHeld {
         /// The change, as it was.
         change: Change<K, V>,

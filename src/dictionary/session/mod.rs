@@ -180,7 +180,8 @@ pub struct Expiry<K, T> {
     /// released, and reported, then.
     pub sessions: Vec<(T, SessionEnd<K, T>)>,
     /// When it is worthwhile to call again, as things are; `None` if nothing is under way. New leases may change it. At most a
-    /// second where keys wait for the locks of others, which may be released at any time.
+    /// second where keys wait for the locks of others, which may be released at any time. It may be too early, where a lock with a
+    /// lease was released or its lease made longer, and is never too late.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
@@ -190,12 +191,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// it, or else a new one.
     ///
     /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
-    /// ended except for keys whose removal was [deferred](Left). Of several with the token, it is the latest. One that a caller
+    /// ended except for keys whose removal was [deferred](Left). Of several with the token, it is the one opened last. One that a caller
     /// still has does not linger: then this is a second session of the same token, and each ends with what is its own. A server
     /// that may see that keeps its sessions by client, as
     /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
     ///
-    /// O(n) in the number of lingering sessions. May wait for `expire` to end sessions, for about a millisecond.
+    /// O(n) in the number of lingering sessions; the first call, O(n) in that of all locks. May wait for `expire` to end sessions,
+    /// for about a millisecond.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -217,10 +219,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// server does on a timer, so that expiry is seen also where nobody touches the key.
     ///
     /// O(n) in the number of lingering sessions, and O(k log n) for the k keys and locks of those that end. Where locks have run
-    /// out, O(n) in the number of locks, too, one shard at a time; and where locks were acquired by tokens without a session,
-    /// O(n) in the number of locks for each step. Sessions end in steps of about a millisecond (one of many keys is one step),
-    /// during which lock operations, and writers while there are locks, wait. May wait for threads that are updating locks, and
-    /// for its turn to commit, for some milliseconds at most at each step; never for held content.
+    /// out, O(n) in the number of locks, too, one shard at a time; and for each session O(n) in the number of owners that have
+    /// acquired locks without a session. Sessions end in steps of about a millisecond (one of many keys is one step), during which
+    /// lock operations, and writers while there are locks, wait; beside busy writers it holds the content for a part of that. May
+    /// wait for threads that are updating locks; never for held content.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
@@ -395,10 +397,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
 
     /// Ends the session: releases its locks and removes the keys that are its own, in one commit.
     ///
-    /// O(k log n) for k keys and locks; O(n) in the number of all locks if there are locks that were acquired without a session.
-    /// Waits for threads that are updating locks, for its turn to commit, for some milliseconds at most, and while the
-    /// content is held, though not for a guard of this thread: then the removal of the keys is [deferred](Left::PutOff). A
-    /// session that is dropped instead waits neither for held content nor for its turn.
+    /// O(k log n) for k keys and locks, and O(n) in the number of owners that have acquired locks without a session. Beside busy
+    /// writers it holds the content for that time. Waits for threads that are updating locks, and while the content is held,
+    /// though not for a guard of this thread: then the removal of the keys is [deferred](Left::PutOff). A session that is dropped
+    /// instead does not wait for held content.
     ///
     /// ```
     /// use state_dictionary::{Change, Left, StateDictionary};

@@ -84,7 +84,7 @@ impl<K, T> Sessions<K, T> {
         self.0.lock()
     }
 
-    /// The session with this token that was detached last, or a new one.
+    /// The detached session with this token that was opened last, or a new one.
     pub(super) fn take_up(&self, token: T) -> (State<K, T>, bool)
     where
         T: PartialEq,
