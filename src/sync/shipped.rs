@@ -199,12 +199,12 @@ mod tests {
 
     /// How long it takes to wait for an owner in vain, and then again, at best.
     fn waits(lock: &TurnLock<u8>) -> [Duration; 2] {
-        let ((owned, is_owned), (give_back, gives_back)) = (channel(), channel::<()>());
+        let ((owned, is_owned), (over, is_over)) = (channel(), channel::<()>());
         thread::scope(|scope| {
             scope.spawn(move || {
                 let guard = lock.try_lock();
                 let _ = owned.send(guard.is_some());
-                let _ = gives_back.recv();
+                let _ = is_over.recv();
             });
             assert_eq!(is_owned.recv(), Ok(true));
             let waits = [(); 2].map(|()| {
@@ -212,7 +212,7 @@ mod tests {
                 assert!(lock.lock_for_a_while().is_none());
                 begun.elapsed()
             });
-            drop(give_back);
+            drop(over);
             waits
         })
     }
