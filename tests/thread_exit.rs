@@ -1,5 +1,5 @@
 //! While a thread ends, its thread-locals are destroyed one after the other, and their destructors may use the dictionary.
-#![allow(clippy::unwrap_used)] // also in what several tests have in common
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 mod common;
 

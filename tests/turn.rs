@@ -1,5 +1,5 @@
 //! The turn to commit: who waits for it, for how long, and what a thread that is suspended in it costs the others.
-#![allow(clippy::unwrap_used)] // also in what several tests have in common
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 mod common;
 
@@ -208,7 +208,7 @@ fn a_commit_that_unwinds_with_the_turn_in_hand_gives_it_back() {
             let mut runs = 0;
             let closure = move |_: &state_dictionary::Snapshot<_, _>| {
                 runs += 1;
-                assert!(runs < 2, "with the turn in hand");
+                assert!(runs < 2, "on purpose, with the turn in hand");
                 thread::scope(|scope| {
                     scope.spawn(|| dictionary.update_state(&"bob", common::set("b", 1))).join().unwrap()
                 })

@@ -1,5 +1,5 @@
 //! How much one poll does where others are faster. Polled by hand: there is no executor that could hide a poll.
-#![allow(clippy::unwrap_used)] // also in what several tests have in common
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use state_dictionary::{Change, Snapshot, StateDictionary, UpdateError};
 use std::cell::Cell;
@@ -25,8 +25,8 @@ impl Wake for CountsWakes {
 /// task.
 fn poll_to_the_end<R>(future: impl Future<Output = R>, mut after_each: impl FnMut(usize)) -> R {
     let wakes = Arc::new(CountsWakes::default());
-    let task = Waker::from(Arc::clone(&wakes));
-    let (mut future, mut context) = (pin!(future), Context::from_waker(&task));
+    let wakes_it = Waker::from(Arc::clone(&wakes));
+    let (mut future, mut context) = (pin!(future), Context::from_waker(&wakes_it));
     for poll in 1..100 {
         let before = wakes.0.load(Ordering::Relaxed);
         let polled = future.as_mut().poll(&mut context);

@@ -46,8 +46,10 @@ impl<T> Mutex<T> {
 /// For how long a commit waits for its turn at most.
 const LONGEST_WAIT: Duration = Duration::from_millis(3);
 
-/// How long a waiter sleeps before it parks. The longer, the more commits the owner makes in a row, and the longer the others
-/// wait.
+/// How long a waiter sleeps before it parks: one that waits alone, and one of several. The longer, the more commits the owner
+/// makes in a row, with the tree in its core's cache, and the longer the others wait. One alone is the next owner, so it can
+/// wait for longer; three and more wait for each other too.
+const SLEEP_ALONE: Duration = Duration::from_millis(1);
 const SLEEP: Duration = Duration::from_micros(250);
 
 /// The lock behind the turn to commit. It is waited for with a limit, and by no thread any more for an owner for which one
@@ -58,11 +60,14 @@ pub(crate) struct TurnLock<T> {
     owner: AtomicU64,
     /// The owner for which a thread has waited in vain.
     in_vain: AtomicU64,
+    /// How many threads sleep or are parked.
+    waiting: AtomicUsize,
 }
 
 impl<T> TurnLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { mutex: parking_lot::Mutex::new(value), owner: AtomicU64::new(1), in_vain: AtomicU64::new(0) }
+        let (owner, in_vain, waiting) = (AtomicU64::new(1), AtomicU64::new(0), AtomicUsize::new(0));
+        Self { mutex: parking_lot::Mutex::new(value), owner, in_vain, waiting }
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -76,14 +81,22 @@ impl<T> TurnLock<T> {
     /// needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system call
     /// when it unlocks, so a waiter parks only when it has slept; but then it is soon served, for it is woken by the next
     /// unlocking, and `parking_lot` hands the lock over every half a millisecond.
-    #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
-        let deadline = Instant::now() + LONGEST_WAIT;
         let guard = self.try_lock();
         if guard.is_some() || self.is_in_vain(self.present_owner()) {
             return guard;
         }
-        thread::sleep(SLEEP);
+        // ORDERING: Relaxed, twice. Nothing but the length of a sleep depends on the count.
+        let alone = self.waiting.fetch_add(1, Ordering::Relaxed) == 0;
+        let guard = self.wait(if alone { SLEEP_ALONE } else { SLEEP });
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard
+    }
+
+    #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
+    fn wait(&self, sleep: Duration) -> Option<MutexGuard<'_, T>> {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        thread::sleep(sleep);
         // There may be another owner by now.
         if self.is_in_vain(self.present_owner()) {
             return self.try_lock();
@@ -243,12 +256,12 @@ mod tests {
 
     /// How long it takes to wait for an owner in vain, and then again, at best.
     fn waits(lock: &TurnLock<u8>) -> [Duration; 2] {
-        let ((owned, is_owned), (give_back, is_asked)) = (channel(), channel::<()>());
+        let ((owned, is_owned), (over, is_over)) = (channel(), channel::<()>());
         thread::scope(|scope| {
             scope.spawn(move || {
                 let guard = lock.try_lock();
                 let _ = owned.send(guard.is_some());
-                let _ = is_asked.recv();
+                let _ = is_over.recv();
             });
             assert_eq!(is_owned.recv(), Ok(true));
             let waits = [(); 2].map(|()| {
@@ -256,7 +269,7 @@ mod tests {
                 assert!(lock.lock_for_a_while().is_none());
                 begun.elapsed()
             });
-            drop(give_back);
+            drop(over);
             waits
         })
     }
