@@ -168,7 +168,7 @@ impl Call {
             | Op::Ephemeral { by, .. }
             | Op::EndSession { by }
             | Op::DropSession { by }
-            | Op::ExpiredSession { by } => Some(by),
+            | Op::ExpiredSession { by, .. } => Some(by),
             _ => None,
         }
     }
@@ -236,11 +236,13 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
     for call in calls.iter_mut() {
         if let Observed::Expired(_, ended) = &mut call.observed {
             let step = |op| Call { ended: call.ended, ..Call::begun(call.thread, op, call.began) };
-            sessions.extend(
-                std::mem::take(ended)
-                    .into_iter()
-                    .map(|(by, end)| Call { observed: Observed::SessionEnd(end), ..step(Op::ExpiredSession { by }) }),
-            );
+            let removing = ended.iter().filter(|(_, end)| !end.removed.is_empty());
+            let latest = removing.map(|(_, end)| end.revision).max().unwrap_or(0);
+            let freed: Vec<_> = ended.iter().flat_map(|(_, end)| end.released.iter().copied()).collect();
+            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
+                observed: Observed::SessionEnd(end),
+                ..step(Op::ExpiredSession { by, latest, freed: freed.clone() })
+            }));
             let by = Token::try_from(call.began % 3).unwrap_or(0);
             sessions.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
         }

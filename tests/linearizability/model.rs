@@ -134,7 +134,7 @@ impl Model {
             Op::DropSession { .. } => self.end_session(false, call),
             Op::LeaveSession { grace, .. } => self.leave_session(*grace, call),
             Op::Expire => self.expire(call),
-            Op::ExpiredSession { by } => self.end_detached(*by, call),
+            Op::ExpiredSession { by, latest, freed } => self.end_detached(*by, *latest, freed, call),
             Op::NothingDue { by } => self.nothing_due(*by, call),
             Op::FlushLocks => self.flush_locks(call),
             Op::Connect { lost } => self.connect(*lost, call),

@@ -131,6 +131,10 @@ pub(crate) enum Op {
     Expire,
     ExpiredSession {
         by: Token,
+        /// The latest revision at which the same expiry removed keys, or 0.
+        latest: u64,
+        /// The keys whose locks the same expiry released.
+        freed: Vec<Key>,
     },
     /// There is nothing that the expiry had to end of a session of this token. One token for each expiry, so that a history
     /// is not longer than its bits.

@@ -112,28 +112,34 @@ impl Model {
         })
     }
 
-    /// What an expiry ends of a detached session. In the same step as others or by itself; that cannot be seen.
-    pub(super) fn end_detached(&self, by: Token, call: &Call) -> Vec<Self> {
+    /// What an expiry ends of a detached session, in the same step as others or by itself. In the same step as others, one that
+    /// removes nothing may report their revision, and the locks that they release are in the way of none of them.
+    pub(super) fn end_detached(&self, by: Token, latest: u64, freed: &[Key], call: &Call) -> Vec<Self> {
         let Observed::SessionEnd(end) = &call.observed else { return Vec::new() };
         self.any_view(call, Slack::Late, |held| {
             let mut all = Vec::new();
             let of_token = self.detached.iter().enumerate().filter(|(_, detached)| detached.session.token == by);
+            let in_the_way: BTreeSet<_> = held.iter().filter(|key| !freed.contains(key)).copied().collect();
             for (index, Detached { session, stage, .. }) in of_token {
-                let fates = self.fates(session, held);
-                let mut next = self.clone();
-                next.detached.remove(index);
-                let released = match stage {
-                    Stage::Left { due } if *due > self.clock => continue,
-                    Stage::Left { .. } => next.end(session, &fates, held, call),
-                    // Its locks went when it ended.
-                    Stage::Ended => {
-                        next.remove(session, &fates);
-                        next.defer(session, &fates, call);
-                        Vec::new()
-                    }
-                };
-                let possible = self.is_end(end, &released, &fates, next.revision);
-                add(&mut all, next.only_if(possible));
+                for locked in [held, &in_the_way] {
+                    let fates = self.fates(session, locked);
+                    let mut next = self.clone();
+                    next.detached.remove(index);
+                    let released = match stage {
+                        Stage::Left { due } if *due > self.clock => continue,
+                        Stage::Left { .. } => next.end(session, &fates, held, call),
+                        // Its locks went when it ended.
+                        Stage::Ended => {
+                            next.remove(session, &fates);
+                            next.defer(session, &fates, call);
+                            Vec::new()
+                        }
+                    };
+                    let latest = if end.removed.is_empty() { latest.max(next.revision) } else { next.revision };
+                    let reported = end.revision.clamp(next.revision, latest);
+                    let possible = self.is_end(end, &released, &fates, reported);
+                    add(&mut all, next.only_if(possible));
+                }
             }
             all
         })
@@ -149,7 +155,7 @@ impl Model {
             let must = match detached.stage {
                 // An expiry does not wait for locked content; it may leave such a session for the next.
                 Stage::Left { due } => {
-                    due <= call.earliest_clock && fates.iter().all(|(_, fate)| *fate != Some(Left::PutOff))
+                    due <= call.earliest_clock && (self.held.is_none() || self.frozen || fates.is_empty())
                 }
                 Stage::Ended => !removed(&fates).is_empty(),
             };

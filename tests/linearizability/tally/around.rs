@@ -103,7 +103,7 @@ impl<'a> Around<'a> {
                         note(&mut deferred, *by, end);
                     }
                 }
-                (Op::ExpiredSession { by }, Observed::SessionEnd(end)) => {
+                (Op::ExpiredSession { by, .. }, Observed::SessionEnd(end)) => {
                     for key in &end.removed {
                         let Some((revision, left)) = deferred.remove(&(*by, *key)) else { continue };
                         let locked = matches!(left, Left::Locked(_));
