@@ -359,3 +359,23 @@ fn the_end_of_a_session_wakes_those_who_wait_for_its_keys_or_its_locks() {
         });
     });
 }
+
+#[test]
+fn a_lock_acquired_without_a_session_goes_with_the_one_that_ends_also_if_another_has_to_wait() {
+    for first_has_the_key in [true, false] {
+        let (dictionary, clock) = with_manual_clock();
+        let (mut one, mut other) = (dictionary.session("alice"), dictionary.session("alice"));
+        let with_key = if first_has_the_key { &mut one } else { &mut other };
+        assert!(with_key.update_ephemeral(set("a", 1)).is_ok());
+        dictionary.update_locks(&"alice", acquire("b", None)).unwrap();
+        one.leave(SECOND);
+        other.leave(SECOND);
+        clock.advance(SECOND);
+        let guard = dictionary.lock_content().unwrap();
+        let expiry = dictionary.expire();
+        assert_eq!(expiry.sessions.len(), 1, "the one with the key waits");
+        assert_eq!(expiry.sessions[0].1.released, ["b"]);
+        drop(guard);
+        assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
+    }
+}

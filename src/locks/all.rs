@@ -192,6 +192,11 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         there.collect()
     }
 
+    /// Whether there may be locks that were acquired without a session.
+    pub(crate) fn any_without_session(&self) -> bool {
+        self.table.without_session.are_any()
+    }
+
     /// Whether this lock is there and belongs to that session, or to none.
     pub(super) fn has(&self, hash: u64, id: LockId, session: Option<SessionId>) -> bool {
         self.shard(hash).look_up(hash, |_, lock| lock.id == id && lock.session == session).is_some()

@@ -73,6 +73,10 @@ impl<T> WithoutSession<T> {
         Self { kept: AtomicUsize::new(0), owners: Mutex::new(owners) }
     }
 
+    pub(super) fn are_any(&self) -> bool {
+        !self.owners.lock().owners.is_empty()
+    }
+
     fn are_kept(&self) -> bool {
         // ORDERING: Relaxed, because a shard is locked, and all were when it was set; otherwise it only saves time.
         self.kept.load(Ordering::Relaxed) != 0

@@ -200,7 +200,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 table.put(state, now.checked_add(RETRY));
                 vec![id]
             }
-            Ask::Expire(at, after) => choose(table.due(at, after)),
+            Ask::Expire(at, after) => choose(table.due(at, after), all.any_without_session()),
         };
         leftovers.parts.extend(chosen.into_iter().filter_map(|id| Some(Part::new(table.get(id)?))));
         self.plan(&mut leftovers.parts, &table, &all, fence.tells(), now);
@@ -349,13 +349,20 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 }
 
-/// As many sessions as end in one step.
-fn choose<'a, K: 'a, T: 'a>(due: impl Iterator<Item = (SessionId, &'a DetachedSession<K, T>)>) -> Vec<SessionId> {
-    let mut size = 0;
-    let fits = |(_, session): &(SessionId, &DetachedSession<K, T>)| {
+/// As many sessions as end in one step. If locks were acquired without a session, they go with one session of their token, and
+/// which one must not depend on another that may have to wait: then one session of each token.
+fn choose<'a, K: 'a, T: PartialEq + 'a>(
+    due: impl Iterator<Item = (SessionId, &'a DetachedSession<K, T>)>,
+    one_of_each_token: bool,
+) -> Vec<SessionId> {
+    let (mut size, mut tokens) = (0, Vec::new());
+    let fits = |(_, session): &(SessionId, &'a DetachedSession<K, T>)| {
         let before = size;
         size += 1 + session.state.keys.len() + session.state.locks.len();
-        before == 0 || size <= SESSIONS_AT_ONCE
+        let token = &session.state.token;
+        let is_new = !one_of_each_token || !tokens.contains(&token);
+        tokens.push(token);
+        before == 0 || (is_new && size <= SESSIONS_AT_ONCE)
     };
     due.take_while(fits).map(|(id, _)| id).collect()
 }
