@@ -46,11 +46,13 @@ impl<T> Mutex<T> {
 /// For how long a commit waits for its turn at most.
 const LONGEST_WAIT: Duration = Duration::from_millis(3);
 
-/// How long a waiter sleeps before it parks: one that waits alone, and one of several. The longer, the more commits the owner
-/// makes in a row, with the tree in its core's cache, and the longer the others wait. One alone is the next owner, so it can
-/// wait for longer; three and more wait for each other too.
+/// How long a waiter sleeps before it parks: one that waits alone, and one of several, by how many there are. The longer, the
+/// more commits the owner makes in a row, with the tree in its core's cache, and the longer the others wait. Chosen by the
+/// benchmark `tails`: with a quarter of a millisecond for all, 16 writers got a third less done; with half a millisecond for
+/// all, the unluckiest of 4 and 8 waited for too long.
 const SLEEP_ALONE: Duration = Duration::from_millis(1);
-const SLEEP: Duration = Duration::from_micros(250);
+const SLEEP: Duration = Duration::from_micros(200);
+const SLEEP_FOR_EACH: Duration = Duration::from_micros(18);
 
 /// The lock behind the turn to commit. It is waited for with a limit, and by no thread any more for an owner for which one
 /// thread has waited in vain.
@@ -87,8 +89,10 @@ impl<T> TurnLock<T> {
             return guard;
         }
         // ORDERING: Relaxed, twice. Nothing but the length of a sleep depends on the count.
-        let alone = self.waiting.fetch_add(1, Ordering::Relaxed) == 0;
-        let guard = self.wait(if alone { SLEEP_ALONE } else { SLEEP });
+        let guard = self.wait(match self.waiting.fetch_add(1, Ordering::Relaxed) {
+            0 => SLEEP_ALONE,
+            others => SLEEP + SLEEP_FOR_EACH * u32::try_from(others).unwrap_or(u32::MAX).min(100),
+        });
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         guard
     }
