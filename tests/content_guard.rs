@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Dictionary, NANOSECOND, SECOND, content, set, spawn_waiting, with_manual_clock, within_a_minute};
+use common::{
+    Dictionary, Grenade, NANOSECOND, SECOND, content, set, spawn_waiting, with_manual_clock, within_a_minute,
+};
 use state_dictionary::{Change, ContentGuard, LockContentError, LockRequest, Revision, StateDictionary, UpdateError};
 use std::mem;
 use std::panic;
@@ -274,12 +276,6 @@ fn a_guard_can_be_printed() {
 
 #[test]
 fn a_guard_shows_what_was_committed_through_it_also_if_a_destructor_panics_afterwards() {
-    struct Grenade(bool);
-    impl Drop for Grenade {
-        fn drop(&mut self) {
-            assert!(!self.0 || thread::panicking(), "on purpose");
-        }
-    }
     let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
     let mut guard = dictionary.lock_content().unwrap();
     // The first value is dropped with the change, when the second has been committed.

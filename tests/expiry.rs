@@ -3,30 +3,13 @@
 mod common;
 
 use common::{
-    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, set, sorted, spawn_waiting, with_manual_clock,
-    within_a_minute,
+    ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, owning, removed, set, sorted, spawn_waiting,
+    with_manual_clock, within_a_minute,
 };
-use state_dictionary::{
-    Change, Left, LockDelivery, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary,
-};
+use state_dictionary::{Change, Left, LockDelivery, LockRequest, ManualClock, Revision, StateDictionary};
 use std::sync::mpsc;
 use std::time::Duration;
 use std::{panic, thread};
-
-type Client = Session<&'static str, i32, &'static str>;
-
-fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'static str]) -> Client {
-    let mut session = dictionary.session(token);
-    for key in keys {
-        assert!(session.update_ephemeral(set(key, 1)).is_ok());
-    }
-    session
-}
-
-fn removed(end: SessionEnd<&'static str, &'static str>) -> Vec<&'static str> {
-    assert!(end.left.is_empty(), "{end:?}");
-    sorted(end.removed)
-}
 
 /// Alice's session has ended while Bob had her key locked.
 fn with_a_locked_key(lease: Option<Duration>) -> (Dictionary, ManualClock) {

@@ -2,30 +2,18 @@
 
 mod common;
 
-use common::{Dictionary, SECOND, acquire, content, parts, remove, set, sorted, with_manual_clock, within_a_minute};
+use common::{
+    Dictionary, Grenade, SECOND, acquire, content, owning, parts, remove, removed, set, sorted, with_manual_clock,
+    within_a_minute,
+};
 use state_dictionary::{
-    Change, FlushError, Left, LockRequest, ManualClock, Revision, Session, SessionEnd, StateDictionary, UpdateError,
+    Change, FlushError, Left, LockRequest, ManualClock, Revision, Session, StateDictionary, UpdateError,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{panic, thread};
-
-type Client = Session<&'static str, i32, &'static str>;
-
-fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'static str]) -> Client {
-    let mut session = dictionary.session(token);
-    for key in keys {
-        assert!(session.update_ephemeral(set(key, 1)).is_ok());
-    }
-    session
-}
-
-fn removed(end: SessionEnd<&'static str, &'static str>) -> Vec<&'static str> {
-    assert!(end.left.is_empty(), "{end:?}");
-    sorted(end.removed)
-}
 
 #[test]
 fn ending_releases_the_locks_and_removes_the_keys_in_one_commit() {
@@ -213,12 +201,6 @@ fn keys_that_others_have_locked_stay_and_are_reported() {
 
 #[test]
 fn a_destructor_that_panics_does_not_keep_a_key_from_its_session() {
-    struct Grenade(bool);
-    impl Drop for Grenade {
-        fn drop(&mut self) {
-            assert!(!self.0 || thread::panicking(), "on purpose");
-        }
-    }
     let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
     dictionary.update_state(&"server", Change::new().set("scene", Grenade(true))).unwrap();
     let mut session = dictionary.session("alice");

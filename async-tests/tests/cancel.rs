@@ -5,7 +5,7 @@
 mod common;
 
 use async_tests::everywhere;
-use common::{Dictionary, content, parts, replay};
+use common::{Dictionary, Grenade, content, parts, replay};
 use futures_lite::StreamExt;
 use futures_lite::future::{self, poll_once};
 use state_dictionary::{BufferOptions, Change, LockDelivery, LockRequest, Revision, StateDictionary};
@@ -263,12 +263,6 @@ fn only_changes_that_were_awaited_to_the_end_are_made_while_others_hold_the_cont
 /// The poll that commits notes whose keys they are, whatever unwinds out of it.
 #[test]
 fn an_ephemeral_update_whose_poll_panics_after_its_commit_leaves_the_keys_to_the_session() {
-    struct Grenade(bool);
-    impl Drop for Grenade {
-        fn drop(&mut self) {
-            assert!(!self.0 || thread::panicking(), "on purpose");
-        }
-    }
     let dictionary: StateDictionary<&str, Grenade, &str> = StateDictionary::new();
     dictionary.update_state(&"server", Change::new().set("scene", Grenade(true))).unwrap();
     let mut session = dictionary.session("alice");

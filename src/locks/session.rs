@@ -149,21 +149,19 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if !is_due(&self.without_session.owners.lock()) {
             return;
         }
-        // Dropped when no shard is locked any more.
-        let mut gone = Vec::new();
         let shards = self.lock_all();
         let mut all = self.without_session.owners.lock();
         for owner in &mut all.owners {
             owner.locks.retain(|&(hash, id)| shards.has(hash, id, None));
         }
-        let (kept, empty): (Vec<_>, Vec<_>) =
-            mem::take(&mut all.owners).into_iter().partition(|owner| !owner.locks.is_empty());
-        gone.extend(empty);
+        let owners = mem::take(&mut all.owners).into_iter();
+        let (kept, gone): (Vec<_>, Vec<_>) = owners.partition(|owner| !owner.locks.is_empty());
         all.owners = kept;
         all.noted = all.owners.iter().map(|owner| owner.locks.len()).sum();
         all.prune_at = (all.noted + all.owners.len()).saturating_mul(2).max(FIRST_PRUNING);
         drop(all);
         drop(shards);
+        // With no shard locked, because a token's `Drop` may use the dictionary.
         drop(gone);
     }
 
@@ -178,8 +176,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         // Not while shards are being locked: a thread that has one may be about to note a lock.
         drop(noted);
         locks.retain(|&(hash, id)| {
-            let mut shard = self.shards.write(self.shards.index_of(hash));
-            shard.look_up_mut(hash, |lock| lock.id == id && lock.session == Some(session.session)).is_some()
+            let shard = self.shards.read(self.shards.index_of(hash));
+            shard.look_up(hash, |_, lock| lock.id == id && lock.session == Some(session.session)).is_some()
         });
         let mut noted = session.noted.lock();
         noted.locks.append(&mut locks);

@@ -1,7 +1,7 @@
 //! What several test files need.
 #![allow(dead_code)] // each test binary uses its own part
 
-use state_dictionary::{Change, Delivery, LockRequest, ManualClock, Snapshot, StateDictionary};
+use state_dictionary::{Change, Delivery, LockRequest, ManualClock, Session, SessionEnd, Snapshot, StateDictionary};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,32 @@ pub(crate) fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = 
     for change in changes {
         assert!(dictionary.update_state(&"", change).is_ok());
     }
+}
+
+/// A value whose destructor panics, if it is told to.
+pub(crate) struct Grenade(pub(crate) bool);
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(!self.0 || thread::panicking(), "on purpose");
+    }
+}
+
+pub(crate) type Client = Session<&'static str, i32, &'static str>;
+
+/// A session with these ephemeral keys.
+pub(crate) fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'static str]) -> Client {
+    let mut session = dictionary.session(token);
+    for key in keys {
+        assert!(session.update_ephemeral(set(key, 1)).is_ok());
+    }
+    session
+}
+
+/// The keys that went with a session, of which nothing may be left.
+pub(crate) fn removed(end: SessionEnd<&'static str, &'static str>) -> Vec<&'static str> {
+    assert!(end.left.is_empty(), "{end:?}");
+    sorted(end.removed)
 }
 
 pub(crate) fn acquire(key: &'static str, lease: impl Into<Option<Duration>>) -> LockRequest<&'static str> {

@@ -32,7 +32,7 @@ enum Ask<K, T> {
     EndOrWait(State<K, T>),
     /// This one; its keys are removed later.
     End(State<K, T>),
-    /// Those that were due at this time, after one of them. None of which there are keys to remove.
+    /// Those that are due at this time, after one of them; none of those that have keys to remove, if the content is held.
     Expire(Instant, Option<SessionId>),
 }
 
