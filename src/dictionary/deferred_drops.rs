@@ -98,6 +98,7 @@ impl Scene {
         let (dictionary, buffer) = (Arc::downgrade(&self.dictionary), Arc::downgrade(&self.buffer));
         let dropped = Arc::clone(&self.dropped);
         let value = Value(Some(Box::new(move || {
+            // ORDERING: Relaxed, here and below: one thread drops and counts.
             dropped.fetch_add(1, Ordering::Relaxed);
             use_all(&dictionary, &buffer);
         })));

@@ -239,10 +239,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         for _ in 0..attempts {
             // Before the turn is taken and the root is loaded, because a value's `Drop` may commit.
             drop(mem::take(&mut change));
-            let turn = ahead.then(|| match patience {
-                Patience::ForAll => self.published.turn(),
-                Patience::None | Patience::OfAPoll => self.published.turn_or_none(),
-            });
+            let turn =
+                ahead.then(|| if patience.waits() { self.published.turn() } else { self.published.turn_or_none() });
             match self.run(token, turn.filter(Turn::is_real), patience, &backoff, &mut modify)? {
                 Run::Committed(revision) => return Ok(revision),
                 Run::Outdated(outdated, next_ahead) => (change, ahead) = (outdated, next_ahead),
