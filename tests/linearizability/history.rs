@@ -50,8 +50,10 @@ pub(crate) enum Observed {
     NothingPending,
     Ended,
     SessionEnd(SessionEnd),
-    /// The locks that had run out, and the sessions that were ended, until those are made steps of their own.
+    /// The locks that had expired and the sessions that were ended, until these are made steps of their own.
     Expired(Vec<(Key, Token)>, Vec<(Token, SessionEnd)>),
+    /// The owner of the lock that an expiry removed.
+    ExpiredLock(Option<Token>),
     LockEvents(Vec<Event>),
     /// All locks, and the revision at that instant.
     EveryLock(u64, Vec<(Key, Token, u64)>),
@@ -179,8 +181,8 @@ impl Call {
             Op::Update { change, .. } | Op::Ephemeral { change, .. } => change.iter().map(|(key, _)| *key).collect(),
             Op::Modify { to, .. } => vec![*to],
             Op::Locks { acquire, .. } => acquire.iter().map(|(key, _)| *key).collect(),
-            Op::Expire
-            | Op::FlushLocks
+            Op::ExpiredLock { key } if self.observed != Observed::ExpiredLock(None) => vec![*key],
+            Op::FlushLocks
             | Op::EndSession { .. }
             | Op::DropSession { .. }
             | Op::ExpiredSession { .. } => (0..LAST_KEY).collect(),
@@ -198,6 +200,7 @@ impl Call {
             (Op::FlushCommits, Observed::Commits(seen)) => seen.after == seen.to,
             (Op::FlushLocks, observed) => matches!(observed, Observed::NothingPending | Observed::Ended),
             (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
+            (Op::ExpiredLock { .. }, observed) => *observed == Observed::ExpiredLock(None),
             (Op::Freeze | Op::FreezeBuffer { .. }, observed) => *observed == Observed::Is(false),
             (Op::Hold { .. }, observed) => !matches!(observed, Observed::Content(..)),
             (op, _) => matches!(
@@ -230,24 +233,31 @@ impl Call {
     }
 }
 
-/// Puts a history in the order of its beginnings, and tells each call what was going on around it.
+/// Puts a history in the order of its beginnings, with a call for each step of those that have several, and notes at each
+/// call what was going on around it.
 pub(crate) fn complete(calls: &mut Vec<Call>) {
-    let mut sessions = Vec::new();
-    for call in calls.iter_mut() {
-        if let Observed::Expired(_, ended) = &mut call.observed {
+    let mut steps = Vec::new();
+    calls.retain_mut(|call| {
+        if let Observed::Expired(locks, ended) = &mut call.observed {
             let step = |op| Call { ended: call.ended, ..Call::begun(call.thread, op, call.began) };
+            steps.extend((0..LAST_KEY).map(|key| {
+                let owner = locks.iter().find(|(expired, _)| *expired == key).map(|(_, owner)| *owner);
+                Call { observed: Observed::ExpiredLock(owner), ..step(Op::ExpiredLock { key }) }
+            }));
             let removing = ended.iter().filter(|(_, end)| !end.removed.is_empty());
             let latest = removing.map(|(_, end)| end.revision).max().unwrap_or(0);
             let freed: Vec<_> = ended.iter().flat_map(|(_, end)| end.released.iter().copied()).collect();
-            sessions.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
+            steps.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
                 observed: Observed::SessionEnd(end),
                 ..step(Op::ExpiredSession { by, latest, freed: freed.clone() })
             }));
             let by = Token::try_from(call.began % 3).unwrap_or(0);
-            sessions.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
+            steps.push(Call { observed: Observed::Done, ..step(Op::NothingDue { by }) });
+            return false;
         }
-    }
-    calls.append(&mut sessions);
+        true
+    });
+    calls.append(&mut steps);
     calls.sort_by_key(|call| call.began);
     let ticks: Vec<_> = calls
         .iter()

@@ -133,7 +133,8 @@ impl Model {
             Op::EndSession { .. } => self.end_session(true, call),
             Op::DropSession { .. } => self.end_session(false, call),
             Op::LeaveSession { grace, .. } => self.leave_session(*grace, call),
-            Op::Expire => self.expire(call),
+            Op::Expire => Vec::new(), // its steps are calls of their own
+            Op::ExpiredLock { key } => self.expire(*key, call),
             Op::ExpiredSession { by, latest, freed } => self.end_detached(*by, *latest, freed, call),
             Op::NothingDue { by } => self.nothing_due(*by, call),
             Op::FlushLocks => self.flush_locks(call),

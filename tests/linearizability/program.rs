@@ -126,9 +126,12 @@ pub(crate) enum Op {
         by: Token,
         grace: u64,
     },
-    /// Recorded as this, with the locks that had run out, as an `ExpiredSession` for each session of which it ended something,
-    /// and as a `NothingDue`: these are steps of their own.
+    /// Recorded as an `ExpiredLock` for each key, an `ExpiredSession` for each session of which it ended something, and a
+    /// `NothingDue`: these are steps of their own.
     Expire,
+    ExpiredLock {
+        key: Key,
+    },
     ExpiredSession {
         by: Token,
         /// The latest revision at which the same expiry removed keys, or 0.

@@ -228,19 +228,19 @@ impl Model {
         gone.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// The locks that have run out go, and no others. They are not all looked at at the same moment, so of two calls each may
-    /// take some.
-    pub(super) fn expire(&self, call: &Call) -> Vec<Self> {
+    /// The lock on a key goes if it has expired. Locks are looked at one after the other, so of two calls each may remove some.
+    pub(super) fn expire(&self, key: Key, call: &Call) -> Vec<Self> {
         let mut all = Vec::new();
-        for view in self.views(self.locks.keys().copied(), call, Slack::Late) {
-            // Those that are just being granted, or not.
-            for latest in [u64::MAX, call.began] {
+        for view in self.views([key].into_iter(), call, Slack::Late) {
+            let lock = self.locks.get(&key).filter(|_| view.get(&key) == Some(&Counts::RunOut));
+            if let Some(lock) = lock {
                 let mut next = self.clone();
-                next.locks.retain(|key, lock| view[key] != Counts::RunOut || lock.settled > latest);
-                let run_out = |key: &Key| view[key] == Counts::RunOut && self.locks[key].settled <= latest;
-                let told = self.locks.iter().filter(|(key, _)| run_out(key)).map(|(key, lock)| (*key, lock.owner));
-                add(&mut all, next.only_if(call.observed == Observed::Expired(told.collect(), Vec::new())));
+                next.locks.remove(&key);
+                add(&mut all, next.only_if(call.observed == Observed::ExpiredLock(Some(lock.owner))));
             }
+            // One that is just being granted may be overlooked.
+            let none = lock.is_none_or(|lock| lock.settled > call.began);
+            add(&mut all, self.same_if(none && call.observed == Observed::ExpiredLock(None)));
         }
         all
     }
