@@ -6,8 +6,26 @@ use crate::model::Model;
 use crate::program::Setup;
 use std::collections::HashSet;
 
-/// Which calls of a history: its bits.
-type Calls = u128;
+/// Some calls of a history, by their index.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Calls([u128; 2]);
+
+impl Calls {
+    const MOST: usize = 256;
+
+    pub(crate) fn has(self, index: usize) -> bool {
+        self.0[index / 128] >> (index % 128) & 1 == 1
+    }
+
+    fn with(mut self, index: usize) -> Self {
+        self.0[index / 128] |= 1 << (index % 128);
+        self
+    }
+
+    fn count(self) -> usize {
+        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+}
 
 pub(crate) struct Verdict {
     pub(crate) linearizable: bool,
@@ -25,9 +43,9 @@ struct Search<'a> {
 }
 
 pub(crate) fn check(setup: &Setup, calls: &[Call]) -> Verdict {
-    assert!(calls.len() <= 128, "a history of {} calls is too long for its bits", calls.len());
-    let mut search = Search { calls, been: HashSet::new(), explained: 0, visited: 0 };
-    let linearizable = search.explore(0, Model::new(setup));
+    assert!(calls.len() <= Calls::MOST, "a history of {} calls is too long for its bits", calls.len());
+    let mut search = Search { calls, been: HashSet::new(), explained: Calls::default(), visited: 0 };
+    let linearizable = search.explore(Calls::default(), Model::new(setup));
     Verdict { linearizable, explained: search.explained, visited: search.visited }
 }
 
@@ -35,10 +53,10 @@ impl Search<'_> {
     fn explore(&mut self, mut done: Calls, mut state: Model) -> bool {
         let branches = loop {
             self.visited += 1;
-            if done.count_ones() > self.explained.count_ones() {
+            if done.count() > self.explained.count() {
                 self.explained = done;
             }
-            if done.count_ones() as usize == self.calls.len() {
+            if done.count() == self.calls.len() {
                 return true;
             }
             let mut branches = Vec::new();
@@ -53,25 +71,25 @@ impl Search<'_> {
                 branches.extend(states.into_iter().map(|state| (index, state)));
             }
             match (forced, branches.len()) {
-                (Some(index), _) => done |= 1 << index,
+                (Some(index), _) => done = done.with(index),
                 (None, 0) => return false,
                 (None, 1) => {
                     let (index, next) = branches.remove(0);
-                    done |= 1 << index;
+                    done = done.with(index);
                     state = next;
                 }
                 _ => break branches,
             }
         };
         self.been.insert((done, state))
-            && branches.into_iter().any(|(index, state)| self.explore(done | 1 << index, state))
+            && branches.into_iter().any(|(index, state)| self.explore(done.with(index), state))
     }
 
     /// The calls that may come next: those that began before any other that is left has ended.
     fn next(&self, done: Calls) -> Vec<usize> {
         let mut earliest_end = u64::MAX;
         let mut next = Vec::new();
-        for (index, call) in self.calls.iter().enumerate().filter(|(index, _)| done >> index & 1 == 0) {
+        for (index, call) in self.calls.iter().enumerate().filter(|(index, _)| !done.has(*index)) {
             if call.began > earliest_end {
                 break;
             }

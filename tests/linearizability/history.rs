@@ -182,10 +182,9 @@ impl Call {
             Op::Modify { to, .. } => vec![*to],
             Op::Locks { acquire, .. } => acquire.iter().map(|(key, _)| *key).collect(),
             Op::ExpiredLock { key } if self.observed != Observed::ExpiredLock(None) => vec![*key],
-            Op::FlushLocks
-            | Op::EndSession { .. }
-            | Op::DropSession { .. }
-            | Op::ExpiredSession { .. } => (0..LAST_KEY).collect(),
+            Op::FlushLocks | Op::EndSession { .. } | Op::DropSession { .. } | Op::ExpiredSession { .. } => {
+                (0..LAST_KEY).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -28,7 +28,7 @@ fn describe(text: &mut String, history: &History) {
         let _ = writeln!(text, "panicked: {panic}");
     } else {
         let explained = history.check().explained;
-        text.push_str(&table(&history.calls, |index| explained >> index & 1 == 0));
+        text.push_str(&table(&history.calls, |index| !explained.has(index)));
         text.push_str("No order of these calls explains their results. Without those marked ! there is one.\n");
     }
 }
