@@ -38,7 +38,7 @@ fn main() {
 }
 
 fn set(pairs: Vec<Pair<Small>>) -> Change<benches::Key, Small> {
-    pairs.into_iter().fold(Change::new(), |change, (key, value)| change.set_shared(key, value))
+    pairs.into_iter().fold(Change::new(), |change, (key, value)| change.set_arc(key, value))
 }
 
 /// Tasks that follow a dictionary until this is dropped.

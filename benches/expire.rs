@@ -38,7 +38,7 @@ fn expire(sessions: u32, locks: bool) -> Duration {
         if locks {
             assert!(session.update_locks(LockRequest::new().acquire(number, None)).is_ok());
         }
-        session.leave(Duration::ZERO);
+        session.detach(Duration::ZERO);
     }
     let begun = ThreadTime::now();
     let expiry = dictionary.expire();

@@ -73,8 +73,12 @@ impl<S: Feed<Bytes>> User<S> {
     fn join(store: &S, number: usize) -> Self {
         let mut rng = Rng::with_seed(number as u64);
         let kinds = [("avatar", 410), ("playarea", 120), ("update.index", 8)];
-        let others =
-            [("cursor.left", 175), ("cursor.right", 175), ("interaction.left", 210), ("interaction.right", 210)];
+        let others = [
+            ("cursor.not_removed", 175),
+            ("cursor.right", 175),
+            ("interaction.not_removed", 210),
+            ("interaction.right", 210),
+        ];
         let kinds = kinds.iter().chain(&others[..rng.usize(0..=others.len())]);
         let keys = kinds.map(|(kind, size)| (format!("{kind}.{number:08x}").into(), *size)).collect();
         let (store, buffer) = (store.clone(), store.buffer());

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bob = room.update_state(&"bob", Change::new().set("ball.x", 2));
     println!("Alice takes the ball. Alice moves it: {}. Bob moves it: {}.", answer(&alice), answer(&bob));
     assert!(alice.is_ok());
-    assert!(matches!(&bob, Err(UpdateError::Locked { conflicts, .. }) if conflicts[0].holder == "alice"));
+    assert!(matches!(&bob, Err(UpdateError::Locked { conflicts, .. }) if conflicts[0].owner == "alice"));
 
     // Reading needs no lock, and a client that leaves gives all of its locks back at once.
     println!("Bob can see the ball all the same, at {}.", room.snapshot()["ball.x"]);

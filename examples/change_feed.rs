@@ -28,11 +28,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut seen = Revision::ZERO;
         // Waits for something to deliver, then for the interval; ends when nothing more can come.
         for delivery in for_display.subscribe(Duration::from_millis(100)) {
-            assert_eq!(delivery.from(), seen, "deliveries join without a gap");
-            seen = delivery.to();
+            assert_eq!(delivery.since(), seen, "deliveries join without a gap");
+            seen = delivery.revision();
             deliveries += 1;
             apply(&delivery, &mut replica);
-            println!("The display has revisions {} to {}: {}.", delivery.from(), seen, describe(&delivery));
+            println!("The display has revisions {} to {}: {}.", delivery.since(), seen, describe(&delivery));
         }
         println!("The feed has ended.");
         (replica, deliveries)
@@ -50,13 +50,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A watcher that is slow misses no key: it gets everything in one delivery, and the feed is over only after that.
     let delivery = for_logger.flush()?;
-    println!("The logger has revisions {} to {}: {}.", delivery.from(), delivery.to(), describe(&delivery));
+    println!("The logger has revisions {} to {}: {}.", delivery.since(), delivery.revision(), describe(&delivery));
     let mut replica = Replica::new();
     apply(&delivery, &mut replica);
-    assert_eq!((delivery.from(), delivery.to()), (Revision::ZERO, last));
+    assert_eq!((delivery.since(), delivery.revision()), (Revision::ZERO, last));
     assert_eq!(replica, content);
     assert_eq!(delivery.removals().len(), 0, "it never had a warning that could be removed");
-    assert!(matches!(for_logger.flush(), Err(FlushError::Ended)));
+    assert!(matches!(for_logger.flush(), Err(FlushError::Closed)));
     Ok(())
 }
 

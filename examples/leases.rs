@@ -93,7 +93,7 @@ fn take(me: &'static str, dictionary: &Dictionary) -> Result<FencingToken, Failu
             }
             Err(LockError::Locked { conflicts, .. }) => {
                 let remaining = conflicts[0].remaining.unwrap_or(LEASE);
-                println!("{me} waits: {} has the lock, for {} ms still.", conflicts[0].holder, remaining.as_millis());
+                println!("{me} waits: {} has the lock, for {} ms still.", conflicts[0].owner, remaining.as_millis());
                 thread::park_timeout(remaining);
             }
             Err(other) => return Err(other.into()),

@@ -104,7 +104,7 @@ impl<K, V> Change<K, V> {
     /// ```
     #[must_use]
     pub fn set(self, key: impl Into<K>, value: V) -> Self {
-        self.set_shared(key, Arc::new(value))
+        self.set_arc(key, Arc::new(value))
     }
 
     /// Sets a key to a value that is already shared.
@@ -115,13 +115,13 @@ impl<K, V> Change<K, V> {
     ///
     /// let dictionary: StateDictionary<&str, Vec<u8>, ()> = StateDictionary::new();
     /// let large = Arc::new(vec![0; 1 << 20]);
-    /// dictionary.update_state(&(), Change::new().set_shared("a", Arc::clone(&large)).set_shared("b", large))?;
+    /// dictionary.update_state(&(), Change::new().set_arc("a", Arc::clone(&large)).set_arc("b", large))?;
     /// let snapshot = dictionary.snapshot();
     /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "there is one of it");
     /// # Ok::<(), state_dictionary::UpdateError<&str, Vec<u8>, ()>>(())
     /// ```
     #[must_use]
-    pub fn set_shared(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
+    pub fn set_arc(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
         self.operations.push((key.into(), Some(value)));
         self
     }
@@ -177,7 +177,7 @@ impl<K, V> Change<K, V> {
 
     /// Refuses the change unless the key's value was set by the commit with this revision.
     ///
-    /// The revision of a value is told by [`Entry::revision`](crate::Entry::revision).
+    /// The revision of a value is told by [`Versioned::revision`](crate::Versioned::revision).
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary, UpdateError};

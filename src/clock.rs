@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
-/// assert!(dictionary.lock(&"ball").is_some());
+/// assert!(dictionary.lock_info(&"ball").is_some());
 /// clock.advance(Duration::from_secs(5));
-/// assert!(dictionary.lock(&"ball").is_none());
+/// assert!(dictionary.lock_info(&"ball").is_none());
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl ManualClock {
     /// use std::{thread, time::Duration};
     ///
     /// let clock = ManualClock::new();
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().manual_clock(&clock).build();
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().clock(&clock).build();
     /// let buffer = dictionary.change_buffer();
     /// thread::scope(|scope| {
     ///     let second = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl ManualClock {
     ///     while !waiting.is_finished() {
     ///         clock.advance(second); // more than once, for the thread may not have begun
     ///     }
-    ///     assert_eq!(waiting.join().unwrap(), FlushError::NothingPending);
+    ///     assert_eq!(waiting.join().unwrap(), FlushError::Empty);
     /// });
     /// ```
     ///
@@ -119,14 +119,14 @@ impl Clock {
     }
 
     /// From now on, moving the clock wakes these too.
-    pub(crate) fn wake(&self, wakeups: &Arc<Wakeups>) {
+    pub(crate) fn register(&self, wakeups: &Arc<Wakeups>) {
         if let Self::Manual(clock) = self {
             clock.0.wakes.lock().push(Arc::clone(wakeups));
         }
     }
 
     /// No longer.
-    pub(crate) fn let_sleep(&self, wakeups: &Arc<Wakeups>) {
+    pub(crate) fn unregister(&self, wakeups: &Arc<Wakeups>) {
         if let Self::Manual(clock) = self {
             clock.0.wakes.lock().retain(|other| !Arc::ptr_eq(other, wakeups));
         }

@@ -50,12 +50,12 @@ pub enum UpdateError<K, V, T> {
     },
     /// The content is held, and the call was one that does not wait. It is held by a guard of `lock_content`, or for the time
     /// that it takes to remove the keys of sessions that end beside busy writers.
-    ContentHeld {
+    ContentLocked {
         /// The change, as it was.
         change: Change<K, V>,
     },
     /// The calling thread itself holds the content, with a guard through which it could write: waiting would never end.
-    HeldByThisThread {
+    ContentLockedByThisThread {
         /// The change, as it was.
         change: Change<K, V>,
     },
@@ -82,8 +82,8 @@ impl<K, V, T> UpdateError<K, V, T> {
             Self::Frozen { change }
             | Self::Locked { change, .. }
             | Self::ConditionFailed { change, .. }
-            | Self::ContentHeld { change }
-            | Self::HeldByThisThread { change }
+            | Self::ContentLocked { change }
+            | Self::ContentLockedByThisThread { change }
             | Self::InsideUpdate { change }
             | Self::RetriesExhausted { change, .. } => change,
         }
@@ -96,8 +96,8 @@ impl<K, V, T> UpdateError<K, V, T> {
             Self::Frozen { change }
             | Self::Locked { change, .. }
             | Self::ConditionFailed { change, .. }
-            | Self::ContentHeld { change }
-            | Self::HeldByThisThread { change }
+            | Self::ContentLocked { change }
+            | Self::ContentLockedByThisThread { change }
             | Self::InsideUpdate { change }
             | Self::RetriesExhausted { change, .. } => change,
         }
@@ -110,8 +110,8 @@ impl<K: Debug, V, T: Debug> Display for UpdateError<K, V, T> {
             Self::Frozen { .. } => f.write_str("the dictionary is frozen"),
             Self::Locked { conflicts, .. } => list(f, "locked by others: ", conflicts),
             Self::ConditionFailed { failed, .. } => list(f, "conditions do not hold: ", failed),
-            Self::ContentHeld { .. } => f.write_str("the content is held by lock_content"),
-            Self::HeldByThisThread { .. } => {
+            Self::ContentLocked { .. } => f.write_str("the content is held by lock_content"),
+            Self::ContentLockedByThisThread { .. } => {
                 f.write_str("this thread holds the content; write through the guard of lock_content")
             }
             Self::InsideUpdate { .. } => {
@@ -180,12 +180,12 @@ impl<K: Debug> Display for FailedCondition<K> {
 ///
 /// match dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None).acquire("net", None).release("bat")) {
 ///     Err(LockError::Locked { conflicts, receipt, .. }) => {
-///         assert_eq!((conflicts[0].key, conflicts[0].holder), ("ball", "alice"));
+///         assert_eq!((conflicts[0].key, conflicts[0].owner), ("ball", "alice"));
 ///         assert_eq!(receipt.released, ["bat"], "which happens all the same");
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
-/// assert!(dictionary.lock("net").is_none(), "all or none");
+/// assert!(dictionary.lock_info("net").is_none(), "all or none");
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -249,7 +249,7 @@ impl<K: Debug, T: Debug> Error for LockError<K, T> {}
 
 impl<K: Debug, T: Debug> Display for Conflict<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} by {:?}", self.key, self.holder)?;
+        write!(f, "{:?} by {:?}", self.key, self.owner)?;
         match self.remaining {
             Some(Duration::ZERO) => f.write_str(" for no time any more"),
             Some(remaining) => write!(f, " for {remaining:?}"),
@@ -266,9 +266,9 @@ impl<K: Debug, T: Debug> Display for Conflict<K, T> {
 ///
 /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
 /// let guard = dictionary.lock_content()?;
-/// assert_eq!(dictionary.lock_content().unwrap_err(), LockContentError::HeldByThisThread);
+/// assert_eq!(dictionary.lock_content().unwrap_err(), LockContentError::ContentLockedByThisThread);
 /// thread::scope(|scope| {
-///     scope.spawn(|| assert_eq!(dictionary.try_lock_content().unwrap_err(), LockContentError::Held));
+///     scope.spawn(|| assert_eq!(dictionary.try_lock_content().unwrap_err(), LockContentError::ContentLocked));
 /// });
 /// # drop(guard);
 /// # Ok::<(), LockContentError>(())
@@ -277,16 +277,16 @@ impl<K: Debug, T: Debug> Display for Conflict<K, T> {
 #[non_exhaustive]
 pub enum LockContentError {
     /// The calling thread holds it already: waiting would never end.
-    HeldByThisThread,
+    ContentLockedByThisThread,
     /// Somebody else holds it: now, or still at the end of the timeout.
-    Held,
+    ContentLocked,
 }
 
 impl Display for LockContentError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HeldByThisThread => "this thread holds the content already",
-            Self::Held => "the content is held",
+            Self::ContentLockedByThisThread => "this thread holds the content already",
+            Self::ContentLocked => "the content is held",
         })
     }
 }
@@ -300,24 +300,24 @@ impl Error for LockContentError {}
 ///
 /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
 /// let buffer = dictionary.change_buffer();
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending); // look again later
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty); // look again later
 /// drop(dictionary);
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended); // never again
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed); // never again
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlushError {
     /// Nothing is pending: now, or still at the end of the timeout.
-    NothingPending,
-    /// Everything was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is frozen.
-    Ended,
+    Empty,
+    /// Full was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is frozen.
+    Closed,
 }
 
 impl Display for FlushError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NothingPending => "nothing is pending",
-            Self::Ended => "the feed has ended",
+            Self::Empty => "nothing is pending",
+            Self::Closed => "the feed has ended",
         })
     }
 }
@@ -331,7 +331,7 @@ impl Error for FlushError {}
 ///
 /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
 /// dictionary.freeze();
-/// assert_eq!(dictionary.wait_for(1.into()).unwrap_err(), WaitError::Frozen);
+/// assert_eq!(dictionary.wait_for_revision(1.into()).unwrap_err(), WaitError::Frozen);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

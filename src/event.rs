@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A lock that was granted, or that came to its end.
 ///
-/// Everything that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
+/// Full that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
 /// every operation on locks but renewals. So events are ordered among themselves by their version, and among the commits by
 /// their revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (Where a
 /// session ends, its locks are released by the very commit that removes its keys.)
@@ -18,7 +18,7 @@ use std::sync::Arc;
 ///
 /// let clock = ManualClock::new();
 /// let dictionary: StateDictionary<&str, i32, &str> =
-///     StateDictionary::builder().manual_clock(&clock).lock_events(100).build();
+///     StateDictionary::builder().clock(&clock).lock_history_limit(100).build();
 /// let mut feed = dictionary.lock_feed();
 /// assert!(feed.flush().is_ok()); // all locks: none
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
@@ -44,7 +44,7 @@ pub struct LockEvent<K, T> {
     /// The key.
     pub key: K,
     /// Who holds the lock, or held it until now.
-    pub holder: T,
+    pub owner: T,
     /// The token that the lock was granted with.
     pub fencing_token: FencingToken,
 }
@@ -54,7 +54,7 @@ pub struct LockEvent<K, T> {
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
 ///
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
 /// let mut feed = dictionary.lock_feed();
 /// assert!(feed.flush().is_ok()); // all locks: none
 /// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None));
@@ -75,7 +75,7 @@ pub struct LockEvent<K, T> {
 pub enum LockEventKind {
     /// It was granted.
     Granted,
-    /// Its holder gave it back, or its holder's session ended.
+    /// Its owner gave it back, or its owner's session ended.
     Released,
     /// Its lease had run out, and it was taken away.
     Expired,
@@ -104,7 +104,7 @@ pub(crate) struct LockRecord<K> {
 pub(crate) struct LockChange<K, T> {
     pub(crate) kind: LockEventKind,
     pub(crate) key: K,
-    pub(crate) holder: T,
+    pub(crate) owner: T,
     /// What it was granted with, if not at this very moment.
     pub(crate) granted: Option<FencingToken>,
 }

@@ -29,7 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The three organs
+//! # The three parts
 //!
 //! **Content** is *what is true*: a persistent hash map of keys to values, each with the [`Revision`] of the commit that set
 //! it. [`StateDictionary::update_state`] commits a [`Change`]; [`StateDictionary::snapshot`] keeps an instant.
@@ -48,7 +48,7 @@
 //!
 //! Every operation is linearizable: it takes effect at one instant between its call and its return. For every commit, every
 //! lock that comes or goes, every hold of the content and the freeze that instant is one compare-and-swap of one word, the
-//! pointer to an immutable *root* that has content, revision, the trail of latest changes, and whether the content is held or
+//! pointer to an immutable *root* that has content, revision, the history of latest changes, and whether the content is held or
 //! frozen. So whatever can be seen together was true together: a snapshot has all of a commit or nothing of it, a delivery is
 //! one consistent instant, and a lock that has been granted is seen by every commit after it. Locks live outside the root, in
 //! a sharded map; a grant, a release or an expiry is complete only when it has replaced the root as well. A renewal changes
@@ -74,7 +74,7 @@
 //! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
 //!   [performance](docs::performance#in-an-executor).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
-//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the trail, expired, frozen. See
+//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the history, expired, frozen. See
 //!   [`docs::observability`].
 //! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
@@ -108,11 +108,11 @@ pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
-pub use content::{Entry, Iter, Revision, Snapshot};
+pub use content::{Iter, Revision, Snapshot, Versioned};
 #[cfg(feature = "async")]
 pub use dictionary::OwnedContentGuard;
 pub use dictionary::{
-    Builder, ContentGuard, Expiry, Left, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary,
+    Builder, ContentGuard, Expired, LockDelivery, LockFeed, NotRemoved, Session, SessionSummary, StateDictionary,
 };
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
 pub use event::{LockEvent, LockEventKind};

@@ -74,13 +74,13 @@ impl FromStr for StoreId {
 /// dictionary.update_state(&0, Change::new().set("a", 2))?;
 /// let resumed = dictionary.change_buffer_with(BufferOptions::new().resume(seen.parse()?));
 /// let delivery = resumed.flush()?;
-/// assert!(!delivery.is_fresh_start());
+/// assert!(!delivery.is_full());
 /// assert_eq!(delivery.updates().map(|(key, _)| key).collect::<Vec<_>>(), ["a"]);
 ///
 /// // Of another dictionary, or of this one after a restart, it is of no use, and the delivery says so.
 /// let another: StateDictionary<String, i32, u8> = StateDictionary::new();
 /// let delivery = another.change_buffer_with(BufferOptions::new().resume(seen.parse()?)).flush()?;
-/// assert!(delivery.is_fresh_start());
+/// assert!(delivery.is_full());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

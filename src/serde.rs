@@ -1,6 +1,6 @@
 //! The serialised forms, where they are not what serde derives. `docs/json.md` tells them.
 
-use crate::{Change, Condition, Delivery, Entry, LockRequest, Position, Snapshot, StoreId};
+use crate::{Change, Condition, Delivery, LockRequest, Position, Snapshot, StoreId, Versioned};
 use ::serde::de::value::MapAccessDeserializer;
 use ::serde::de::{Error as _, MapAccess, Visitor};
 use ::serde::ser::SerializeStruct;
@@ -149,9 +149,9 @@ impl<K: Serialize, V: Serialize, H> Serialize for Snapshot<K, V, H> {
     }
 }
 
-impl<V: Serialize> Serialize for Entry<V> {
+impl<V: Serialize> Serialize for Versioned<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut form = serializer.serialize_struct("Entry", 2)?;
+        let mut form = serializer.serialize_struct("Versioned", 2)?;
         form.serialize_field("value", &**self)?;
         form.serialize_field("revision", &self.revision())?;
         form.end()
@@ -161,10 +161,10 @@ impl<V: Serialize> Serialize for Entry<V> {
 impl<K: Serialize + Eq, V: Serialize, H> Serialize for Delivery<K, V, H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut form = serializer.serialize_struct("Delivery", 6)?;
-        form.serialize_field("from", &self.from())?;
-        form.serialize_field("to", &self.to())?;
+        form.serialize_field("since", &self.since())?;
+        form.serialize_field("revision", &self.revision())?;
         form.serialize_field("position", &self.position())?;
-        form.serialize_field("fresh_start", &self.is_fresh_start())?;
+        form.serialize_field("full", &self.is_full())?;
         form.serialize_field("updates", &Map(self.updates().map(|(key, entry)| (key, &**entry)).collect()))?;
         form.serialize_field("removals", &self.removals().collect::<Vec<_>>())?;
         form.end()

@@ -18,8 +18,9 @@ fn streams_writers_and_guards_wake_each_other() {
         let dictionary = Arc::new(Dictionary::new());
         let every = dictionary.change_buffer().into_stream();
         let few = dictionary.change_buffer().into_stream_with(future::pending);
-        let every = thread::spawn(move || block_on(every.map(|delivery| delivery.to().get()).collect::<Vec<_>>()));
-        let few = thread::spawn(move || block_on(few.map(|delivery| delivery.to().get()).collect::<Vec<_>>()));
+        let every =
+            thread::spawn(move || block_on(every.map(|delivery| delivery.revision().get()).collect::<Vec<_>>()));
+        let few = thread::spawn(move || block_on(few.map(|delivery| delivery.revision().get()).collect::<Vec<_>>()));
         let writers = ['a', 'b'].map(|token| {
             let dictionary = Arc::clone(&dictionary);
             thread::spawn(move || {

@@ -27,20 +27,20 @@ fn a_clock_that_would_go_too_far_panics_and_stands_where_it_stood() {
     clock.advance(Duration::from_nanos(u64::MAX));
     assert!(panic::catch_unwind(|| clock.advance(NANOSECOND)).is_err());
     assert_eq!(clock.elapsed(), Duration::from_nanos(u64::MAX));
-    assert!(dictionary.lock("a").is_some(), "a lease without end outlasts the clock");
+    assert!(dictionary.lock_info("a").is_some(), "a lease without end outlasts the clock");
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", SECOND)).unwrap();
-    assert_eq!(dictionary.lock("a").unwrap().remaining, Some(SECOND));
+    assert_eq!(dictionary.lock_info("a").unwrap().remaining, Some(SECOND));
 }
 
 #[test]
 fn one_clock_can_serve_several_dictionaries_and_outlive_them() {
     let (one, clock) = with_manual_clock();
-    let other: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+    let other: Dictionary = StateDictionary::builder().clock(&clock).build();
     for dictionary in [&one, &other] {
         dictionary.update_locks(&"alice", LockRequest::new().acquire("a", SECOND)).unwrap();
     }
     clock.advance(SECOND);
-    assert!(one.lock("a").is_none() && other.lock("a").is_none());
+    assert!(one.lock_info("a").is_none() && other.lock_info("a").is_none());
     drop((one, other));
     clock.advance(SECOND);
 }

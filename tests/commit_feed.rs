@@ -3,19 +3,21 @@
 mod common;
 
 use common::{Dictionary, SECOND, set, spawn_waiting, within_a_minute};
-use state_dictionary::{Change, CommitDelivery, CommitFeed, Entry, FlushError, Position, Revision, StateDictionary};
+use state_dictionary::{
+    Change, CommitDelivery, CommitFeed, FlushError, Position, Revision, StateDictionary, Versioned,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{panic, thread};
 
 type Delivered = CommitDelivery<&'static str, i32, &'static str>;
 
-fn keeping(trail_limit: usize) -> Dictionary {
-    StateDictionary::builder().trail_limit(trail_limit).keep_commits().build()
+fn keeping(history_limit: usize) -> Dictionary {
+    StateDictionary::builder().history_limit(history_limit).commit_history(true).build()
 }
 
 fn missed(delivery: &Delivered) -> Option<(u64, u64)> {
-    delivery.missed.map(|(from, to)| (from.get(), to.get()))
+    delivery.lagged.map(|(from, to)| (from.get(), to.get()))
 }
 
 fn revisions(delivery: &Delivered) -> Vec<u64> {
@@ -31,7 +33,7 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     let dictionary = keeping(100);
     dictionary.update_state(&"before", set("z", 0)).unwrap();
     let mut feed = dictionary.commit_feed();
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
     let changes = [set("a", 1), set("a", 2).remove("a").set("a", 3), Change::new().remove("a").remove("b")];
     dictionary.update_state(&"alice", changes[0].clone().if_absent("a")).unwrap();
     dictionary.update_state(&"bob", changes[1].clone()).unwrap();
@@ -45,8 +47,8 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
     assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were judged, and are not told");
     assert_eq!(feed.position(), dictionary.position());
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
-    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_feed_that_fell_behind_is_told_what_it_missed() {
     assert_eq!(from, 0);
     assert_eq!(revisions(&delivery), (to + 1..=7).collect::<Vec<_>>(), "joins on what was missed");
     assert!(to <= 5, "at least as many keys as the limit says are kept");
-    // A commit larger than the trail is missed as well, whoever was quick.
+    // A commit larger than the history is missed as well, whoever was quick.
     dictionary.update_state(&"alice", set("a", 1).set("b", 1).set("c", 1)).unwrap();
     let delivery = quick.try_flush().unwrap();
     assert_eq!((missed(&delivery), delivery.commits.len()), (Some((7, 8)), 0));
@@ -90,12 +92,12 @@ fn without_kept_commits_everything_is_missed() {
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     let delivery = feed.try_flush().unwrap();
     assert_eq!((missed(&delivery), delivery.commits.len()), (Some((0, 1)), 0));
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
 }
 
 #[test]
 fn a_feed_can_begin_in_the_past_or_in_the_future() {
-    let dictionary: Dictionary = StateDictionary::builder().keep_commits().content([("z", 0)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().commit_history(true).content([("z", 0)]).build();
     for value in 0..3 {
         dictionary.update_state(&"alice", set("a", value)).unwrap();
     }
@@ -105,7 +107,7 @@ fn a_feed_can_begin_in_the_past_or_in_the_future() {
     let from_the_beginning = after(0).unwrap();
     assert_eq!(missed(&from_the_beginning), Some((0, 1)), "initial content has no token");
     assert_eq!(revisions(&from_the_beginning), [2, 3, 4]);
-    assert!(after(4).is_err() && !after(0).unwrap().fresh_start);
+    assert!(after(4).is_err() && !after(0).unwrap().full);
 }
 
 #[test]
@@ -117,16 +119,16 @@ fn a_feed_that_cannot_go_on_where_it_was_begins_at_the_beginning_and_says_so() {
     for position in [future, Dictionary::new().position()] {
         let mut feed = dictionary.commit_feed_after(position);
         let delivery = feed.try_flush().unwrap();
-        assert!(delivery.fresh_start && delivery.missed.is_none());
+        assert!(delivery.full && delivery.lagged.is_none());
         assert_eq!(revisions(&delivery), [1]);
-        assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending, "once");
+        assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty, "once");
     }
     // After a restart, before anything is committed.
     let empty = keeping(100);
     let mut feed = empty.commit_feed_after(dictionary.position());
     let delivery = feed.try_flush().unwrap();
-    assert!(delivery.fresh_start && delivery.commits.is_empty());
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert!(delivery.full && delivery.commits.is_empty());
+    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_waiting_feed_is_woken_by_a_commit_and_by_the_end() {
             assert_eq!(first, Ok(vec![1]));
             let waiting = spawn_waiting(scope, move || feed.flush().map(|delivery| revisions(&delivery)));
             dictionary.freeze();
-            assert_eq!(waiting.join().unwrap(), Err(FlushError::Ended));
+            assert_eq!(waiting.join().unwrap(), Err(FlushError::Closed));
         });
         drop(dictionary);
     });
@@ -163,12 +165,12 @@ fn what_was_committed_before_the_end_is_delivered_and_then_the_feed_ends() {
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     drop(dictionary);
     assert_eq!(revisions(&feed.flush().unwrap()), [1]);
-    assert_eq!(feed.flush_timeout(SECOND).unwrap_err(), FlushError::Ended);
+    assert_eq!(feed.flush_timeout(SECOND).unwrap_err(), FlushError::Closed);
 }
 
 #[test]
 fn a_mirror_that_applies_every_commit_is_equal_at_every_revision() {
-    let dictionary: StateDictionary<u8, u64, usize> = StateDictionary::builder().keep_commits().build();
+    let dictionary: StateDictionary<u8, u64, usize> = StateDictionary::builder().commit_history(true).build();
     let mirror: StateDictionary<u8, u64, usize> = StateDictionary::new();
     let mut feed = dictionary.commit_feed();
     within_a_minute(|| {
@@ -188,7 +190,7 @@ fn a_mirror_that_applies_every_commit_is_equal_at_every_revision() {
             let mut next = 1;
             while next <= 1500 {
                 let delivery = feed.flush().unwrap();
-                assert!(delivery.missed.is_none());
+                assert!(delivery.lagged.is_none());
                 for commit in delivery.commits {
                     assert_eq!(commit.revision.get(), next, "each once, none left out");
                     assert_eq!(mirror.update_state(&commit.token, commit.change).unwrap(), commit.revision);
@@ -199,7 +201,7 @@ fn a_mirror_that_applies_every_commit_is_equal_at_every_revision() {
     });
     let (here, there) = (mirror.snapshot(), dictionary.snapshot());
     assert_eq!(common::content(&here), common::content(&there));
-    assert!(there.entries().all(|(key, entry)| here.entry(key).map(Entry::revision) == Some(entry.revision())));
+    assert!(there.entries().all(|(key, entry)| here.entry(key).map(Versioned::revision) == Some(entry.revision())));
 }
 
 #[test]
@@ -218,7 +220,7 @@ fn a_token_whose_clone_panics_leaves_the_feed_where_it_was() {
             Arc::ptr_eq(&self.0, &other.0)
         }
     }
-    let dictionary: StateDictionary<u8, u8, Token> = StateDictionary::builder().keep_commits().build();
+    let dictionary: StateDictionary<u8, u8, Token> = StateDictionary::builder().commit_history(true).build();
     let mut feed: CommitFeed<u8, u8, Token> = dictionary.commit_feed();
     let token = Token(Arc::new(()));
     dictionary.update_state(&token, Change::new().set(1, 1)).unwrap();

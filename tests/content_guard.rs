@@ -57,7 +57,7 @@ fn while_held_every_commit_not_made_through_the_guard_is_delayed() {
     let dictionary = Dictionary::new();
     let mut guard = dictionary.lock_content().unwrap();
     let change = set("a", 1);
-    let Err(UpdateError::ContentHeld { change: returned }) =
+    let Err(UpdateError::ContentLocked { change: returned }) =
         elsewhere(|| dictionary.try_update_state(&"bob", change.clone()))
     else {
         panic!("not held")
@@ -121,8 +121,8 @@ fn while_held_the_content_cannot_be_held_by_another() {
         let dictionary = Dictionary::new();
         let guard = dictionary.lock_content().unwrap();
         elsewhere(|| {
-            assert_eq!(dictionary.try_lock_content().unwrap_err(), LockContentError::Held);
-            assert_eq!(dictionary.lock_content_timeout(Duration::ZERO).unwrap_err(), LockContentError::Held);
+            assert_eq!(dictionary.try_lock_content().unwrap_err(), LockContentError::ContentLocked);
+            assert_eq!(dictionary.lock_content_timeout(Duration::ZERO).unwrap_err(), LockContentError::ContentLocked);
         });
         drop(guard);
         elsewhere(|| {
@@ -163,13 +163,13 @@ fn waiting_for_the_content_ends_at_the_timeout() {
                 clock.advance(SECOND);
                 thread::yield_now();
             }
-            assert_eq!(waiter.join().unwrap(), Some(LockContentError::Held));
+            assert_eq!(waiter.join().unwrap(), Some(LockContentError::ContentLocked));
         });
         drop(guard);
         let system = Dictionary::new();
         let _guard = system.lock_content().unwrap();
         let waited = elsewhere(|| system.lock_content_timeout(Duration::from_millis(1)).err());
-        assert_eq!(waited, Some(LockContentError::Held));
+        assert_eq!(waited, Some(LockContentError::ContentLocked));
     });
 }
 
@@ -184,7 +184,7 @@ fn writing_past_the_guard_from_the_thread_that_holds_it_is_an_error() {
             dictionary.update_state_with(&"alice", |_| set("a", 1)),
         ];
         for refused in refusals {
-            let Err(UpdateError::HeldByThisThread { change }) = refused else { panic!("{refused:?}") };
+            let Err(UpdateError::ContentLockedByThisThread { change }) = refused else { panic!("{refused:?}") };
             assert_eq!(change, set("a", 1));
         }
         assert!(guard.is_empty());
@@ -203,7 +203,7 @@ fn holding_the_content_twice_from_one_thread_is_an_error() {
             dictionary.try_lock_content().err(),
             dictionary.lock_content_timeout(NANOSECOND).err(),
         ];
-        assert_eq!(refusals, [Some(LockContentError::HeldByThisThread); 3]);
+        assert_eq!(refusals, [Some(LockContentError::ContentLockedByThisThread); 3]);
     });
 }
 
@@ -245,9 +245,9 @@ fn a_leaked_guard_stops_writers_that_do_not_wait_and_nothing_else() {
         mem::forget(dictionary.lock_content().unwrap());
         elsewhere(|| {
             let refused = dictionary.try_update_state(&"alice", set("a", 2));
-            assert!(matches!(refused, Err(UpdateError::ContentHeld { .. })));
+            assert!(matches!(refused, Err(UpdateError::ContentLocked { .. })));
             assert_eq!(dictionary.snapshot()["a"], 1);
-            assert_eq!(dictionary.change_buffer().flush().unwrap().len(), 1);
+            assert_eq!(dictionary.change_buffer().flush().unwrap().count(), 1);
         });
         thread::scope(|scope| {
             let waiter = spawn_waiting(scope, || dictionary.update_state(&"alice", set("a", 2)));

@@ -132,7 +132,7 @@ fn held_content_that_is_awaited_is_neither_a_refusal_nor_a_retry() {
 
 #[test]
 fn a_flush_off_the_trail_is_a_catch_up() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     set(&dictionary, "a");
     let buffer = dictionary.change_buffer();
     buffer.flush().unwrap();
@@ -164,7 +164,7 @@ fn a_buffer_is_live_until_it_is_dropped() {
     assert_eq!(live(), 2);
     let fourth = dictionary.change_buffer();
     assert_eq!(live(), 3);
-    third.freeze();
+    third.close();
     assert_eq!(live(), 3, "it still has content to deliver, and memory");
     drop((first, third, fourth));
     assert_eq!(live(), 0);
@@ -239,10 +239,10 @@ fn a_frozen_buffer_is_behind_its_own_end() {
     let buffer = dictionary.change_buffer();
     let lag = || dictionary.counters().slowest_lag;
     (0..3).for_each(|_| set(&dictionary, "a"));
-    assert!(buffer.freeze());
+    assert!(buffer.close());
     (0..4).for_each(|_| set(&dictionary, "a"));
     assert_eq!(lag(), 3);
-    assert!(!buffer.freeze());
+    assert!(!buffer.close());
     assert_eq!(lag(), 3);
     buffer.flush().unwrap();
     assert_eq!(lag(), 0);
@@ -257,7 +257,7 @@ fn the_buffers_of_a_frozen_dictionary_lag_until_their_last_flush() {
     (0..3).for_each(|_| set(&dictionary, "a"));
     dictionary.freeze();
     assert_eq!(dictionary.counters().slowest_lag, 3);
-    assert!(!buffer.freeze());
+    assert!(!buffer.close());
     assert_eq!(dictionary.counters().slowest_lag, 3);
     buffer.flush().unwrap();
     assert_eq!(dictionary.counters().slowest_lag, 0);

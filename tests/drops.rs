@@ -58,7 +58,7 @@ fn a_value_whose_drop_panics_panics_out_of_the_commit_and_the_commit_stands() {
     assert!(removed.is_err());
     assert_eq!((dictionary.revision().get(), dictionary.snapshot().len()), (2, 0));
     assert!(dictionary.update_state(&0, set("b", inert())).is_ok());
-    assert_eq!(buffer.try_flush().map(|delivery| delivery.to().get()), Ok(3));
+    assert_eq!(buffer.try_flush().map(|delivery| delivery.revision().get()), Ok(3));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_value_may_use_the_dictionary_when_it_is_dropped() {
             OnDrop(Arc::new(move || {
                 let Some(dictionary) = dictionary.upgrade() else { return };
                 assert!(dictionary.update_locks(&0, LockRequest::new().acquire("lock", None)).is_ok());
-                assert!(dictionary.locks().len() == 1 && dictionary.lock("lock").is_some());
+                assert!(dictionary.locks().len() == 1 && dictionary.lock_info("lock").is_some());
                 dictionary.clear_locks();
                 let _ = buffer.try_flush();
                 let _ = wrote.send(dictionary.update_state(&0, set("dropped", inert())).is_ok());
@@ -156,7 +156,7 @@ type Looked = StateDictionary<Looking, u8, OnDrop>;
 /// Neither where events and commits are kept, nor where they are at once too many to be kept, nor where nobody asks.
 #[test]
 fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_session_or_by_an_expiry() {
-    for (trail_limit, events, keeps, frozen) in [
+    for (history_limit, events, keeps, frozen) in [
         (0, 0, false, false),
         (0, 1, true, false),
         (100, 100, true, false),
@@ -165,8 +165,9 @@ fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_s
     ] {
         within_a_minute(|| {
             let clock = ManualClock::new();
-            let builder = Looked::builder().manual_clock(&clock).shards(2).trail_limit(trail_limit).lock_events(events);
-            let builder = if keeps { builder.keep_commits() } else { builder };
+            let builder =
+                Looked::builder().clock(&clock).shards(2).history_limit(history_limit).lock_history_limit(events);
+            let builder = if keeps { builder.commit_history(true) } else { builder };
             let dictionary: Arc<Looked> = Arc::new(builder.build());
             let weak = Arc::downgrade(&dictionary);
             let looked = Arc::new(AtomicUsize::new(0));
@@ -263,7 +264,7 @@ fn a_destructor_that_runs_when_the_thread_ends_may_write() {
 fn a_token_may_use_the_dictionary_when_it_is_dropped() {
     within_a_minute(|| {
         let clock = ManualClock::new();
-        let dictionary: Arc<Tokens> = Arc::new(StateDictionary::builder().manual_clock(&clock).shards(2).build());
+        let dictionary: Arc<Tokens> = Arc::new(StateDictionary::builder().clock(&clock).shards(2).build());
         let calls = Arc::new(AtomicUsize::new(0));
         let weak = Arc::downgrade(&dictionary);
         let count = Arc::clone(&calls);
@@ -300,7 +301,7 @@ fn a_token_may_use_the_dictionary_when_it_is_dropped() {
 
 /// A dictionary with a buffer that keeps the last of a value that panics when it is dropped.
 fn with_a_mined_buffer() -> (Values, state_dictionary::ChangeBuffer<&'static str, OnDrop>) {
-    let dictionary: Values = StateDictionary::builder().trail_limit(2).build();
+    let dictionary: Values = StateDictionary::builder().history_limit(2).build();
     let buffer = dictionary.change_buffer();
     let armed = OnDrop(Arc::new(|| {
         DROPPING.set(false);
@@ -324,7 +325,7 @@ fn a_flush_in_which_a_destructor_panics_is_made_up_for_by_the_next() {
         let delivery = buffer.try_flush().unwrap();
         let updates: Vec<_> = delivery.updates().map(|(key, _)| *key).collect();
         assert_eq!(updates, ["a"]);
-        assert_eq!(delivery.is_fresh_start(), more > 0, "the history does not reach back so far");
+        assert_eq!(delivery.is_full(), more > 0, "the history does not reach back so far");
         assert_eq!(delivery.removals().len(), usize::from(more == 0));
         assert_eq!(buffer.position(), dictionary.position());
         assert!(buffer.try_flush().is_err());

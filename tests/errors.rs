@@ -105,10 +105,10 @@ fn a_lock_error_says_why() {
 
 #[test]
 fn the_other_errors_say_why() {
-    assert_eq!(LockContentError::Held.to_string(), "the content is held");
-    assert_eq!(LockContentError::HeldByThisThread.to_string(), "this thread holds the content already");
-    assert_eq!(FlushError::NothingPending.to_string(), "nothing is pending");
-    assert_eq!(FlushError::Ended.to_string(), "the feed has ended");
+    assert_eq!(LockContentError::ContentLocked.to_string(), "the content is held");
+    assert_eq!(LockContentError::ContentLockedByThisThread.to_string(), "this thread holds the content already");
+    assert_eq!(FlushError::Empty.to_string(), "nothing is pending");
+    assert_eq!(FlushError::Closed.to_string(), "the feed has ended");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn errors_can_be_boxed_and_sent() {
     dictionary.freeze();
     let update = dictionary.update_state(&"", set("a")).unwrap_err();
     let lock: LockError<_, _> = dictionary.update_locks(&"", LockRequest::new().acquire("a", None)).unwrap_err();
-    for error in [boxed(update), boxed(lock), boxed(FlushError::Ended), boxed(LockContentError::Held)] {
+    for error in [boxed(update), boxed(lock), boxed(FlushError::Closed), boxed(LockContentError::ContentLocked)] {
         assert!(error.source().is_none());
     }
 }

@@ -6,7 +6,7 @@ use common::{
     ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, owning, removed, set, sorted, spawn_waiting,
     with_manual_clock, within_a_minute,
 };
-use state_dictionary::{Change, Left, LockDelivery, LockRequest, ManualClock, Revision, StateDictionary};
+use state_dictionary::{Change, LockDelivery, LockRequest, ManualClock, NotRemoved, Revision, StateDictionary};
 use std::sync::mpsc;
 use std::time::Duration;
 use std::{panic, thread};
@@ -17,7 +17,7 @@ fn with_a_locked_key(lease: Option<Duration>) -> (Dictionary, ManualClock) {
     let session = owning(&dictionary, "alice", &["a", "b"]);
     assert!(dictionary.update_locks(&"bob", acquire("a", lease)).is_ok());
     let end = session.end();
-    assert_eq!((end.removed, end.left.len()), (vec!["b"], 1));
+    assert_eq!((end.removed, end.not_removed.len()), (vec!["b"], 1));
     let expiry = dictionary.expire();
     assert!(expiry.sessions.is_empty(), "nothing has happened since: {expiry:?}");
     assert!(expiry.next.is_some_and(|next| next > Duration::ZERO && next <= SECOND), "{expiry:?}");
@@ -39,7 +39,7 @@ fn a_locked_key_of_a_session_that_has_ended_is_removed_when_the_lock_is_gone() {
         way(&dictionary, &clock);
         let expiry = dictionary.expire();
         let [(token, end)] = &expiry.sessions[..] else { panic!("{expiry:?}") };
-        assert_eq!((*token, &end.removed[..], end.left.len()), ("alice", &["a"][..], 0));
+        assert_eq!((*token, &end.removed[..], end.not_removed.len()), ("alice", &["a"][..], 0));
         assert_eq!(end.revision, dictionary.revision());
         assert!(dictionary.snapshot().is_empty());
         clock.advance(SECOND * 9);
@@ -75,11 +75,11 @@ fn a_locked_key_of_a_session_whose_grace_is_over_is_removed_when_the_lock_is_gon
     let session = owning(&dictionary, "alice", &["a", "b"]);
     session.update_locks(acquire("c", None)).unwrap();
     dictionary.update_locks(&"bob", acquire("a", SECOND * 9)).unwrap();
-    session.leave(SECOND);
+    session.detach(SECOND);
     clock.advance(SECOND);
     let (_, end) = dictionary.expire().sessions.remove(0);
     assert_eq!((end.removed, end.released), (vec!["b"], vec!["c"]));
-    assert_eq!(end.left, [("a", Left::Locked { holder: "bob", remaining: Some(SECOND * 8) })]);
+    assert_eq!(end.not_removed, [("a", NotRemoved::Locked { owner: "bob", remaining: Some(SECOND * 8) })]);
     for _ in 0..7 {
         clock.advance(SECOND);
         assert!(dictionary.expire().sessions.is_empty());
@@ -104,14 +104,14 @@ fn a_locked_key_of_an_ended_session_stays_when_the_dictionary_is_frozen() {
 fn many_sessions_end_in_one_expiry_each_in_its_own_commit() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<u32, u32, u32> =
-        StateDictionary::builder().manual_clock(&clock).keep_commits().lock_events(10_000).build();
+        StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(10_000).build();
     let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
     locks.flush().unwrap();
     for client in 0..1000 {
         let mut session = dictionary.session(client);
         session.update_ephemeral(Change::new().set(client, 1).set(client + 1000, 1)).unwrap();
         session.update_locks(LockRequest::new().acquire(client, None)).unwrap();
-        session.leave(SECOND);
+        session.detach(SECOND);
     }
     drop((commits.flush(), locks.flush()));
     clock.advance(SECOND);
@@ -125,7 +125,7 @@ fn many_sessions_end_in_one_expiry_each_in_its_own_commit() {
     ended.sort_by_key(|(_, end)| end.revision);
     for (((token, end), commit), event) in ended.iter().zip(&delivery.commits).zip(&events) {
         assert_eq!((commit.token, commit.revision, commit.change.len()), (*token, end.revision, 2));
-        assert_eq!((event.holder, event.revision, &end.released[..]), (*token, end.revision, &[*token][..]));
+        assert_eq!((event.owner, event.revision, &end.released[..]), (*token, end.revision, &[*token][..]));
         assert_eq!(sorted(end.removed.clone()), [*token, *token + 1000]);
     }
 }
@@ -136,7 +136,7 @@ fn a_session_that_was_left_is_taken_up_again_with_its_keys_and_locks() {
     let session = owning(&dictionary, "alice", &["a"]);
     assert!(!session.is_resumed());
     session.update_locks(acquire("b", None)).unwrap();
-    session.leave(SECOND);
+    session.detach(SECOND);
     assert_eq!(dictionary.expire().next, Some(SECOND));
     assert!(!dictionary.session("bob").is_resumed());
     clock.advance(SECOND / 2);
@@ -154,9 +154,9 @@ fn a_session_that_was_left_is_taken_up_again_with_its_keys_and_locks() {
 #[test]
 fn a_session_ends_when_its_grace_is_over_and_not_before() {
     let (dictionary, clock) = with_manual_clock();
-    owning(&dictionary, "alice", &["a"]).leave(SECOND);
-    owning(&dictionary, "bob", &["b"]).leave(SECOND * 2);
-    owning(&dictionary, "carol", &["c"]).leave(Duration::MAX);
+    owning(&dictionary, "alice", &["a"]).detach(SECOND);
+    owning(&dictionary, "bob", &["b"]).detach(SECOND * 2);
+    owning(&dictionary, "carol", &["c"]).detach(Duration::MAX);
     clock.advance(ALMOST_A_SECOND);
     assert!(dictionary.expire().sessions.is_empty());
     clock.advance(NANOSECOND);
@@ -201,7 +201,7 @@ fn ending_waits_while_the_content_is_held_and_holds_up_nobody_meanwhile() {
             // With no shard locked.
             dictionary.update_locks(&"bob", acquire("b", None)).unwrap();
             assert!(guard.contains_key("a"));
-            assert_eq!(dictionary.lock("a").unwrap().holder, "alice", "locks and keys go together");
+            assert_eq!(dictionary.lock_info("a").unwrap().owner, "alice", "locks and keys go together");
             drop(guard);
             let end = ending.join().unwrap();
             assert_eq!((end.removed, end.released), (vec!["a"], vec!["a"]));
@@ -234,12 +234,12 @@ fn a_session_whose_grace_is_over_while_the_content_is_held_ends_as_a_whole_when_
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     session.update_locks(acquire("b", None)).unwrap();
-    session.leave(SECOND);
+    session.detach(SECOND);
     clock.advance(SECOND);
     let guard = dictionary.lock_content().unwrap();
     let expiry = dictionary.expire();
     assert!(expiry.sessions.is_empty() && expiry.next.is_some());
-    assert!(dictionary.get("a").is_some() && dictionary.lock("b").is_some(), "half of it");
+    assert!(dictionary.get("a").is_some() && dictionary.lock_info("b").is_some(), "half of it");
     drop(guard);
     clock.advance(expiry.next.unwrap());
     let (token, end) = dictionary.expire().sessions.remove(0);
@@ -251,7 +251,7 @@ fn a_session_ended_by_the_thread_that_holds_the_content_is_put_off() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     let guard = dictionary.lock_content().unwrap();
-    assert_eq!(session.end().left, [("a", Left::PutOff)]);
+    assert_eq!(session.end().not_removed, [("a", NotRemoved::Deferred)]);
     drop(guard);
     clock.advance(SECOND);
     assert_eq!(dictionary.expire().sessions[0].1.removed, ["a"]);
@@ -263,7 +263,7 @@ fn a_session_ended_inside_a_closure_of_an_update_is_put_off() {
     let mut session = Some(owning(&dictionary, "alice", &["a"]));
     let revision = dictionary.update_state_with(&"bob", |_| {
         if let Some(session) = session.take() {
-            assert_eq!(session.end().left, [("a", Left::PutOff)]);
+            assert_eq!(session.end().not_removed, [("a", NotRemoved::Deferred)]);
         }
         set("b", 1)
     });
@@ -282,12 +282,12 @@ fn a_key_that_a_session_has_locked_that_ends_too_is_in_nobodys_way() {
         }
         assert!(one.update_ephemeral(set("a", 1)).is_ok());
         assert!(other.update_locks(acquire("a", None)).is_ok());
-        one.leave(SECOND);
-        other.leave(SECOND);
+        one.detach(SECOND);
+        other.detach(SECOND);
         clock.advance(SECOND);
         let expiry = dictionary.expire();
         assert_eq!(expiry.sessions.len(), 2);
-        assert!(expiry.sessions.iter().all(|(_, end)| end.left.is_empty()), "{expiry:?}");
+        assert!(expiry.sessions.iter().all(|(_, end)| end.not_removed.is_empty()), "{expiry:?}");
         assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
     }
 }
@@ -310,7 +310,7 @@ fn a_session_ended_inside_a_closure_while_another_thread_holds_the_content_does_
             held.recv().unwrap();
             let committed = dictionary.update_state_with(&"bob", |_| {
                 if let Some(session) = session.take() {
-                    assert_eq!(session.end().left, [("a", Left::PutOff)]);
+                    assert_eq!(session.end().not_removed, [("a", NotRemoved::Deferred)]);
                     ended.send(()).unwrap();
                 }
                 set("b", 1)
@@ -325,7 +325,7 @@ fn a_session_ended_inside_a_closure_while_another_thread_holds_the_content_does_
 #[test]
 fn the_end_of_a_session_wakes_those_who_wait_for_its_keys_or_its_locks() {
     within_a_minute(|| {
-        let dictionary: Dictionary = StateDictionary::builder().lock_events(100).build();
+        let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(100).build();
         let buffer = dictionary.change_buffer();
         let mut feed = dictionary.lock_feed();
         let with_key = owning(&dictionary, "alice", &["a"]);
@@ -351,8 +351,8 @@ fn a_lock_acquired_without_a_session_goes_with_the_one_that_ends_also_if_another
         let with_key = if first_has_the_key { &mut one } else { &mut other };
         assert!(with_key.update_ephemeral(set("a", 1)).is_ok());
         dictionary.update_locks(&"alice", acquire("b", None)).unwrap();
-        one.leave(SECOND);
-        other.leave(SECOND);
+        one.detach(SECOND);
+        other.detach(SECOND);
         clock.advance(SECOND);
         let guard = dictionary.lock_content().unwrap();
         let expiry = dictionary.expire();

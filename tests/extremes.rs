@@ -29,7 +29,7 @@ fn on_a_small_stack(body: impl FnOnce() + Send + 'static) {
 #[test]
 fn a_forgotten_buffer_and_a_forgotten_snapshot_affect_nobody() {
     within_a_minute(|| {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(4).content([("a", 0)]).build();
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(4).content([("a", 0)]).build();
         let buffer = dictionary.change_buffer();
         let mut replica = BTreeMap::new();
         for value in 1..100 {
@@ -46,7 +46,7 @@ fn a_forgotten_buffer_and_a_forgotten_snapshot_affect_nobody() {
             assert_eq!(replica, [("b", value)].into());
         }
         drop(dictionary);
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
     });
 }
 
@@ -62,7 +62,7 @@ fn the_locks_of_a_thread_that_died_can_be_taken_over_when_their_lease_has_run_ou
         dying.join().is_err()
     });
     assert!(died);
-    let alices = dictionary.lock("a").unwrap().fencing_token;
+    let alices = dictionary.lock_info("a").unwrap().fencing_token;
     clock.advance(ALMOST_A_SECOND);
     assert!(dictionary.update_locks(&"bob", request()).is_err());
     assert!(matches!(dictionary.update_state(&"bob", set("a", 1)), Err(UpdateError::Locked { .. })));
@@ -117,7 +117,7 @@ fn a_lease_of_a_nanosecond_lasts_one() {
         let dictionary = Dictionary::new();
         dictionary.update_locks(&"alice", LockRequest::new().acquire("a", NANOSECOND)).unwrap();
         while dictionary.update_locks(&"bob", LockRequest::new().acquire("a", Duration::MAX)).is_err() {}
-        assert_eq!(dictionary.lock("a").map(|lock| lock.remaining), Some(None));
+        assert_eq!(dictionary.lock_info("a").map(|lock| lock.remaining), Some(None));
     });
 }
 
@@ -174,7 +174,7 @@ fn a_subscriber_asleep_in_a_flush_is_woken_by_the_end() {
         let ends: [fn(Dictionary, &ChangeBuffer<_, _>); 3] = [
             |dictionary, _| drop(dictionary),
             |dictionary, _| assert!(dictionary.freeze()),
-            |_, buffer| assert!(buffer.freeze()),
+            |_, buffer| assert!(buffer.close()),
         ];
         for end in ends {
             let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
@@ -192,18 +192,18 @@ fn a_subscriber_asleep_in_a_flush_is_woken_by_the_end() {
 
 #[test]
 fn a_change_of_a_million_keys_is_one_commit_and_one_delivery() {
-    for (keys, trail_limit) in [(MILLION, 4096), (MILLION / 5, usize::MAX)] {
-        let dictionary: Numbers = StateDictionary::builder().trail_limit(trail_limit).build();
+    for (keys, history_limit) in [(MILLION, 4096), (MILLION / 5, usize::MAX)] {
+        let dictionary: Numbers = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
         assert_eq!(dictionary.update_state(&0, (0..keys).map(|key| (key, key)).collect()).unwrap().get(), 1);
         let delivery = buffer.flush().unwrap();
-        assert_eq!((delivery.updates().count(), delivery.to().get()), (keys as usize, 1));
-        assert!(delivery.updates().all(|(key, entry)| *key == **entry && entry.revision() == delivery.to()));
+        assert_eq!((delivery.updates().count(), delivery.revision().get()), (keys as usize, 1));
+        assert!(delivery.updates().all(|(key, entry)| *key == **entry && entry.revision() == delivery.revision()));
         dictionary.update_state(&0, Change::from_parts([], 0..keys)).unwrap();
         assert!(dictionary.snapshot().is_empty());
         let (updates, removals) = buffer.flush().unwrap().into_parts();
         assert_eq!((updates.len(), removals.len()), (0, keys as usize));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     }
 }
 
@@ -244,7 +244,7 @@ fn a_hundred_thousand_locks_are_taken_met_and_given_back_in_one_step() {
 #[test]
 fn expired_locks_do_not_pile_up_beside_a_hundred_that_have_no_end() {
     let clock = ManualClock::new();
-    let dictionary: StateDictionary<Arc<u32>, (), u8> = StateDictionary::builder().manual_clock(&clock).build();
+    let dictionary: StateDictionary<Arc<u32>, (), u8> = StateDictionary::builder().clock(&clock).build();
     let endless = (0..100_u32).fold(LockRequest::new(), |request, key| request.acquire(key, None));
     dictionary.update_locks(&1, endless).unwrap();
     let keys: Vec<_> = (100..10_000_u32).map(Arc::new).collect();
@@ -296,7 +296,7 @@ fn keys_of_a_megabyte_that_differ_in_their_last_byte_are_told_apart() {
     assert!(others('a').is_err() && others('b').is_ok());
     let expected = sorted([(key('a'), 1), (String::new(), 3)]);
     assert!(parts(&buffer.flush().unwrap()) == (expected, vec![]));
-    assert!(dictionary.lock(&key('a')).is_some_and(|lock| lock.holder == key('t')));
+    assert!(dictionary.lock_info(&key('a')).is_some_and(|lock| lock.owner == key('t')));
     assert!(dictionary.release_all(&key('t')) == [key('a')]);
 }
 
@@ -341,7 +341,7 @@ fn a_value_nested_100_000_deep_can_be_stored_if_its_type_drops_without_recursion
 #[test]
 fn a_trail_of_a_million_commits_is_dropped_on_a_small_stack() {
     on_a_small_stack(|| {
-        let dictionary: Numbers = StateDictionary::builder().trail_limit(usize::MAX).build();
+        let dictionary: Numbers = StateDictionary::builder().history_limit(usize::MAX).build();
         let buffer = dictionary.change_buffer();
         for commit in 0..MILLION {
             dictionary.update_state(&0, Change::new().set(commit % 8, commit)).unwrap();
@@ -350,9 +350,9 @@ fn a_trail_of_a_million_commits_is_dropped_on_a_small_stack() {
             }
         }
         let delivery = buffer.flush().unwrap();
-        assert_eq!((delivery.from().get(), delivery.to().get(), delivery.len()), (1, u64::from(MILLION), 8));
+        assert_eq!((delivery.since().get(), delivery.revision().get(), delivery.count()), (1, u64::from(MILLION), 8));
         drop(dictionary);
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
     });
 }
 
@@ -361,7 +361,7 @@ fn a_chain_of_many_snapshots_is_dropped_on_a_small_stack_from_either_end() {
     const SNAPSHOTS: u32 = 200_000;
     on_a_small_stack(|| {
         for newest_first in [false, true] {
-            let dictionary: Numbers = StateDictionary::builder().trail_limit(usize::MAX).build();
+            let dictionary: Numbers = StateDictionary::builder().history_limit(usize::MAX).build();
             let commit = |commit| {
                 dictionary.update_state(&0, Change::new().set(0_u32, commit)).unwrap();
                 dictionary.snapshot()
@@ -379,8 +379,8 @@ fn a_chain_of_many_snapshots_is_dropped_on_a_small_stack_from_either_end() {
 
 #[test]
 fn whatever_the_trail_limit_buffers_that_flush_often_or_seldom_are_told_the_same() {
-    for trail_limit in [0, 1, usize::MAX] {
-        let dictionary: Numbers = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in [0, 1, usize::MAX] {
+        let dictionary: Numbers = StateDictionary::builder().history_limit(history_limit).build();
         let mut followers = [1, 2, 7, 500].map(|period| (period, dictionary.change_buffer(), BTreeMap::new()));
         for commit in 1..=2_000_u32 {
             let removals = (commit % 5 == 0).then_some(commit % 7);
@@ -403,7 +403,7 @@ fn whatever_the_number_of_shards_locks_are_found_and_all_given_back() {
             let dictionary: Numbers = StateDictionary::builder().shards(shards).build();
             assert_eq!(dictionary.update_locks(&1, acquire_all(0..500, None)).unwrap().granted.len(), 500);
             assert_eq!(dictionary.update_locks(&2, acquire_all(500..1_000, None)).unwrap().granted.len(), 500);
-            assert!((0..1_000).all(|key| dictionary.lock(&key).unwrap().holder == if key < 500 { 1 } else { 2 }));
+            assert!((0..1_000).all(|key| dictionary.lock_info(&key).unwrap().owner == if key < 500 { 1 } else { 2 }));
             assert_eq!(dictionary.locks().len(), 1_000);
             let Err(UpdateError::Locked { conflicts, .. }) =
                 dictionary.update_state(&1, (0..1_001).map(|key| (key, key)).collect())

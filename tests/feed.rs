@@ -24,7 +24,7 @@ fn the_first_flush_gives_all_content_and_each_later_one_what_changed() {
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1), ("b", 1), ("c", 1)], vec![]));
     commit(&dictionary, [set("b", 2), remove("a"), set("d", 1)]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("b", 2), ("d", 1)], vec!["a"]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn the_first_flush_on_an_empty_dictionary_waits_and_try_flush_says_nothing_pendi
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let buffer = dictionary.change_buffer();
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
-        assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
         thread::scope(|scope| {
             let flushing = spawn_waiting(scope, || parts(&buffer.flush().unwrap()));
             commit(&dictionary, [set("a", 1)]);
@@ -59,20 +59,21 @@ fn the_first_flush_waits_also_if_everything_was_removed_before() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
     commit(&dictionary, [remove("a")]);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
 }
 
 #[test]
 fn a_key_set_and_removed_between_two_flushes_is_not_mentioned() {
-    for trail_limit in [0, 1, 2, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).content([("z", 0)]).build();
+    for history_limit in [0, 1, 2, 100] {
+        let dictionary: Dictionary =
+            StateDictionary::builder().history_limit(history_limit).content([("z", 0)]).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("a", 1), remove("a")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("z", 0)], vec![]));
         commit(&dictionary, [set("b", 1), remove("b"), set("b", 1), remove("b"), set("c", 1).remove("c")]);
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
         commit(&dictionary, [remove("z"), set("d", 1), remove("d")]);
-        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["z"]), "trail limit {trail_limit}");
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["z"]), "history limit {history_limit}");
     }
 }
 
@@ -89,8 +90,8 @@ fn a_key_touched_twice_in_the_change_that_removes_it_is_removed() {
 
 #[test]
 fn a_key_delivered_removed_and_set_again_is_an_update() {
-    for trail_limit in [0, 1, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in [0, 1, 100] {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("a", 1)]);
         buffer.try_flush().unwrap();
@@ -111,7 +112,7 @@ fn removing_a_key_that_is_not_there_delivers_nothing_and_waiters_go_on_waiting()
             commit(&dictionary, [set("b", 1)]);
             let delivery = flushing.join().unwrap();
             assert_eq!(parts(&delivery), (vec![("b", 1)], vec![]));
-            assert_eq!((delivery.from().get(), delivery.to().get()), (1, 102));
+            assert_eq!((delivery.since().get(), delivery.revision().get()), (1, 102));
         });
     });
 }
@@ -139,14 +140,14 @@ fn with_tombstones_a_removal_from_an_empty_dictionary_wakes_the_first_flush() {
             commit(&dictionary, [remove("a")]);
             let delivery = flushing.join().unwrap();
             assert_eq!(parts(&delivery), (vec![], vec!["a"]));
-            assert_eq!((delivery.from(), delivery.to().get(), delivery.len()), (Revision::ZERO, 2, 1));
+            assert_eq!((delivery.since(), delivery.revision().get(), delivery.count()), (Revision::ZERO, 2, 1));
         });
     });
 }
 
 #[test]
 fn off_the_trail_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it_had_delivered() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).content([("a", 1), ("b", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     buffer.try_flush().unwrap();
     commit(&dictionary, [remove("a").remove("absent"), set("b", 2), set("b", 3), set("b", 4)]);
@@ -157,29 +158,29 @@ fn off_the_trail_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it
 
 #[test]
 fn off_the_trail_a_buffer_with_tombstones_is_exact_again_after_a_flush_that_finds_nothing() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).content([("a", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     buffer.try_flush().unwrap();
     commit(&dictionary, (0..3).map(|_| remove("absent")));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     commit(&dictionary, [remove("absent")]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
 }
 
 #[test]
 fn off_the_trail_before_its_first_delivery_a_buffer_with_tombstones_is_exact_again_after_a_flush() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     commit(&dictionary, (0..3).map(|_| remove("absent")));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     commit(&dictionary, [remove("absent")]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
 }
 
 #[test]
 fn setting_the_same_value_again_is_delivered() {
-    for trail_limit in [0, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in [0, 100] {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
         for revision in 1..=3 {
             commit(&dictionary, [set("a", 1)]);
@@ -191,8 +192,8 @@ fn setting_the_same_value_again_is_delivered() {
 
 #[test]
 fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
-    for trail_limit in [0, 1, 2] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in [0, 1, 2] {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("kept", 1).set("changed", 1).set("removed", 1).set("again", 1)]);
         buffer.try_flush().unwrap();
@@ -201,10 +202,10 @@ fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
         commit(&dictionary, [set("new", 1), set("gone", 1), remove("gone")]);
         let delivery = buffer.try_flush().unwrap();
         assert_eq!(parts(&delivery), (vec![("again", 2), ("changed", 8), ("new", 1)], vec!["removed"]));
-        assert_eq!((delivery.from().get(), delivery.to()), (1, dictionary.revision()));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!((delivery.since().get(), delivery.revision()), (1, dictionary.revision()));
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
         commit(&dictionary, [remove("new")]);
-        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["new"]), "back on the trail");
+        assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["new"]), "back on the history");
     }
 }
 
@@ -212,7 +213,7 @@ fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
 fn deliveries_join_without_a_gap_and_begin_at_zero() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
-    let span = || buffer.try_flush().map(|delivery| (delivery.from().get(), delivery.to().get()));
+    let span = || buffer.try_flush().map(|delivery| (delivery.since().get(), delivery.revision().get()));
     commit(&dictionary, [set("b", 1)]);
     assert_eq!(span(), Ok((0, 2)));
     commit(&dictionary, [remove("x"), set("c", 1)]);
@@ -235,8 +236,8 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     commit(&dictionary, [set("b", 5).remove("c")]);
     let delivery = buffer.try_flush().unwrap();
     let shown = format!("{:?}", delivery.clone());
-    assert!(shown.starts_with("Delivery { from: Revision(2), to: Revision(3), fresh_start: false, "), "{shown}");
-    assert!(shown.ends_with(r#"updates: [("b", 5 @ 3)], removals: ["c"] }"#) && delivery.len() == 2, "{shown}");
+    assert!(shown.starts_with("Delivery { from: Revision(2), to: Revision(3), full: false, "), "{shown}");
+    assert!(shown.ends_with(r#"updates: [("b", 5 @ 3)], removals: ["c"] }"#) && delivery.count() == 2, "{shown}");
     let (updates, removals) = delivery.into_parts();
     assert_eq!((updates.len(), removals), (1, vec!["c"]));
     assert!(format!("{buffer:?}").contains("delivered: Revision(3), ended: false"));
@@ -270,11 +271,14 @@ fn of_several_threads_that_flush_one_buffer_each_change_goes_to_one() {
         });
         drop(deliver);
         let mut deliveries: Vec<_> = deliveries.iter().collect();
-        deliveries.sort_by_key(state_dictionary::Delivery::from);
+        deliveries.sort_by_key(state_dictionary::Delivery::since);
         let mut reached = Revision::ZERO;
         for delivery in &deliveries {
-            assert_eq!((delivery.from(), delivery.updates().next().unwrap().1.revision()), (reached, delivery.to()));
-            reached = delivery.to();
+            assert_eq!(
+                (delivery.since(), delivery.updates().next().unwrap().1.revision()),
+                (reached, delivery.revision())
+            );
+            reached = delivery.revision();
         }
         assert_eq!(reached.get(), 300);
     });
@@ -313,12 +317,12 @@ fn a_timed_flush_ends_at_its_deadline() {
                 clock.advance(SECOND / 2);
                 thread::yield_now();
             }
-            assert_eq!(flushing.join().unwrap(), Err(FlushError::NothingPending));
+            assert_eq!(flushing.join().unwrap(), Err(FlushError::Empty));
         });
         let system = Dictionary::new();
         let begin = Instant::now();
         let timeout = Duration::from_millis(2);
-        assert_eq!(system.change_buffer().flush_timeout(timeout).map(drop), Err(FlushError::NothingPending));
+        assert_eq!(system.change_buffer().flush_timeout(timeout).map(drop), Err(FlushError::Empty));
         assert!(begin.elapsed() >= timeout);
     });
 }

@@ -77,11 +77,11 @@ fn buffers_deliver_what_is_pending_once_and_then_end() {
     assert_eq!(parts(&late.try_flush().unwrap()), (vec![("b", 1)], vec!["a"]));
     assert_eq!(parts(&never.try_flush().unwrap()), (vec![("b", 1)], vec![]));
     for buffer in [late, done, never] {
-        assert!(buffer.is_ended());
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended);
+        assert!(buffer.is_closed());
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
         within_a_minute(|| {
-            assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
-            assert_eq!(buffer.flush_timeout(Duration::MAX).unwrap_err(), FlushError::Ended);
+            assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+            assert_eq!(buffer.flush_timeout(Duration::MAX).unwrap_err(), FlushError::Closed);
             assert!(buffer.subscribe(Duration::ZERO).next().is_none());
         });
     }
@@ -96,10 +96,10 @@ fn every_thread_that_waits_in_a_flush_is_woken_by_the_end() {
             let patient = [(); 2].map(|()| spawn_waiting(scope, || buffer.flush().map(drop)));
             let timed = spawn_waiting(scope, || buffer.flush_timeout(Duration::MAX).map(drop));
             let subscribed =
-                spawn_waiting(scope, || buffer.subscribe(SECOND).next().map(drop).ok_or(FlushError::Ended));
+                spawn_waiting(scope, || buffer.subscribe(SECOND).next().map(drop).ok_or(FlushError::Closed));
             dictionary.freeze();
             for waiter in patient.into_iter().chain([timed, subscribed]) {
-                assert_eq!(waiter.join().unwrap(), Err(FlushError::Ended));
+                assert_eq!(waiter.join().unwrap(), Err(FlushError::Closed));
             }
         });
     });
@@ -112,7 +112,7 @@ fn a_subscriber_asleep_in_its_interval_is_woken_by_the_end_and_gets_what_is_pend
             |dictionary, _| assert!(dictionary.freeze()),
             |dictionary, _| drop(dictionary),
             |dictionary, buffer| {
-                assert!(buffer.freeze());
+                assert!(buffer.close());
                 dictionary.update_state(&"alice", set("later", 1)).unwrap();
             },
         ];
@@ -141,29 +141,29 @@ fn freezing_one_buffer_delivers_what_was_committed_before_once_and_then_ends_it(
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     frozen.try_flush().unwrap();
     dictionary.update_state(&"alice", set("a", 2)).unwrap();
-    assert!(!frozen.is_ended());
-    assert!(frozen.freeze());
-    assert!(!frozen.freeze());
-    assert!(frozen.is_ended());
+    assert!(!frozen.is_closed());
+    assert!(frozen.close());
+    assert!(!frozen.close());
+    assert!(frozen.is_closed());
     dictionary.update_state(&"alice", set("a", 3)).unwrap();
     let delivery = frozen.try_flush().unwrap();
-    assert_eq!((parts(&delivery).0, delivery.to().get()), (vec![("a", 2)], 2));
-    assert_eq!(frozen.try_flush().unwrap_err(), FlushError::Ended);
-    assert!(!frozen.freeze());
+    assert_eq!((parts(&delivery).0, delivery.revision().get()), (vec![("a", 2)], 2));
+    assert_eq!(frozen.try_flush().unwrap_err(), FlushError::Closed);
+    assert!(!frozen.close());
     assert_eq!(parts(&other.try_flush().unwrap()).0, [("a", 3)]);
-    assert!(!dictionary.is_frozen() && !other.is_ended());
+    assert!(!dictionary.is_frozen() && !other.is_closed());
 }
 
 #[test]
 fn freezing_a_buffer_with_nothing_pending_ends_it_at_once() {
     let dictionary = Dictionary::new();
     let (unused, used) = (dictionary.change_buffer(), dictionary.change_buffer());
-    assert!(unused.freeze());
+    assert!(unused.close());
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     used.try_flush().unwrap();
-    assert!(used.freeze());
+    assert!(used.close());
     dictionary.update_state(&"alice", set("a", 2)).unwrap();
-    assert_eq!([unused, used].map(|buffer| buffer.try_flush().unwrap_err()), [FlushError::Ended; 2]);
+    assert_eq!([unused, used].map(|buffer| buffer.try_flush().unwrap_err()), [FlushError::Closed; 2]);
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn freezing_a_buffer_from_another_thread_wakes_all_that_flush_it() {
         let buffer = dictionary.change_buffer();
         thread::scope(|scope| {
             let flushing = [(); 2].map(|()| spawn_waiting(scope, || buffer.flush().map(drop)));
-            assert!(buffer.freeze());
+            assert!(buffer.close());
             for thread in flushing {
-                assert_eq!(thread.join().unwrap(), Err(FlushError::Ended));
+                assert_eq!(thread.join().unwrap(), Err(FlushError::Closed));
             }
         });
     });
@@ -183,12 +183,12 @@ fn freezing_a_buffer_from_another_thread_wakes_all_that_flush_it() {
 
 #[test]
 fn a_frozen_buffer_that_left_the_trail_still_delivers_what_was_pending() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     let buffer = dictionary.change_buffer();
     dictionary.update_state(&"alice", set("a", 1).set("b", 1)).unwrap();
     buffer.try_flush().unwrap();
     dictionary.update_state(&"alice", set("c", 1).remove("a").set("b", 2)).unwrap();
-    buffer.freeze();
+    buffer.close();
     for value in 2..9 {
         dictionary.update_state(&"alice", set("c", value)).unwrap();
     }
@@ -200,12 +200,12 @@ fn freezing_the_dictionary_after_a_buffer_does_not_prolong_the_buffer() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
-    buffer.freeze();
+    buffer.close();
     dictionary.update_state(&"alice", set("a", 2)).unwrap();
     dictionary.freeze();
-    assert!(!buffer.freeze());
+    assert!(!buffer.close());
     assert_eq!(parts(&buffer.try_flush().unwrap()).0, [("a", 1)]);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
 }
 
 #[test]
@@ -213,16 +213,16 @@ fn a_buffer_made_after_freezing_delivers_the_final_content_once_and_then_ends() 
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     dictionary.freeze();
     let buffer = dictionary.change_buffer();
-    assert!(buffer.is_ended());
+    assert!(buffer.is_closed());
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1)], vec![]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
 }
 
 #[test]
 fn a_buffer_of_a_frozen_empty_dictionary_ends_at_once() {
     let dictionary = Dictionary::new();
     dictionary.freeze();
-    assert_eq!(dictionary.change_buffer().try_flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(dictionary.change_buffer().try_flush().unwrap_err(), FlushError::Closed);
 }
 
 #[test]
@@ -233,9 +233,9 @@ fn dropping_the_dictionary_ends_its_feeds_after_the_final_content() {
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     let last = dictionary.snapshot();
     drop(dictionary);
-    assert!(buffer.is_ended());
+    assert!(buffer.is_closed());
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1)], vec![]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
     assert!(snapshot.is_empty());
     assert_eq!(last["a"], 1);
 }
@@ -250,7 +250,7 @@ fn dropping_the_dictionary_wakes_a_flush() {
             move || buffer.flush().map(drop)
         });
         drop(dictionary);
-        assert_eq!(flushing.join().unwrap(), Err(FlushError::Ended));
+        assert_eq!(flushing.join().unwrap(), Err(FlushError::Closed));
     });
 }
 
@@ -259,7 +259,7 @@ fn freezing_a_buffer_that_the_dictionary_has_ended_already_says_so() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
     assert!(dictionary.freeze());
-    assert!(buffer.is_ended() && !buffer.freeze());
+    assert!(buffer.is_closed() && !buffer.close());
 }
 
 #[test]

@@ -12,7 +12,7 @@ const LIMIT: usize = 5;
 const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 fn dictionary() -> Dictionary {
-    StateDictionary::builder().trail_limit(LIMIT).keep_commits().lock_events(LIMIT).build()
+    StateDictionary::builder().history_limit(LIMIT).commit_history(true).lock_history_limit(LIMIT).build()
 }
 
 fn set_first(keys: usize) -> Change<&'static str, i32> {
@@ -52,7 +52,7 @@ fn with_session(keys: usize) -> Dictionary {
 /// Whether a client can still go on from there.
 fn can_resume(dictionary: &Dictionary, from: Position) -> bool {
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(from));
-    buffer.try_flush().is_ok_and(|delivery| !delivery.is_fresh_start())
+    buffer.try_flush().is_ok_and(|delivery| !delivery.is_full())
 }
 
 /// Whether the histories have room for so many keys at once.
@@ -67,13 +67,13 @@ fn kept(dictionary: &Dictionary, after: Position) -> (usize, bool) {
     let revisions = delivery.commits.iter().map(|commit| commit.revision.get());
     let last = dictionary.revision().get() + 1;
     assert!(revisions.eq(last - delivery.commits.len() as u64..last), "a gap that is not told: {:?}", delivery.commits);
-    if let Some((from, to)) = delivery.missed {
+    if let Some((from, to)) = delivery.lagged {
         assert_eq!(from, after.revision);
         let first = delivery.commits.first().map_or(dictionary.revision().get() + 1, |commit| commit.revision.get());
         assert_eq!(to.get() + 1, first, "what was missed and what is kept join");
     }
     assert_eq!(feed.position(), dictionary.position());
-    (delivery.commits.len(), delivery.missed.is_some())
+    (delivery.commits.len(), delivery.lagged.is_some())
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_commit_of_exactly_the_limit_is_kept_and_a_larger_one_ends_the_history() {
             let fits = fits(keys);
             let resumable = dictionary.change_buffer_with(BufferOptions::new().resume(before)).try_flush();
             let delivery = resumable.unwrap();
-            assert_eq!(delivery.is_fresh_start(), !fits, "{what}, {keys} keys");
+            assert_eq!(delivery.is_full(), !fits, "{what}, {keys} keys");
             if fits {
                 let (updates, removals) = parts(&delivery);
                 assert_eq!((updates.len(), removals.len()), if removes { (0, keys) } else { (keys, 0) });
@@ -143,7 +143,7 @@ fn as_many_keys_as_the_limit_are_always_remembered_and_never_more_than_twice_as_
                 let touched: usize = since.iter().map(|(_, keys)| keys).sum();
                 let too_large = since.iter().any(|(_, keys)| *keys > LIMIT);
                 let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(since[0].0));
-                let refused = buffer.try_flush().is_ok_and(|delivery| delivery.is_fresh_start());
+                let refused = buffer.try_flush().is_ok_and(|delivery| delivery.is_full());
                 if too_large {
                     assert!(refused);
                 } else if touched <= LIMIT {
@@ -186,11 +186,11 @@ fn so_many_lock_events_at_once_as_the_limit_are_kept_and_one_more_ends_the_histo
         assert!(dictionary.update_locks(&"ada", request).is_ok());
         let mut told = |locks_left: usize| match feed.try_flush().unwrap() {
             LockDelivery::Events(events) => assert_eq!((events.len(), locks <= LIMIT), (locks, true)),
-            LockDelivery::Everything { locks: all, .. } => assert_eq!((all.len(), locks > LIMIT), (locks_left, true)),
+            LockDelivery::Full { locks: all, .. } => assert_eq!((all.len(), locks > LIMIT), (locks_left, true)),
         };
         told(locks);
         assert_eq!(ENDING.with_borrow_mut(Option::take).unwrap().end().released.len(), locks);
         told(0);
-        assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+        assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     }
 }

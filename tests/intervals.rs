@@ -82,7 +82,7 @@ fn a_client_that_is_slow_between_two_deliveries_waits_for_the_rest_of_the_interv
 fn looks_in_vain_are_no_deliveries_and_do_not_begin_an_interval() {
     within_a_minute(|| {
         let clock = ManualClock::new();
-        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+        let dictionary: Dictionary = StateDictionary::builder().clock(&clock).build();
         let buffer = dictionary.change_buffer_with(BufferOptions::new().prefixes(["cursor."]));
         let mut subscription = buffer.subscribe(SECOND);
         commit(&dictionary, [set("cursor.a", 0)]);
@@ -114,9 +114,9 @@ fn an_interval_of_zero_is_no_limit_and_one_beyond_the_clock_ends_with_the_feed()
         assert!(endless.next().is_some());
         commit(&dictionary, [set("a", 10)]);
         thread::scope(|scope| {
-            let waiting = spawn_waiting(scope, || endless.next().map(|delivery| delivery.to().get()));
+            let waiting = spawn_waiting(scope, || endless.next().map(|delivery| delivery.revision().get()));
             clock.advance(1_000_000 * SECOND);
-            assert!(another.freeze());
+            assert!(another.close());
             assert_eq!(waiting.join().unwrap(), Some(11));
         });
         assert!(endless.next().is_none() && endless.next().is_none());

@@ -55,7 +55,7 @@ fn clones_of_updates_go_on_in_the_middle_of_a_commit() {
         let resumed = dictionary.change_buffer_with(options().resume(dictionary.position()));
         commit_many(&dictionary);
         let delivery = resumed.try_flush().unwrap();
-        assert!(!delivery.is_fresh_start());
+        assert!(!delivery.is_full());
         assert_eq!(updates_go_on(&delivery), followed.min(8), "of the history");
         assert_eq!(updates_go_on(&delivery.clone()), followed.min(8));
     }
@@ -63,8 +63,8 @@ fn clones_of_updates_go_on_in_the_middle_of_a_commit() {
 
 #[test]
 fn clones_of_updates_go_on_when_two_generations_of_the_history_meet() {
-    for trail_limit in 9..30 {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in 9..30 {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let resumed = dictionary.change_buffer_with(BufferOptions::new().resume(dictionary.position()));
         commit_many(&dictionary);
         let delivery = resumed.try_flush().unwrap();
@@ -74,13 +74,13 @@ fn clones_of_updates_go_on_when_two_generations_of_the_history_meet() {
 
 #[test]
 fn clones_of_the_updates_of_everything_and_of_a_comparison_go_on() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(0).content([("a", 0), ("z", 0)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(0).content([("a", 0), ("z", 0)]).build();
     let buffer = dictionary.change_buffer();
     assert_eq!(updates_go_on(&buffer.try_flush().unwrap()), 2, "everything");
     commit_many(&dictionary);
     let compared = buffer.try_flush().unwrap();
     assert_eq!(updates_go_on(&compared), 8, "compared");
-    assert_eq!(compared.len(), 8);
+    assert_eq!(compared.count(), 8);
 }
 
 #[test]

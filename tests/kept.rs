@@ -35,7 +35,8 @@ struct Kept {
 
 impl Kept {
     fn new(history: usize) -> Self {
-        let dictionary = StateDictionary::builder().trail_limit(history).keep_commits().lock_events(history).build();
+        let dictionary =
+            StateDictionary::builder().history_limit(history).commit_history(true).lock_history_limit(history).build();
         Self { dictionary, values: Arc::default(), tokens: Arc::default() }
     }
 
@@ -85,7 +86,7 @@ fn a_snapshot_keeps_its_content_alone() {
     let kept = Kept::new(2 * COMMITS);
     kept.commit(COMMITS);
     let snapshot = kept.dictionary.snapshot();
-    let copies = (snapshot.clone(), kept.dictionary.wait_for(Revision::from(7)).unwrap());
+    let copies = (snapshot.clone(), kept.dictionary.wait_for_revision(Revision::from(7)).unwrap());
     assert_eq!(kept.left_with(&(&snapshot, copies)), (1, 0));
     assert_eq!(snapshot["a"].number, COMMITS - 1);
 }
@@ -160,7 +161,7 @@ fn a_delivery_keeps_its_content_alone() {
     let whole = late.flush().unwrap();
     drop((buffer, late));
     assert_eq!(kept.left_with(&(&later, &whole, whole.clone())), (1, 0));
-    assert_eq!((later.len(), whole.len()), (1, 1));
+    assert_eq!((later.count(), whole.count()), (1, 1));
     assert_eq!(later.updates().next().unwrap().1.number, COMMITS / 2 - 1);
 }
 
@@ -189,7 +190,7 @@ fn deliveries_that_resume_or_have_all_tombstones_keep_their_content_alone() {
     let resumed = resumed.try_flush().unwrap();
     let elsewhere = Dictionary::builder().build().position();
     let refused = kept.dictionary.change_buffer_with(options.resume(elsewhere)).try_flush().unwrap();
-    assert!(!resumed.is_fresh_start() && refused.is_fresh_start());
+    assert!(!resumed.is_full() && refused.is_full());
     assert_eq!(kept.left_with(&(resumed, refused)), (1, 0));
 }
 
@@ -200,7 +201,7 @@ fn a_frozen_buffer_keeps_the_content_it_ends_with_and_an_ended_one_nothing() {
     let (looked, never_looked) = (kept.dictionary.change_buffer(), kept.dictionary.change_buffer());
     drop(looked.flush());
     kept.commit(1);
-    assert!(looked.freeze() && never_looked.freeze());
+    assert!(looked.close() && never_looked.close());
     kept.commit(COMMITS / 2);
     let (values, tokens) = (Arc::downgrade(&kept.values), Arc::downgrade(&kept.tokens));
     let alive = || (values.strong_count(), tokens.strong_count());
@@ -210,12 +211,12 @@ fn a_frozen_buffer_keeps_the_content_it_ends_with_and_an_ended_one_nothing() {
         "what one of them has looked at, and the end of both"
     );
     let (last, end) = (looked.flush().unwrap(), never_looked.flush().unwrap());
-    assert_eq!((last.len(), end.len(), alive()), (1, 1, (1, 0)));
+    assert_eq!((last.count(), end.count(), alive()), (1, 1, (1, 0)));
     drop((last, end));
     assert_eq!(alive(), (0, 0));
     assert_eq!(
         (looked.flush().unwrap_err(), never_looked.flush().unwrap_err()),
-        (FlushError::Ended, FlushError::Ended)
+        (FlushError::Closed, FlushError::Closed)
     );
 }
 
@@ -231,9 +232,9 @@ fn feeds_that_have_ended_keep_nothing() {
     let (values, tokens) = (Arc::downgrade(&kept.values), Arc::downgrade(&kept.tokens));
     let (left, _) = kept.left_with(&buffer);
     assert!(left >= COMMITS, "what the feed of commits has to deliver: {left}");
-    assert_eq!(buffer.flush().map(|delivery| delivery.len()), Ok(1));
+    assert_eq!(buffer.flush().map(|delivery| delivery.count()), Ok(1));
     assert_eq!(commits.flush().map(|delivery| delivery.commits.len()).ok(), Some(COMMITS));
-    assert_eq!(late.flush().map(|_| ()), Err(FlushError::Ended));
+    assert_eq!(late.flush().map(|_| ()), Err(FlushError::Closed));
     assert!(matches!(locks.flush(), Ok(LockDelivery::Events(events)) if events.len() == 2 * COMMITS));
     assert!(locks.flush().is_err() && late_locks.flush().is_err());
     assert_eq!((values.strong_count(), tokens.strong_count()), (0, 0));

@@ -19,19 +19,19 @@ type Told = (LockEventKind, &'static str, &'static str);
 
 fn keeping(events: usize) -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
-    (StateDictionary::builder().manual_clock(&clock).lock_events(events).build(), clock)
+    (StateDictionary::builder().clock(&clock).lock_history_limit(events).build(), clock)
 }
 
 /// A feed that has delivered what there was.
 fn following(dictionary: &Dictionary) -> Feed {
     let mut feed = dictionary.lock_feed();
-    assert!(matches!(feed.try_flush(), Ok(LockDelivery::Everything { .. })));
+    assert!(matches!(feed.try_flush(), Ok(LockDelivery::Full { .. })));
     feed
 }
 
 fn everything(delivery: LockDelivery<&'static str, &'static str>) -> Vec<(&'static str, &'static str)> {
     match delivery {
-        LockDelivery::Everything { locks, .. } => sorted(locks.into_iter().map(|(key, lock)| (key, lock.holder))),
+        LockDelivery::Full { locks, .. } => sorted(locks.into_iter().map(|(key, lock)| (key, lock.owner))),
         LockDelivery::Events(events) => panic!("{events:?}"),
     }
 }
@@ -39,12 +39,12 @@ fn everything(delivery: LockDelivery<&'static str, &'static str>) -> Vec<(&'stat
 fn events(delivery: LockDelivery<&'static str, &'static str>) -> Vec<LockEvent<&'static str, &'static str>> {
     match delivery {
         LockDelivery::Events(events) => events,
-        LockDelivery::Everything { locks, .. } => panic!("{locks:?}"),
+        LockDelivery::Full { locks, .. } => panic!("{locks:?}"),
     }
 }
 
 fn told(delivery: LockDelivery<&'static str, &'static str>) -> Vec<Told> {
-    events(delivery).into_iter().map(|event| (event.kind, event.key, event.holder)).collect()
+    events(delivery).into_iter().map(|event| (event.kind, event.key, event.owner)).collect()
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn the_first_delivery_is_all_locks_even_if_there_are_none() {
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     let mut feed = dictionary.lock_feed();
     assert_eq!(everything(feed.try_flush().unwrap()), [("a", "alice")]);
-    assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
-    assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::NothingPending));
+    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+    assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::Empty));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn every_grant_release_and_clearing_is_told_in_order_with_its_version() {
     dictionary.clear_locks();
 
     let events = events(feed.try_flush().unwrap());
-    let told: Vec<Told> = events.iter().map(|event| (event.kind, event.key, event.holder)).collect();
+    let told: Vec<Told> = events.iter().map(|event| (event.kind, event.key, event.owner)).collect();
     let expected = [(Granted, "a", "alice"), (Released, "a", "alice"), (Granted, "b", "bob"), (Cleared, "b", "bob")];
     assert_eq!(told, expected);
     assert!(events.is_sorted_by(|one, next| one.version < next.version));
@@ -88,7 +88,7 @@ fn events_of_one_call_share_a_version() {
     dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None)).unwrap();
     dictionary.update_locks(&"alice", acquire("c", None).release("a").release("b").acquire("b", None)).unwrap();
     let events = events(feed.try_flush().unwrap());
-    let told: Vec<Told> = events.iter().map(|event| (event.kind, event.key, event.holder)).collect();
+    let told: Vec<Told> = events.iter().map(|event| (event.kind, event.key, event.owner)).collect();
     assert_eq!(sorted(told[..2].iter().map(|told| told.1)), ["a", "b"]);
     let later = sorted(told[2..].iter().map(|told| (told.1, told.0 == Granted)));
     assert_eq!(later, [("a", false), ("b", false), ("b", true), ("c", true)]);
@@ -108,7 +108,7 @@ fn renewals_refusals_and_releases_of_nothing_are_no_events() {
     dictionary.update_locks(&"bob", release("a")).unwrap();
     dictionary.release_all(&"bob");
     dictionary.update_state(&"bob", Change::new().set("b", 1)).unwrap();
-    assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     dictionary.update_locks(&"alice", acquire("b", None).release("a")).unwrap();
     dictionary.update_locks(&"bob", acquire("c", None)).unwrap();
     dictionary.update_locks(&"bob", acquire("b", None).release("c")).unwrap_err();
@@ -146,7 +146,7 @@ fn a_flush_makes_expiry_an_event_though_nobody_touches_the_key() {
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     feed.try_flush().unwrap();
     clock.advance(ALMOST_A_SECOND);
-    assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     clock.advance(NANOSECOND);
     assert_eq!(told(feed.try_flush().unwrap()), [(Expired, "a", "alice")]);
     assert_eq!(told(another.try_flush().unwrap()), [(Granted, "a", "alice"), (Expired, "a", "alice")]);
@@ -171,7 +171,7 @@ fn a_waiting_flush_wakes_up_at_the_deadline() {
 #[test]
 fn a_waiting_flush_wakes_up_at_the_deadline_of_the_systems_clock() {
     within_a_minute(|| {
-        let dictionary: Dictionary = StateDictionary::builder().lock_events(10).build();
+        let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
         let mut feed = following(&dictionary);
         dictionary.update_locks(&"alice", acquire("a", Duration::from_millis(20))).unwrap();
         assert_eq!(told(feed.flush().unwrap()), [(Granted, "a", "alice")]);
@@ -183,7 +183,7 @@ fn a_waiting_flush_wakes_up_at_the_deadline_of_the_systems_clock() {
 fn a_renewal_that_shortens_a_lease_wakes_whoever_waits_for_the_longer_one() {
     within_a_minute(|| {
         // By the system's clock, for a manual one wakes everybody whenever it is moved.
-        let dictionary: Dictionary = StateDictionary::builder().lock_events(10).build();
+        let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
         dictionary.update_locks(&"alice", acquire("a", SECOND * 3600)).unwrap();
         let mut feed = following(&dictionary);
         thread::scope(|scope| {
@@ -220,7 +220,7 @@ fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
     assert_eq!((end.removed, end.released), (vec!["a"], vec![]));
     dictionary.update_state(&"carol", Change::new().set("b", 1)).unwrap();
     let events = events(feed.try_flush().unwrap());
-    assert_eq!((events.len(), events[0].kind, events[0].holder), (1, Expired, "bob"));
+    assert_eq!((events.len(), events[0].kind, events[0].owner), (1, Expired, "bob"));
     assert_eq!(events[0].revision, end.revision, "with the commit that removed the key, and not after it");
 }
 
@@ -233,12 +233,12 @@ fn a_feed_that_fell_behind_is_given_all_locks() {
         assert_eq!(told(fast.try_flush().unwrap()), [(Granted, key, "alice")]);
     }
     let delivery = slow.try_flush().unwrap();
-    let LockDelivery::Everything { version, .. } = delivery else { panic!("{delivery:?}") };
+    let LockDelivery::Full { version, .. } = delivery else { panic!("{delivery:?}") };
     assert_eq!(everything(delivery).len(), 5);
     dictionary.update_locks(&"alice", release("a")).unwrap();
     let next = events(slow.try_flush().unwrap());
     assert!(next[0].version > version);
-    // A call of more locks than are kept empties the trail.
+    // A call of more locks than are kept empties the history.
     dictionary.update_locks(&"bob", acquire("f", None).acquire("g", None).acquire("h", None)).unwrap();
     assert_eq!(everything(slow.try_flush().unwrap()).len(), 7);
 }
@@ -250,7 +250,7 @@ fn without_events_every_delivery_is_all_locks() {
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     assert_eq!(everything(feed.try_flush().unwrap()), [("a", "alice")]);
     dictionary.update_state(&"alice", Change::new().set("a", 1)).unwrap();
-    assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     dictionary.release_all(&"alice");
     assert_eq!(everything(feed.try_flush().unwrap()), []);
 }
@@ -269,8 +269,8 @@ fn nothing_that_happens_after_the_freeze_is_delivered() {
         sorted(told(feed.try_flush().unwrap()).into_iter().map(|told| (told.1, told.0 == Granted))),
         [("a", true), ("b", true)]
     );
-    assert_eq!(feed.flush(), Err(FlushError::Ended));
-    assert_eq!(unborn.flush(), Err(FlushError::Ended));
+    assert_eq!(feed.flush(), Err(FlushError::Closed));
+    assert_eq!(unborn.flush(), Err(FlushError::Closed));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn the_end_of_the_dictionary_wakes_a_waiting_flush() {
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || feed.flush());
             drop(dictionary);
-            assert_eq!(waiting.join().unwrap(), Err(FlushError::Ended));
+            assert_eq!(waiting.join().unwrap(), Err(FlushError::Closed));
         });
     });
 }
@@ -290,7 +290,7 @@ fn the_end_of_the_dictionary_wakes_a_waiting_flush() {
 fn a_sweep_of_expired_locks_tells_of_each() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<u32, i32, u8> =
-        StateDictionary::builder().manual_clock(&clock).lock_events(1000).build();
+        StateDictionary::builder().clock(&clock).lock_history_limit(1000).build();
     let mut feed = dictionary.lock_feed();
     feed.try_flush().unwrap();
     for key in 0..63_u32 {
@@ -305,7 +305,7 @@ fn a_sweep_of_expired_locks_tells_of_each() {
 
 #[test]
 fn a_lock_that_went_from_session_to_session_and_back_is_released_once() {
-    let dictionary: Dictionary = StateDictionary::builder().lock_events(100).build();
+    let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(100).build();
     let mut feed = dictionary.lock_feed();
     let (one, other) = (dictionary.session("alice"), dictionary.session("alice"));
     one.update_locks(acquire("a", None)).unwrap();

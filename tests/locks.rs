@@ -13,12 +13,12 @@ fn may_write(dictionary: &Dictionary, token: &'static str, key: &'static str) ->
     dictionary.update_state(&token, Change::new().set(key, 0)).is_ok()
 }
 
-fn holder(dictionary: &Dictionary, key: &str) -> Option<&'static str> {
-    dictionary.lock(key).map(|lock| lock.holder)
+fn owner(dictionary: &Dictionary, key: &str) -> Option<&'static str> {
+    dictionary.lock_info(key).map(|lock| lock.owner)
 }
 
 fn remaining(dictionary: &Dictionary, key: &str) -> Option<Duration> {
-    dictionary.lock(key).and_then(|lock| lock.remaining)
+    dictionary.lock_info(key).and_then(|lock| lock.remaining)
 }
 
 fn is_empty(receipt: &LockReceipt<&str>) -> bool {
@@ -37,7 +37,7 @@ fn a_lock_forbids_writing_to_its_key_to_everybody_else() {
     };
     assert_eq!(returned, change);
     assert_eq!(conflicts.len(), 1, "a key is reported once");
-    assert_eq!((conflicts[0].key, conflicts[0].holder, conflicts[0].remaining), ("a", "alice", None));
+    assert_eq!((conflicts[0].key, conflicts[0].owner, conflicts[0].remaining), ("a", "alice", None));
     assert!(dictionary.snapshot().is_empty());
     assert!(may_write(&dictionary, "alice", "a"));
     assert!(may_write(&dictionary, "bob", "b"));
@@ -55,7 +55,7 @@ fn a_refusal_names_every_locked_key_its_holder_and_the_remaining_time() {
     let Err(UpdateError::Locked { conflicts, .. }) = dictionary.update_state(&"carol", change) else {
         panic!("not locked")
     };
-    assert_eq!(sorted(conflicts.into_iter().map(|c| (c.key, c.holder, c.remaining))), expected);
+    assert_eq!(sorted(conflicts.into_iter().map(|c| (c.key, c.owner, c.remaining))), expected);
 
     let request = acquire("d", None).acquire("a", None).acquire("c", None).acquire("b", None);
     let Err(LockError::Locked { conflicts, receipt, request: returned }) =
@@ -63,7 +63,7 @@ fn a_refusal_names_every_locked_key_its_holder_and_the_remaining_time() {
     else {
         panic!("not locked")
     };
-    assert_eq!(sorted(conflicts.into_iter().map(|c| (c.key, c.holder, c.remaining))), expected);
+    assert_eq!(sorted(conflicts.into_iter().map(|c| (c.key, c.owner, c.remaining))), expected);
     assert!(is_empty(&receipt));
     assert_eq!(returned, request);
 }
@@ -73,7 +73,7 @@ fn all_requested_locks_are_taken_or_none() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"bob", acquire("b", None)).unwrap();
     assert!(dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None).acquire("c", None)).is_err());
-    assert_eq!((holder(&dictionary, "a"), holder(&dictionary, "c")), (None, None));
+    assert_eq!((owner(&dictionary, "a"), owner(&dictionary, "c")), (None, None));
     dictionary.update_locks(&"bob", release("b")).unwrap();
     let receipt = dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None).acquire("c", None)).unwrap();
     assert_eq!(sorted(receipt.granted.into_iter().map(|(key, _)| key)), ["a", "b", "c"]);
@@ -108,7 +108,7 @@ fn releasing_a_lock_one_does_not_hold_is_no_error_and_the_receipt_says_so() {
     let receipt = dictionary.update_locks(&"alice", release("b").release("free")).unwrap();
     assert_eq!(sorted(receipt.not_held), ["b", "free"]);
     assert!(receipt.released.is_empty() && receipt.expired.is_empty());
-    assert_eq!(holder(&dictionary, "b"), Some("bob"));
+    assert_eq!(owner(&dictionary, "b"), Some("bob"));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_lock_that_another_took_over_after_it_expired_is_not_held() {
     dictionary.update_locks(&"bob", acquire("a", None)).unwrap();
     let receipt = dictionary.update_locks(&"alice", release("a")).unwrap();
     assert_eq!(receipt.not_held, ["a"]);
-    assert_eq!(holder(&dictionary, "a"), Some("bob"));
+    assert_eq!(owner(&dictionary, "a"), Some("bob"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn acquiring_a_lock_one_already_holds_sets_the_lease_to_exactly_what_is_asked() 
         assert_eq!(remaining(&dictionary, "a"), lease);
     }
     clock.advance(SECOND * 2);
-    assert!(dictionary.lock("a").is_none());
+    assert!(dictionary.lock_info("a").is_none());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn the_same_key_in_acquire_and_release_ends_up_held_with_the_lease_asked() {
     let second = dictionary.update_locks(&"alice", release("a").acquire("a", SECOND)).unwrap();
     assert_eq!((second.granted.len(), second.released), (1, vec!["a"]));
     assert!(second.granted[0].1 > first.granted[0].1);
-    assert_eq!((holder(&dictionary, "a"), remaining(&dictionary, "a")), (Some("alice"), Some(SECOND)));
+    assert_eq!((owner(&dictionary, "a"), remaining(&dictionary, "a")), (Some("alice"), Some(SECOND)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_lease_of_zero_is_an_error_before_anything_is_touched() {
 fn a_lease_too_long_for_the_clock_has_no_end() {
     for dictionary in [with_manual_clock().0, Dictionary::new()] {
         dictionary.update_locks(&"alice", acquire("a", Duration::MAX)).unwrap();
-        assert_eq!((holder(&dictionary, "a"), remaining(&dictionary, "a")), (Some("alice"), None));
+        assert_eq!((owner(&dictionary, "a"), remaining(&dictionary, "a")), (Some("alice"), None));
     }
 }
 
@@ -225,7 +225,7 @@ fn a_lock_expires_at_its_deadline_and_not_before() {
     assert!(dictionary.update_locks(&"bob", acquire("a", None)).is_err());
     assert_eq!(remaining(&dictionary, "a"), Some(NANOSECOND));
     clock.advance(NANOSECOND);
-    assert_eq!(holder(&dictionary, "a"), None);
+    assert_eq!(owner(&dictionary, "a"), None);
     assert!(dictionary.locks().is_empty());
     assert!(may_write(&dictionary, "bob", "a"));
 }
@@ -272,7 +272,7 @@ fn removing_a_key_keeps_its_lock() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     dictionary.update_state(&"alice", Change::new().remove("a")).unwrap();
-    assert_eq!(holder(&dictionary, "a"), Some("alice"));
+    assert_eq!(owner(&dictionary, "a"), Some("alice"));
     assert!(!may_write(&dictionary, "bob", "a"));
 }
 
@@ -371,7 +371,7 @@ fn the_locks_of_one_request_share_a_fencing_token_and_renewals_keep_it() {
     let receipt = dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("c", None)).unwrap();
     assert_eq!(receipt.renewed, [("a", token)]);
     assert!(receipt.granted[0].1 > token);
-    assert_eq!(dictionary.lock("a").unwrap().fencing_token, token);
+    assert_eq!(dictionary.lock_info("a").unwrap().fencing_token, token);
     assert_eq!(token.to_string(), token.get().to_string());
 }
 
@@ -389,11 +389,10 @@ fn locks_can_be_inspected_one_by_one_and_all_at_once() {
     let first = dictionary.update_locks(&"alice", acquire("a", SECOND * 2)).unwrap().granted[0].1;
     let second = dictionary.update_locks(&"bob", acquire("b", None)).unwrap().granted[0].1;
     clock.advance(SECOND);
-    let locks =
-        dictionary.locks().into_iter().map(|(key, lock)| (key, lock.holder, lock.remaining, lock.fencing_token));
+    let locks = dictionary.locks().into_iter().map(|(key, lock)| (key, lock.owner, lock.remaining, lock.fencing_token));
     assert_eq!(sorted(locks), [("a", "alice", Some(SECOND), first), ("b", "bob", None, second)]);
     assert_eq!(remaining(&dictionary, "a"), Some(SECOND));
-    assert!(dictionary.lock("c").is_none());
+    assert!(dictionary.lock_info("c").is_none());
 }
 
 #[test]
@@ -440,7 +439,7 @@ fn after_the_last_lock_has_gone_everybody_may_write_and_locks_still_work() {
 #[test]
 fn expired_locks_on_keys_that_nobody_touches_do_not_pile_up() {
     let clock = ManualClock::new();
-    let dictionary: StateDictionary<Arc<u32>, (), u32> = StateDictionary::builder().manual_clock(&clock).build();
+    let dictionary: StateDictionary<Arc<u32>, (), u32> = StateDictionary::builder().clock(&clock).build();
     let keys: Vec<_> = (0..10_000).map(Arc::new).collect();
     for key in &keys {
         dictionary.update_locks(&**key, LockRequest::new().acquire(Arc::clone(key), SECOND)).unwrap();

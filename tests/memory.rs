@@ -20,7 +20,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// What the test harness and this crate's dependencies may keep on the side, whatever is measured.
 const SLACK: usize = 16 << 10;
-/// What the trail keeps of a commit of one small key: a record, counted, and in it a list of one.
+/// What the history keeps of a commit of one small key: a record, counted, and in it a list of one.
 const RECORD: usize = 72;
 
 type Dictionary = StateDictionary<u32, u64, u8>;
@@ -37,15 +37,15 @@ fn held_since(before: usize) -> usize {
 #[test]
 fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice() {
     const KEYS: u32 = 100;
-    const TRAIL_LIMIT: usize = 500;
+    const HISTORY_LIMIT: usize = 500;
     let commits = env::var("STATE_DICTIONARY_COMMITS").map_or(200_000, |commits| commits.parse().unwrap());
     let _alone = ALONE.lock();
     let start = held();
     let dictionary: Dictionary =
-        StateDictionary::builder().trail_limit(TRAIL_LIMIT).content((0..KEYS).map(|key| (key, 0))).build();
+        StateDictionary::builder().history_limit(HISTORY_LIMIT).content((0..KEYS).map(|key| (key, 0))).build();
     let content = held_since(start);
     // The content delivered last, the present one, and the spare root's.
-    let bound = 3 * content + 2 * TRAIL_LIMIT * RECORD + SLACK;
+    let bound = 3 * content + 2 * HISTORY_LIMIT * RECORD + SLACK;
 
     let (never, once) = (dictionary.change_buffer(), dictionary.change_buffer());
     let mut replica = BTreeMap::new();
@@ -55,7 +55,7 @@ fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice()
         let change = if fastrand::u8(..) == 0 { Change::new().remove(key) } else { Change::new().set(key, commit) };
         dictionary.update_state(&0, change).unwrap();
         if commit == commits / 2 {
-            // The trail is at its longest, and must not be kept with the content.
+            // The history is at its longest, and must not be kept with the content.
             replay(&once.flush().unwrap(), &mut replica);
         }
         if commit % 101 == 0 {
@@ -86,7 +86,7 @@ fn allocations<B>(dictionary: &Dictionary, beside: impl Fn() -> B) -> usize {
 }
 
 const COMMITS: u32 = 1_000;
-/// The value, and the record in the trail.
+/// The value, and the record in the history.
 const IN_PLACE: usize = 2 * COMMITS as usize;
 /// What the test harness may allocate meanwhile.
 const A_FEW: usize = 20;
@@ -117,7 +117,7 @@ fn what_only_looks_allocates_nothing() {
         assert!(entry.is_some_and(|entry| Some(&*entry) == snapshot.get(&key)));
         assert!(another.try_flush().is_ok_and(|delivery| delivery.updates().count() == 1_000));
         assert!(buffer.try_flush().is_err());
-        assert!(dictionary.lock(&key).is_none() && !dictionary.is_frozen() && dictionary.revision().get() == 1);
+        assert!(dictionary.lock_info(&key).is_none() && !dictionary.is_frozen() && dictionary.revision().get() == 1);
     }
     // A buffer that is counted has its cursor where the counters find it.
     let made = if cfg!(feature = "counters") { COMMITS as usize } else { 0 };
@@ -146,7 +146,7 @@ fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
     let flush_all = || {
         let mut deliveries = buffers.iter().map(|buffer| {
             let delivery = buffer.try_flush().unwrap();
-            (delivery.from(), delivery.to(), parts(&delivery))
+            (delivery.since(), delivery.revision(), parts(&delivery))
         });
         let first = deliveries.next().unwrap();
         assert!(deliveries.all(|delivery| delivery == first));
@@ -157,7 +157,7 @@ fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
     assert_eq!(dictionary.update_state(&0, change).unwrap().get(), 2);
     let behind = held_since(start);
     assert_eq!(flush_all(), ((0..9).map(|key| (key, 1)).collect(), vec![9]));
-    assert!(buffers.iter().all(|buffer| buffer.try_flush().unwrap_err() == FlushError::NothingPending));
+    assert!(buffers.iter().all(|buffer| buffer.try_flush().unwrap_err() == FlushError::Empty));
     let idle = held_since(start);
 
     let [made, behind, idle] = [made, behind, idle].map(|bytes| bytes / BUFFERS);
@@ -175,7 +175,7 @@ fn a_manual_clock_keeps_nothing_of_dictionaries_that_are_gone() {
     let clock = ManualClock::new();
     let start = held();
     for _ in 0..10_000 {
-        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+        let dictionary: Dictionary = StateDictionary::builder().clock(&clock).build();
         drop(dictionary);
     }
     let left = held_since(start);

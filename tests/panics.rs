@@ -82,9 +82,10 @@ fn key(number: u32) -> Fused {
 }
 
 /// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have run out.
-fn dictionary(trail_limit: usize) -> FusedDictionary {
+fn dictionary(history_limit: usize) -> FusedDictionary {
     let clock = ManualClock::new();
-    let builder = StateDictionary::builder().manual_clock(&clock).trail_limit(trail_limit).lock_events(100).shards(2);
+    let builder =
+        StateDictionary::builder().clock(&clock).history_limit(history_limit).lock_history_limit(100).shards(2);
     let dictionary: FusedDictionary = builder.content((0..6).map(|number| (Fused(number), number))).build();
     let alices = LockRequest::new().acquire(key(0), None).acquire(key(1), SECOND * 9).acquire(key(3), SECOND);
     let bobs = LockRequest::new().acquire(key(2), None).acquire(key(4), SECOND);
@@ -96,7 +97,7 @@ fn dictionary(trail_limit: usize) -> FusedDictionary {
 fn describe(dictionary: &FusedDictionary) -> Described {
     let content = dictionary.snapshot();
     let entries = content.entries().map(|(key, entry)| (key.0, **entry, entry.revision().get()));
-    let locks = dictionary.locks().into_iter().map(|(key, lock)| (key.0, lock.holder.0, lock.remaining));
+    let locks = dictionary.locks().into_iter().map(|(key, lock)| (key.0, lock.owner.0, lock.remaining));
     (dictionary.revision().get(), common::sorted(entries), common::sorted(locks))
 }
 
@@ -171,7 +172,7 @@ fn an_ephemeral_change_that_panics_changes_nothing_and_what_it_sets_goes_with_th
         impl Drop for Leaving {
             fn drop(&mut self) {
                 if let Some(session) = self.0.take() {
-                    session.leave(Duration::MAX);
+                    session.detach(Duration::MAX);
                 }
             }
         }
@@ -208,7 +209,7 @@ fn once_an_ephemeral_change_is_visible_the_session_knows_its_keys() {
 fn the_end_of_a_session_that_panics_changes_nothing_and_is_made_up_for() {
     let begin = || {
         let clock = ManualClock::new();
-        let builder = StateDictionary::builder().manual_clock(&clock).shards(2).keep_commits().lock_events(100);
+        let builder = StateDictionary::builder().clock(&clock).shards(2).commit_history(true).lock_history_limit(100);
         let dictionary: FusedDictionary = builder.build();
         let mut session = dictionary.session(Fused(ALICE.0));
         assert!(session.update_ephemeral(Change::new().set(key(0), 0).set(key(1), 1).set(key(2), 2)).is_ok());
@@ -230,7 +231,7 @@ fn the_end_of_a_session_that_panics_changes_nothing_and_is_made_up_for() {
             clock.advance(SECOND);
             let expiry = within_a_minute(|| dictionary.expire());
             let (token, end) = &expiry.sessions[0];
-            assert_eq!((token.0, end.removed.len(), end.released.len(), end.left.len()), (ALICE.0, 2, 2, 1));
+            assert_eq!((token.0, end.removed.len(), end.released.len(), end.not_removed.len()), (ALICE.0, 2, 2, 1));
         }
         assert_eq!(dictionary.snapshot().keys().map(|key| key.0).collect::<Vec<_>>(), [1]);
         assert_eq!(dictionary.locks().len(), 1);
@@ -242,7 +243,7 @@ fn the_end_of_a_session_that_panics_changes_nothing_and_is_made_up_for() {
 fn inspection_that_panics_leaves_the_locks_in_place() {
     panicking_at_every_call(|dictionary| {
         assert_eq!(dictionary.locks().len(), 3);
-        assert!(dictionary.lock(&key(0)).is_some());
+        assert!(dictionary.lock_info(&key(0)).is_some());
         assert!(dictionary.get(&key(0)).is_some() && dictionary.snapshot().contains_key(&key(1)));
     });
 }
@@ -263,11 +264,11 @@ fn in_spite_of_a_panic<R>(act: impl Fn() -> R) -> R {
 
 #[test]
 fn a_lock_flush_that_panics_can_be_repeated() {
-    let dictionary: FusedDictionary = StateDictionary::builder().lock_events(100).shards(2).build();
+    let dictionary: FusedDictionary = StateDictionary::builder().lock_history_limit(100).shards(2).build();
     let mut feed = dictionary.lock_feed();
     let request = || LockRequest::new().acquire(key(0), None).acquire(key(1), None);
     assert!(dictionary.update_locks(&ALICE, request()).is_ok());
-    let LockDelivery::Everything { locks, .. } = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
+    let LockDelivery::Full { locks, .. } = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
         panic!("the first delivery is everything");
     };
     assert_eq!(locks.len(), 2);
@@ -294,9 +295,9 @@ fn in_spite_of_panics<R>(mut act: impl FnMut() -> R) -> R {
 
 #[test]
 fn a_flush_that_panics_can_be_repeated_and_so_can_looking_at_a_delivery() {
-    for trail_limit in [0, 100] {
+    for history_limit in [0, 100] {
         for calls in 0.. {
-            let dictionary = dictionary(trail_limit);
+            let dictionary = dictionary(history_limit);
             let buffer = dictionary.change_buffer();
             let panicking = || {
                 FUSE.set(Some(calls));

@@ -25,8 +25,8 @@ const LOOKS: [fn(&Buffer) -> Option<FlushError>; 2] =
 /// Dictionaries with no key that begins with `cursor.`, whose history has moved on or not.
 fn dictionaries() -> Vec<Dictionary> {
     let mut all = Vec::new();
-    for trail_limit in [0, 2, 100] {
-        let builder = || StateDictionary::builder().trail_limit(trail_limit);
+    for history_limit in [0, 2, 100] {
+        let builder = || StateDictionary::builder().history_limit(history_limit);
         all.push(builder().build());
         all.push(builder().content([("drawing", 1)]).build());
         let moved_on: Dictionary = builder().build();
@@ -46,7 +46,7 @@ fn is_up_to_date(dictionary: &Dictionary, buffer: &Buffer, options: &Options, wh
     assert_eq!(position, dictionary.position(), "{what}");
     let resumed = dictionary.change_buffer_with(options.clone().resume(position));
     assert_eq!(resumed.position(), position);
-    assert_eq!(resumed.try_flush().unwrap_err(), FlushError::NothingPending, "{what}: nothing has happened in between");
+    assert_eq!(resumed.try_flush().unwrap_err(), FlushError::Empty, "{what}: nothing has happened in between");
     assert_eq!(resumed.position(), position);
     commit(dictionary, [set("cursor.new", 1)]);
     for buffer in [buffer, &resumed] {
@@ -62,18 +62,18 @@ fn a_first_look_in_vain_moves_the_position_to_the_dictionarys() {
             let options = cursors();
             let buffer = dictionary.change_buffer_with(options.clone());
             assert_eq!(buffer.position().revision, Revision::ZERO, "it has not looked");
-            assert_eq!(look(&buffer), Some(FlushError::NothingPending));
+            assert_eq!(look(&buffer), Some(FlushError::Empty));
             is_up_to_date(&dictionary, &buffer, &options, "filtered");
         }
     }
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     is_up_to_date(&dictionary, &buffer, &BufferOptions::new(), "nothing was ever committed");
     let dictionary = Dictionary::new();
     commit(&dictionary, [set("a", 1), remove("a")]);
     let buffer = dictionary.change_buffer();
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     is_up_to_date(&dictionary, &buffer, &BufferOptions::new(), "empty again");
 }
 
@@ -90,7 +90,7 @@ fn every_later_look_in_vain_moves_the_position_too() {
                 }
                 for number in 0..5 {
                     commit(&dictionary, [set("drawing", number), remove("cursor.none")]);
-                    assert_eq!(look(&buffer), Some(FlushError::NothingPending));
+                    assert_eq!(look(&buffer), Some(FlushError::Empty));
                     assert_eq!(buffer.position(), dictionary.position());
                 }
                 is_up_to_date(&dictionary, &buffer, &options, "later");
@@ -110,9 +110,7 @@ fn a_look_of_a_resumed_buffer_moves_the_position_whether_it_can_go_on_or_not() {
             assert_eq!(resumed.position(), earlier, "it has not looked");
             let refused = look(&resumed).is_none();
             assert_eq!(resumed.position(), dictionary.position());
-            assert!(
-                !refused || dictionary.change_buffer_with(cursors().resume(earlier)).flush().unwrap().is_fresh_start()
-            );
+            assert!(!refused || dictionary.change_buffer_with(cursors().resume(earlier)).flush().unwrap().is_full());
             is_up_to_date(&dictionary, &resumed, &cursors(), "resumed");
 
             commit(&dictionary, [remove("cursor.new")]);
@@ -133,7 +131,7 @@ fn a_buffer_with_all_tombstones_is_where_it_looked_as_well() {
     for dictionary in dictionaries() {
         let options = cursors().tombstones(Tombstones::Always);
         let buffer = dictionary.change_buffer_with(options.clone());
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending, "what was removed before it was made");
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty, "what was removed before it was made");
         assert_eq!(buffer.position(), dictionary.position());
         is_up_to_date(&dictionary, &buffer, &options, "all tombstones");
     }
@@ -144,16 +142,16 @@ fn the_first_delivery_after_looks_in_vain_is_a_fresh_start_and_the_one_after_it_
     for dictionary in dictionaries() {
         let buffer = dictionary.change_buffer_with(cursors());
         for number in 0..4 {
-            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
             commit(&dictionary, [set("drawing", number)]);
         }
         commit(&dictionary, [set("cursor.a", 1), set("cursor.b", 1), remove("cursor.b")]);
         let delivery = buffer.try_flush().unwrap();
-        assert_eq!((delivery.is_fresh_start(), delivery.from()), (true, Revision::ZERO));
+        assert_eq!((delivery.is_full(), delivery.since()), (true, Revision::ZERO));
         assert_eq!(parts(&delivery), (vec![("cursor.a", 1)], vec![]));
         commit(&dictionary, [remove("cursor.a")]);
         let next = buffer.try_flush().unwrap();
-        assert_eq!((next.is_fresh_start(), next.from()), (false, delivery.to()));
+        assert_eq!((next.is_full(), next.since()), (false, delivery.revision()));
         assert_eq!(parts(&next), (vec![], vec!["cursor.a"]));
     }
 }
@@ -162,17 +160,17 @@ fn the_first_delivery_after_looks_in_vain_is_a_fresh_start_and_the_one_after_it_
 fn a_client_that_could_not_go_on_is_told_once_to_begin_anew() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(Dictionary::new().position()));
-    assert!(buffer.try_flush().unwrap().is_fresh_start(), "there is nothing yet");
+    assert!(buffer.try_flush().unwrap().is_full(), "there is nothing yet");
     commit(&dictionary, [set("a", 1)]);
     let delivery = buffer.try_flush().unwrap();
-    assert!(!delivery.is_fresh_start(), "the client has begun anew, with nothing");
+    assert!(!delivery.is_full(), "the client has begun anew, with nothing");
     assert_eq!(parts(&delivery), (vec![("a", 1)], vec![]));
 }
 
 #[test]
 fn after_a_refused_resume_all_tombstones_are_those_since_the_buffer_was_made() {
     let always = || BufferOptions::new().tombstones(Tombstones::Always);
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(4).content([("a", 1), ("b", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(4).content([("a", 1), ("b", 1)]).build();
     let earlier = dictionary.position();
     commit(&dictionary, (0..20).map(|number| set("c", number)));
     commit(&dictionary, [remove("a")]);
@@ -182,7 +180,7 @@ fn after_a_refused_resume_all_tombstones_are_those_since_the_buffer_was_made() {
         let usual = dictionary.change_buffer_with(BufferOptions::new().resume(position));
         commit(&dictionary, [remove("b"), remove("none"), set("b", 2), remove("b")]);
         let delivery = buffer.try_flush().unwrap();
-        assert!(delivery.is_fresh_start());
+        assert!(delivery.is_full());
         assert_eq!(parts(&delivery), (vec![("c", 19)], vec!["b", "none"]), "after {position}");
         assert_eq!(
             parts(&usual.try_flush().unwrap()),
@@ -191,20 +189,20 @@ fn after_a_refused_resume_all_tombstones_are_those_since_the_buffer_was_made() {
         );
         commit(&dictionary, [remove("none")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["none"]));
-        assert_eq!(usual.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(usual.try_flush().unwrap_err(), FlushError::Empty);
         commit(&dictionary, [set("b", 1)]);
     }
 }
 
 #[test]
 fn after_a_refused_resume_whose_history_is_gone_all_tombstones_are_those_of_the_next_flush_on() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(2).content([("a", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(2).content([("a", 1)]).build();
     let options = BufferOptions::new().tombstones(Tombstones::Always);
     let buffer = dictionary.change_buffer_with(options.resume(dictionary.position()));
     commit(&dictionary, [remove("a"), remove("none")]);
     commit(&dictionary, (0..20).map(|number| set("c", number)));
     let delivery = buffer.try_flush().unwrap();
-    assert!(delivery.is_fresh_start());
+    assert!(delivery.is_full());
     assert_eq!(parts(&delivery), (vec![("c", 19)], vec![]));
     commit(&dictionary, [remove("none")]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["none"]));
@@ -216,43 +214,44 @@ fn a_frozen_buffer_ends_where_it_was_frozen() {
     let buffers = [dictionary.change_buffer(), dictionary.change_buffer_with(cursors())];
     let end = dictionary.position();
     for buffer in &buffers {
-        assert!(buffer.freeze());
+        assert!(buffer.close());
     }
     commit(&dictionary, [set("drawing", 2), set("cursor.a", 1)]);
-    assert_eq!(buffers[0].flush().unwrap().to(), end.revision);
-    assert_eq!(buffers[1].flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(buffers[0].flush().unwrap().revision(), end.revision);
+    assert_eq!(buffers[1].flush().unwrap_err(), FlushError::Closed);
     for buffer in buffers {
         assert_eq!(buffer.position(), end);
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
         assert_eq!(buffer.position(), end, "also when it has ended");
     }
     let last = dictionary.change_buffer_with(BufferOptions::new().filter(|_| false));
     let end = dictionary.position();
     drop(dictionary);
-    assert_eq!(last.flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(last.flush().unwrap_err(), FlushError::Closed);
     assert_eq!(last.position(), end);
 }
 
 #[test]
 fn a_feed_of_commits_is_where_it_looked() {
-    for trail_limit in [0, 2, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).keep_commits().build();
+    for history_limit in [0, 2, 100] {
+        let dictionary: Dictionary =
+            StateDictionary::builder().history_limit(history_limit).commit_history(true).build();
         let mut feed = dictionary.commit_feed();
         for number in 0..9 {
-            assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+            assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
             assert_eq!(feed.position(), dictionary.position());
             let mut resumed = dictionary.commit_feed_after(feed.position());
-            assert_eq!(resumed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::NothingPending);
+            assert_eq!(resumed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
             commit(&dictionary, [set("a", number)]);
             assert!(feed.try_flush().is_ok());
             assert_eq!(feed.position(), dictionary.position());
         }
         let mut elsewhere = dictionary.commit_feed_after(Dictionary::new().position());
-        assert!(elsewhere.try_flush().unwrap().fresh_start);
+        assert!(elsewhere.try_flush().unwrap().full);
         assert_eq!(elsewhere.position(), dictionary.position());
         let end = dictionary.position();
         drop(dictionary);
-        assert_eq!(feed.try_flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(feed.try_flush().unwrap_err(), FlushError::Closed);
         assert_eq!(feed.position(), end);
     }
 }
@@ -260,21 +259,21 @@ fn a_feed_of_commits_is_where_it_looked() {
 #[test]
 fn a_feed_of_locks_that_looked_in_vain_is_given_no_more_than_what_comes_next() {
     for events in [0, 2, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().lock_events(events).build();
+        let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(events).build();
         let mut feed = dictionary.lock_feed();
-        assert!(matches!(feed.try_flush(), Ok(LockDelivery::Everything { .. })));
+        assert!(matches!(feed.try_flush(), Ok(LockDelivery::Full { .. })));
         for number in 0..9 {
             commit(&dictionary, [set("a", number), set("b", number)]);
             assert!(dictionary.update_locks(&"ada", LockRequest::new().release("none")).is_ok());
-            assert_eq!(feed.try_flush(), Err(FlushError::NothingPending), "no lock came or went");
-            assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::NothingPending));
+            assert_eq!(feed.try_flush(), Err(FlushError::Empty), "no lock came or went");
+            assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::Empty));
         }
         assert!(dictionary.update_locks(&"ada", LockRequest::new().acquire("a", None)).is_ok());
         match feed.try_flush().unwrap() {
             LockDelivery::Events(told) => assert!(events > 0 && told.len() == 1),
-            LockDelivery::Everything { locks, .. } => assert!(events == 0 && locks.len() == 1),
+            LockDelivery::Full { locks, .. } => assert!(events == 0 && locks.len() == 1),
         }
-        assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+        assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     }
 }
 
@@ -284,7 +283,7 @@ fn clients_that_look_in_vain_and_reconnect_have_what_the_dictionary_has() {
     let mut in_vain = 0;
     for _ in 0..200 {
         let dictionary: StateDictionary<u8, u32, u8> =
-            StateDictionary::builder().trail_limit(random.usize(0..6)).build();
+            StateDictionary::builder().history_limit(random.usize(0..6)).build();
         let rare = |key: &u8| *key == 0;
         let options = || BufferOptions::new().filter(rare);
         let (mut replica, mut buffer) = (BTreeMap::new(), dictionary.change_buffer_with(options()));
@@ -294,7 +293,7 @@ fn clients_that_look_in_vain_and_reconnect_have_what_the_dictionary_has() {
             dictionary.update_state(&0, change).unwrap();
             match buffer.try_flush() {
                 Ok(delivery) => {
-                    if delivery.is_fresh_start() {
+                    if delivery.is_full() {
                         replica.clear();
                     }
                     replay(&delivery, &mut replica);

@@ -5,7 +5,7 @@
 //! 2. Flushes compose: a buffer's deliveries, applied in order to an empty map, give the content at each flush, however
 //!    far the buffer had fallen behind. Each begins where the one before ended; it mentions exactly the keys that were set
 //!    since then and are there, and those that had been delivered and are gone; none of them twice.
-//! 3. With tombstones, and on the trail, it mentions in addition every key that was touched and is not there.
+//! 3. With tombstones, and on the history, it mentions in addition every key that was touched and is not there.
 //! 4. A snapshot never changes.
 //! 5. Locks, receipts, refusals and inspection are what a plain map of leases says, and fencing tokens rise.
 
@@ -72,8 +72,8 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_never_changes(commits in vec(operations(), 1..30), trail_limit in 0..5_usize) {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    fn a_snapshot_never_changes(commits in vec(operations(), 1..30), history_limit in 0..5_usize) {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let mut model = Map::new();
         let mut taken = Vec::new();
         for operations in &commits {
@@ -133,7 +133,7 @@ impl Follower {
             prop_assert!(updates.is_empty() && removals.is_empty(), "nothing came of {:?} {:?}", updates, removals);
             return Ok(());
         };
-        prop_assert_eq!((delivery.from(), delivery.to()), (self.reached, now));
+        prop_assert_eq!((delivery.since(), delivery.revision()), (self.reached, now));
         prop_assert_eq!(sorted(delivery.updates().map(|(key, _)| *key)), updates);
         prop_assert_eq!(sorted(delivery.removals().copied()), removals);
         for (_, entry) in delivery.updates() {
@@ -148,12 +148,13 @@ impl Follower {
 
 fn follow(
     steps: Vec<Step>,
-    trail_limit: usize,
+    history_limit: usize,
     initial: Map,
     tombstones: bool,
     freeze: bool,
 ) -> Result<(), TestCaseError> {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).content(initial.clone()).build();
+    let dictionary: Dictionary =
+        StateDictionary::builder().history_limit(history_limit).content(initial.clone()).build();
     let mut model = initial;
     let mut followers: Vec<_> = (0..BUFFERS).map(|_| Follower::new(&dictionary, tombstones)).collect();
     for step in steps {
@@ -183,11 +184,11 @@ proptest! {
     #[test]
     fn flushes_compose(
         steps in steps(),
-        trail_limit in trail_limits(),
+        history_limit in trail_limits(),
         initial in prop::collection::btree_map(0..6_u8, 0..9_u32, 0..4),
         freeze: bool,
     ) {
-        follow(steps, trail_limit, initial, false, freeze)?;
+        follow(steps, history_limit, initial, false, freeze)?;
     }
 
     #[test]
@@ -268,7 +269,7 @@ impl LockModel {
                 receipt
             }
             Err(LockError::Locked { receipt, conflicts: told, .. }) => {
-                let told = sorted(told.into_iter().map(|told| (told.key, told.holder, told.remaining)));
+                let told = sorted(told.into_iter().map(|told| (told.key, told.owner, told.remaining)));
                 prop_assert_eq!(told, conflicts);
                 receipt
             }
@@ -328,7 +329,7 @@ proptest! {
     #[test]
     fn locks_are_what_a_map_of_leases_says(steps in lock_steps(), shards in 0..9_usize) {
         let clock = ManualClock::new();
-        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).shards(shards).build();
+        let dictionary: Dictionary = StateDictionary::builder().clock(&clock).shards(shards).build();
         let mut model = LockModel::default();
         for step in steps {
             match step {
@@ -346,7 +347,7 @@ proptest! {
                     let conflicts = match dictionary.update_state(&token, change) {
                         Ok(_) => Vec::new(),
                         Err(UpdateError::Locked { conflicts, .. }) => {
-                            sorted(conflicts.into_iter().map(|told| (told.key, told.holder, told.remaining)))
+                            sorted(conflicts.into_iter().map(|told| (told.key, told.owner, told.remaining)))
                         }
                         Err(other) => return Err(TestCaseError::fail(other.to_string())),
                     };
@@ -367,12 +368,12 @@ proptest! {
                 LockStep::Clear => prop_assert_eq!(sorted(dictionary.clear_locks()), model.remove(|_| true)),
             }
             let locks = dictionary.locks().into_iter();
-            let locks = locks.map(|(key, lock)| (key, lock.holder, lock.remaining, lock.fencing_token.get()));
+            let locks = locks.map(|(key, lock)| (key, lock.owner, lock.remaining, lock.fencing_token.get()));
             let live = (0..4).filter_map(|key| Some((key, model.live(key)?)));
             let live = live.map(|(key, lease)| (key, lease.owner, model.remaining(lease), lease.fencing_token));
             prop_assert_eq!(sorted(locks), live.collect::<Vec<_>>());
             for key in 0..4 {
-                prop_assert_eq!(dictionary.lock(&key).map(|lock| lock.holder), model.live(key).map(|lease| lease.owner));
+                prop_assert_eq!(dictionary.lock_info(&key).map(|lock| lock.owner), model.live(key).map(|lease| lease.owner));
             }
         }
     }

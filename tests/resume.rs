@@ -31,8 +31,8 @@ fn a_resumed_buffer_gives_exactly_what_changed_since() {
     let buffer = resumed(&dictionary, seen);
     assert_eq!(buffer.position(), seen, "nothing was delivered yet");
     let delivery = buffer.try_flush().unwrap();
-    assert!(!delivery.is_fresh_start());
-    assert_eq!((delivery.from(), delivery.to()), (seen.revision, dictionary.revision()));
+    assert!(!delivery.is_full());
+    assert_eq!((delivery.since(), delivery.revision()), (seen.revision, dictionary.revision()));
     assert_eq!(parts(&delivery), (vec![("a", 2), ("d", 1)], vec!["b"]));
     assert_eq!(buffer.position(), dictionary.position());
     commit(&dictionary, [set("a", 3)]);
@@ -44,7 +44,7 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
         let buffer = resumed(&dictionary, dictionary.position());
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || parts(&buffer.flush().unwrap()));
             commit(&dictionary, [remove("a")]);
@@ -52,24 +52,24 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
         });
         let last = resumed(&dictionary, dictionary.position());
         dictionary.freeze();
-        assert_eq!(last.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(last.flush().unwrap_err(), FlushError::Closed);
     });
 }
 
 #[test]
 fn a_resumed_buffer_that_looked_in_vain_does_not_need_the_trail_any_more() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).content([("a", 1), ("b", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = resumed(&dictionary, dictionary.position());
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     commit(&dictionary, [set("a", 2), set("c", 1), set("c", 2), remove("b"), set("c", 3)]);
     let delivery = buffer.try_flush().unwrap();
-    assert!(!delivery.is_fresh_start(), "it has the content of then to compare with");
+    assert!(!delivery.is_full(), "it has the content of then to compare with");
     assert_eq!(parts(&delivery), (vec![("a", 2), ("c", 3)], vec!["b"]));
 }
 
 #[test]
 fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).content([("a", 1)]).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
     let Position { store, revision } = dictionary.position();
     let another = Dictionary::new().position().store;
     assert_ne!(another, store);
@@ -83,11 +83,11 @@ fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
     ] {
         let buffer = resumed(&dictionary, position);
         let delivery = buffer.try_flush().unwrap();
-        assert!(delivery.is_fresh_start(), "{position}");
-        assert_eq!((delivery.from(), parts(&delivery).0), (Revision::ZERO, vec![("a", 1), ("b", 3)]));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert!(delivery.is_full(), "{position}");
+        assert_eq!((delivery.since(), parts(&delivery).0), (Revision::ZERO, vec![("a", 1), ("b", 3)]));
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
         commit(&dictionary, [set("b", 3)]);
-        assert!(!buffer.try_flush().unwrap().is_fresh_start());
+        assert!(!buffer.try_flush().unwrap().is_full());
     }
 }
 
@@ -98,64 +98,60 @@ fn a_fresh_start_comes_at_once_also_if_there_is_nothing() {
     let buffer = resumed(&dictionary, foreign);
     assert_eq!(buffer.position().revision, Revision::ZERO);
     let delivery = buffer.try_flush().unwrap();
-    assert!(delivery.is_fresh_start());
-    assert_eq!(delivery.len(), 0);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending, "once");
+    assert!(delivery.is_full());
+    assert_eq!(delivery.count(), 0);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty, "once");
 
     let buffer = resumed(&dictionary, foreign);
     dictionary.freeze();
-    assert!(buffer.flush().unwrap().is_fresh_start());
-    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    assert!(buffer.flush().unwrap().is_full());
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
 }
 
 #[test]
 fn a_buffer_pushed_off_the_trail_before_its_first_flush_gives_a_fresh_start() {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(1).build();
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     commit(&dictionary, [set("a", 1)]);
     let buffer = resumed(&dictionary, dictionary.position());
     commit(&dictionary, [remove("a"), set("b", 1), set("b", 2)]);
     let delivery = buffer.try_flush().unwrap();
-    assert!(delivery.is_fresh_start());
+    assert!(delivery.is_full());
     assert_eq!(parts(&delivery), (vec![("b", 2)], vec![]));
 }
 
 #[test]
 fn an_ordinary_buffer_begins_with_a_fresh_start_and_has_none_later() {
-    for trail_limit in [0, 100] {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+    for history_limit in [0, 100] {
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
         commit(&dictionary, [set("a", 1)]);
-        assert!(buffer.try_flush().unwrap().is_fresh_start());
+        assert!(buffer.try_flush().unwrap().is_full());
         commit(&dictionary, [set("a", 2)]);
-        assert!(!buffer.try_flush().unwrap().is_fresh_start(), "trail limit {trail_limit}");
+        assert!(!buffer.try_flush().unwrap().is_full(), "history limit {history_limit}");
     }
 }
 
 #[test]
 fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_start() {
-    for trail_limit in [0, 100] {
-        let builder = StateDictionary::builder().trail_limit(trail_limit);
+    for history_limit in [0, 100] {
+        let builder = StateDictionary::builder().history_limit(history_limit);
         let dictionary: Dictionary = builder.content([("b.1", 1)]).build();
         let (whole, filtered) = (Dictionary::new(), following(&dictionary, "a."));
         let unfiltered = whole.change_buffer();
         commit(&whole, [set("a.0", 1), remove("a.0")]);
         commit(&dictionary, [set("b.1", 2), set("b.2", 1)]);
         for (dictionary, buffer) in [(&whole, unfiltered), (&dictionary, filtered)] {
-            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
             commit(dictionary, [set("a.1", 1)]);
             // What a client has from before, it must forget.
             let mut replica = BTreeMap::from([("a.old", 7)]);
             let delivery = buffer.try_flush().unwrap();
-            assert_eq!(
-                (delivery.is_fresh_start(), delivery.from()),
-                (true, Revision::ZERO),
-                "trail limit {trail_limit}"
-            );
+            assert_eq!((delivery.is_full(), delivery.since()), (true, Revision::ZERO), "history limit {history_limit}");
             replica.clear();
             replay(&delivery, &mut replica);
             assert_eq!(replica, BTreeMap::from([("a.1", 1)]));
             commit(dictionary, [set("a.2", 1)]);
-            assert!(!buffer.try_flush().unwrap().is_fresh_start());
+            assert!(!buffer.try_flush().unwrap().is_full());
         }
     }
 }
@@ -164,9 +160,9 @@ fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_star
 fn a_buffer_resumed_at_the_very_beginning_is_no_fresh_start() {
     let dictionary = Dictionary::new();
     let buffer = resumed(&dictionary, dictionary.position());
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
     commit(&dictionary, [set("a", 1)]);
-    assert!(!buffer.try_flush().unwrap().is_fresh_start());
+    assert!(!buffer.try_flush().unwrap().is_full());
 }
 
 #[test]
@@ -208,14 +204,17 @@ fn positions_are_texts_and_back() {
 fn waiting_for_a_revision_ends_when_it_has_come() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
-        assert_eq!(dictionary.wait_for(Revision::ZERO).unwrap().len(), 0);
-        assert_eq!(dictionary.wait_for_timeout(Revision::from(1), Duration::ZERO).unwrap_err(), WaitError::TimedOut);
+        assert_eq!(dictionary.wait_for_revision(Revision::ZERO).unwrap().len(), 0);
+        assert_eq!(
+            dictionary.wait_for_revision_timeout(Revision::from(1), Duration::ZERO).unwrap_err(),
+            WaitError::TimedOut
+        );
         thread::scope(|scope| {
-            let waiting = spawn_waiting(scope, || dictionary.wait_for(Revision::from(3)).unwrap().revision());
+            let waiting = spawn_waiting(scope, || dictionary.wait_for_revision(Revision::from(3)).unwrap().revision());
             commit(&dictionary, [set("a", 1), set("a", 2), set("a", 3)]);
             assert_eq!(waiting.join().unwrap(), Revision::from(3));
         });
-        assert_eq!(dictionary.wait_for_timeout(Revision::from(2), Duration::ZERO).unwrap()["a"], 3);
+        assert_eq!(dictionary.wait_for_revision_timeout(Revision::from(2), Duration::ZERO).unwrap()["a"], 3);
     });
 }
 
@@ -224,30 +223,39 @@ fn waiting_for_a_revision_that_can_no_longer_come_is_an_error() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         thread::scope(|scope| {
-            let waiting = spawn_waiting(scope, || dictionary.wait_for(Revision::from(2)).unwrap_err());
+            let waiting = spawn_waiting(scope, || dictionary.wait_for_revision(Revision::from(2)).unwrap_err());
             commit(&dictionary, [set("a", 1)]);
             dictionary.freeze();
             assert_eq!(waiting.join().unwrap(), WaitError::Frozen);
         });
-        assert_eq!(dictionary.wait_for(Revision::from(1)).unwrap().len(), 1, "one that has come still can be had");
-        assert_eq!(dictionary.wait_for_timeout(Revision::from(2), Duration::MAX).unwrap_err(), WaitError::Frozen);
+        assert_eq!(
+            dictionary.wait_for_revision(Revision::from(1)).unwrap().len(),
+            1,
+            "one that has come still can be had"
+        );
+        assert_eq!(
+            dictionary.wait_for_revision_timeout(Revision::from(2), Duration::MAX).unwrap_err(),
+            WaitError::Frozen
+        );
     });
 }
 
 #[test]
 fn a_filter_applies_to_first_content_changes_removals_and_catching_up() {
-    for trail_limit in [0, 1, 100] {
-        let dictionary: Dictionary =
-            StateDictionary::builder().trail_limit(trail_limit).content([("a.1", 1), ("a.2", 1), ("b.1", 1)]).build();
+    for history_limit in [0, 1, 100] {
+        let dictionary: Dictionary = StateDictionary::builder()
+            .history_limit(history_limit)
+            .content([("a.1", 1), ("a.2", 1), ("b.1", 1)])
+            .build();
         let buffer = following(&dictionary, "a.");
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a.1", 1), ("a.2", 1)], vec![]));
         commit(&dictionary, [set("a.1", 2), set("b.1", 2), remove("a.2"), set("b.2", 1), remove("b.1"), set("a.3", 1)]);
         let delivery = buffer.try_flush().unwrap();
-        assert_eq!(parts(&delivery), (vec![("a.1", 2), ("a.3", 1)], vec!["a.2"]), "trail limit {trail_limit}");
-        assert_eq!(delivery.len(), 3);
+        assert_eq!(parts(&delivery), (vec![("a.1", 2), ("a.3", 1)], vec!["a.2"]), "history limit {history_limit}");
+        assert_eq!(delivery.count(), 3);
         assert_eq!(parts(&delivery.clone()), parts(&delivery));
         commit(&dictionary, [set("b.1", 3), remove("b.2")]);
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
         assert_eq!(buffer.position(), dictionary.position());
         commit(&dictionary, [remove("a.1")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["a.1"]));
@@ -278,7 +286,7 @@ fn filters_add_up_and_prefixes_are_alternatives() {
     assert_eq!(first(short.filter(|key| key.ends_with('9')).filter(|_| true).resume(Dictionary::new().position())), []);
     let none: [&str; 0] = [];
     let buffer = dictionary.change_buffer_with(BufferOptions::new().prefixes(none));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
 }
 
 #[test]
@@ -313,7 +321,7 @@ fn replicas_that_reconnect_at_random_are_equal_at_the_end() {
     let (mut resumptions, mut fresh_starts) = (0, 0);
     for _ in 0..100 {
         let dictionary: StateDictionary<u8, u32, u8> =
-            StateDictionary::builder().trail_limit(random.usize(0..8)).build();
+            StateDictionary::builder().history_limit(random.usize(0..8)).build();
         let odd = |key: &u8| key % 2 == 1;
         let options = || BufferOptions::new().filter(odd);
         let (mut replica, mut buffer) = (BTreeMap::new(), dictionary.change_buffer_with(options()));
@@ -324,7 +332,7 @@ fn replicas_that_reconnect_at_random_are_equal_at_the_end() {
             if random.u8(0..4) == 0
                 && let Ok(delivery) = buffer.try_flush()
             {
-                if delivery.is_fresh_start() {
+                if delivery.is_full() {
                     replica.clear();
                 }
                 replay(&delivery, &mut replica);
@@ -334,7 +342,7 @@ fn replicas_that_reconnect_at_random_are_equal_at_the_end() {
                 let seen = buffer.position().to_string().parse().unwrap();
                 buffer = dictionary.change_buffer_with(options().resume(seen));
                 if let Ok(delivery) = buffer.try_flush() {
-                    if delivery.is_fresh_start() {
+                    if delivery.is_full() {
                         fresh_starts += 1;
                         replica.clear();
                     } else {

@@ -7,8 +7,8 @@ use common::{SECOND, sorted};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use state_dictionary::{
-    Change, CommitDelivery, Conflict, Expiry, FailedCondition, LockDelivery, LockError, LockInfo, LockReceipt,
-    LockRequest, ManualClock, Position, Revision, SessionEnd, StateDictionary, StoreId, UpdateError,
+    Change, CommitDelivery, Conflict, Expired, FailedCondition, LockDelivery, LockError, LockInfo, LockReceipt,
+    LockRequest, ManualClock, Position, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn changes_and_requests_of_shared_keys_are_read_back() {
 fn what_is_told_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
     let clock = ManualClock::new();
     let dictionary: Dictionary =
-        StateDictionary::builder().manual_clock(&clock).keep_commits().lock_events(100).build();
+        StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(100).build();
     let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
     let everything = locks.try_flush().unwrap();
     assert_eq!(back::<LockDelivery<Text, Text>>(&everything), everything);
@@ -92,7 +92,7 @@ fn what_is_told_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
     assert_eq!(back::<LockReceipt<Text>>(&receipt), receipt);
     let events = locks.try_flush().unwrap();
     assert_eq!(back::<LockDelivery<Text, Text>>(&events), events);
-    let info = dictionary.lock("a").unwrap();
+    let info = dictionary.lock_info("a").unwrap();
     assert_eq!(back::<LockInfo<Text>>(&info), info);
 
     match dictionary.update_state(&"ben".into(), Change::new().set("a", shape(3))).unwrap_err() {
@@ -117,12 +117,12 @@ fn what_is_told_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
     session.update_ephemeral(Change::new().set("c", shape(6))).unwrap();
     let end = session.end();
     assert_eq!(sorted(end.removed.clone()), ["c".into()]);
-    assert_eq!(back::<SessionEnd<Text, Text>>(&end), end);
+    assert_eq!(back::<SessionSummary<Text, Text>>(&end), end);
     dictionary.update_locks(&token(), LockRequest::new().acquire("a", SECOND)).unwrap();
     clock.advance(SECOND);
     let expiry = dictionary.expire();
     assert_eq!(expiry.locks.len(), 1);
-    assert_eq!(back::<Expiry<Text, Text>>(&expiry), expiry);
+    assert_eq!(back::<Expired<Text, Text>>(&expiry), expiry);
 }
 
 #[test]

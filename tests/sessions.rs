@@ -7,7 +7,7 @@ use common::{
     within_a_minute,
 };
 use state_dictionary::{
-    Change, FlushError, Left, LockRequest, ManualClock, Revision, Session, StateDictionary, UpdateError,
+    Change, FlushError, LockRequest, ManualClock, NotRemoved, Revision, Session, StateDictionary, UpdateError,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +30,10 @@ fn ending_releases_the_locks_and_removes_the_keys_in_one_commit() {
     assert_eq!(end.revision, Revision::from(3));
     assert_eq!(sorted(end.released), ["a", "d"]);
     assert_eq!(sorted(end.removed), ["a", "b"]);
-    assert!(end.left.is_empty());
+    assert!(end.not_removed.is_empty());
     assert_eq!(dictionary.revision(), Revision::from(3), "one commit");
     let delivery = buffer.try_flush().unwrap();
-    assert_eq!((delivery.to(), parts(&delivery)), (Revision::from(3), (vec![], vec!["a", "b"])));
+    assert_eq!((delivery.revision(), parts(&delivery)), (Revision::from(3), (vec![], vec!["a", "b"])));
     assert_eq!(dictionary.locks().len(), 1, "that of somebody else stays");
     assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["c"]);
 }
@@ -190,11 +190,11 @@ fn keys_that_others_have_locked_stay_and_are_reported() {
     clock.advance(SECOND);
     let end = session.end();
     assert_eq!(sorted(end.removed), ["c", "d"], "an expired lock is nobody's");
-    let left: Vec<_> = sorted(end.left.iter().map(|(key, _)| *key));
-    assert_eq!(left, ["a", "b"]);
-    for (key, left) in end.left {
+    let not_removed: Vec<_> = sorted(end.not_removed.iter().map(|(key, _)| *key));
+    assert_eq!(not_removed, ["a", "b"]);
+    for (key, not_removed) in end.not_removed {
         let remaining = (key == "b").then_some(SECOND * 2);
-        assert_eq!(left, Left::Locked { holder: "bob", remaining });
+        assert_eq!(not_removed, NotRemoved::Locked { owner: "bob", remaining });
     }
     assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["a", "b"]);
 }
@@ -217,7 +217,7 @@ fn a_lock_on_a_key_that_is_not_the_sessions_any_more_is_not_reported() {
     let session = owning(&dictionary, "alice", &["a"]);
     dictionary.update_state(&"bob", remove("a")).unwrap();
     dictionary.update_locks(&"bob", acquire("a", None)).unwrap();
-    assert!(session.end().left.is_empty());
+    assert!(session.end().not_removed.is_empty());
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_frozen_dictionary_keeps_the_keys_and_releases_the_locks() {
     session.update_locks(acquire("a", None)).unwrap();
     dictionary.freeze();
     let end = session.end();
-    assert_eq!((end.released, end.left), (vec!["a"], vec![("a", Left::Frozen)]));
+    assert_eq!((end.released, end.not_removed), (vec!["a"], vec![("a", NotRemoved::Frozen)]));
     assert!(dictionary.locks().is_empty());
     assert_eq!(dictionary.snapshot()["a"], 1);
 }
@@ -249,9 +249,9 @@ fn a_session_outlives_the_dictionary() {
     let buffer = dictionary.change_buffer();
     drop(dictionary);
     assert!(matches!(session.update_ephemeral(set("b", 1)), Err(UpdateError::Frozen { .. })));
-    assert_eq!(session.end().left, [("a", Left::Frozen)]);
+    assert_eq!(session.end().not_removed, [("a", NotRemoved::Frozen)]);
     assert_eq!(buffer.flush().unwrap().updates().count(), 1);
-    assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_session_that_cannot_be_ended_while_a_panic_unwinds_is_left_to_the_next_expi
         }
     }
     let clock = ManualClock::new();
-    let dictionary: StateDictionary<&str, i32, Token> = StateDictionary::builder().manual_clock(&clock).build();
+    let dictionary: StateDictionary<&str, i32, Token> = StateDictionary::builder().clock(&clock).build();
     let armed = Arc::new(AtomicBool::new(false));
     let mut session = dictionary.session(Token(Arc::clone(&armed)));
     assert!(session.update_ephemeral(Change::new().set("a", 1)).is_ok());
@@ -410,7 +410,7 @@ fn a_session_of_many_keys_ends_beside_writers_who_do_nothing_else() {
         beside_writers(tried, |session, _| drop(session.end()));
         beside_writers(tried, |session, _| drop(session));
         beside_writers(tried, |session, dictionary| {
-            session.leave(Duration::ZERO);
+            session.detach(Duration::ZERO);
             assert_eq!(dictionary.expire().sessions.len(), 1);
         });
     });

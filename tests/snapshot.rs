@@ -37,7 +37,7 @@ fn keys_can_be_looked_up_in_borrowed_form() {
     let dictionary: StateDictionary<String, i32, u8> =
         StateDictionary::builder().content([("a".to_owned(), 1)]).build();
     assert_eq!((dictionary.snapshot()["a"], *dictionary.get("a").unwrap()), (1, 1));
-    assert!(dictionary.lock("a").is_none());
+    assert!(dictionary.lock_info("a").is_none());
 }
 
 #[test]

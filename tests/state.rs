@@ -318,7 +318,7 @@ fn values_are_shared_and_never_cloned() {
     struct NotCloned(u8);
     let dictionary: StateDictionary<u8, NotCloned, u8> = StateDictionary::new();
     let value = Arc::new(NotCloned(1));
-    dictionary.update_state(&0, Change::new().set_shared(0, Arc::clone(&value))).unwrap();
+    dictionary.update_state(&0, Change::new().set_arc(0, Arc::clone(&value))).unwrap();
     dictionary.update_state_with(&0, |content| Change::new().set(1, NotCloned(content[&0].0 + 1))).unwrap();
     assert!(Arc::ptr_eq(dictionary.get(&0).unwrap().value(), &value));
     assert!(Arc::ptr_eq(&dictionary.get(&0).unwrap().into_value(), &value));
@@ -337,7 +337,8 @@ impl Hasher for Constant {
 
 #[test]
 fn keys_that_all_have_the_same_hash_are_told_apart() {
-    let builder = StateDictionary::builder().hasher(BuildHasherDefault::<Constant>::default()).shards(0).trail_limit(4);
+    let builder =
+        StateDictionary::builder().hasher(BuildHasherDefault::<Constant>::default()).shards(0).history_limit(4);
     let dictionary: StateDictionary<u32, u32, u8, _> = builder.build();
     let buffer = dictionary.change_buffer();
     dictionary.update_state(&0, (0..40).map(|key| (key, key)).collect()).unwrap();
@@ -345,7 +346,7 @@ fn keys_that_all_have_the_same_hash_are_told_apart() {
     assert_eq!(dictionary.update_locks(&1, request).unwrap().granted.len(), 20);
     for key in 0..40 {
         assert_eq!(dictionary.update_state(&0, Change::new().set(key, key + 1)).is_ok(), key % 2 == 1);
-        assert_eq!(dictionary.lock(&key).is_some(), key % 2 == 0);
+        assert_eq!(dictionary.lock_info(&key).is_some(), key % 2 == 0);
     }
     assert_eq!(buffer.try_flush().unwrap().updates().count(), 40);
     assert_eq!(dictionary.release_all(&1).len(), 20);
@@ -353,8 +354,8 @@ fn keys_that_all_have_the_same_hash_are_told_apart() {
 
 #[test]
 fn builder_options_at_their_extremes_give_a_dictionary_that_works() {
-    for (shards, trail_limit) in [(0, 0), (1, 1), (3, usize::MAX), (usize::MAX, 2)] {
-        let dictionary: Dictionary = StateDictionary::builder().shards(shards).trail_limit(trail_limit).build();
+    for (shards, history_limit) in [(0, 0), (1, 1), (3, usize::MAX), (usize::MAX, 2)] {
+        let dictionary: Dictionary = StateDictionary::builder().shards(shards).history_limit(history_limit).build();
         dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
         assert!(dictionary.update_state(&"bob", Change::new().set("a", 1)).is_err());
         assert!(dictionary.update_state(&"alice", Change::new().set("a", 1)).is_ok());

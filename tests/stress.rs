@@ -61,8 +61,8 @@ fn is_paired(content: &BTreeMap<u32, u64>) -> bool {
     (0..PAIRS).all(|pair| content.get(&(pair * 2)) == content.get(&(pair * 2 + 1)))
 }
 
-fn followers_end_up_with_the_content(writers: Range<u64>, followers: u64, commits: u64, trail_limit: usize) {
-    let dictionary: Dictionary = StateDictionary::builder().trail_limit(trail_limit).build();
+fn followers_end_up_with_the_content(writers: Range<u64>, followers: u64, commits: u64, history_limit: usize) {
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
     let (content, replicas) = within(LIMIT, || {
         thread::scope(|scope| {
             let dictionary = &dictionary;
@@ -73,8 +73,8 @@ fn followers_end_up_with_the_content(writers: Range<u64>, followers: u64, commit
                         let (mut replica, mut reached) = (BTreeMap::new(), Revision::ZERO);
                         let interval = Duration::from_micros(number * 200);
                         for delivery in buffer.subscribe(interval) {
-                            assert_eq!(delivery.from(), reached);
-                            reached = delivery.to();
+                            assert_eq!(delivery.since(), reached);
+                            reached = delivery.revision();
                             assert!(delivery.updates().all(|(_, entry)| entry.revision() <= reached));
                             assert!(delivery.removals().all(|key| replica.contains_key(key)));
                             replay(&delivery, &mut replica);
@@ -114,16 +114,16 @@ fn followers_of_a_long_trail_end_up_with_the_content() {
 
 #[test]
 fn followers_that_keep_leaving_the_trail_end_up_with_the_content() {
-    for trail_limit in [0, 1, 9] {
-        followers_end_up_with_the_content(0..3, 2, 600, trail_limit);
+    for history_limit in [0, 1, 9] {
+        followers_end_up_with_the_content(0..3, 2, 600, history_limit);
     }
 }
 
 #[test]
 #[ignore = "takes a minute: for before a release"]
 fn many_followers_end_up_with_the_content() {
-    for trail_limit in [0, 1, 20, 200, 4096] {
-        followers_end_up_with_the_content(0..8, 8, 50_000, trail_limit);
+    for history_limit in [0, 1, 20, 200, 4096] {
+        followers_end_up_with_the_content(0..8, 8, 50_000, history_limit);
     }
 }
 
@@ -245,7 +245,7 @@ fn nobody_of_many_writes_under_anothers_lock() {
 
 fn revisions_have_no_gap(threads: u64, commits: u64) {
     let clock = ManualClock::new();
-    let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+    let dictionary: Dictionary = StateDictionary::builder().clock(&clock).build();
     let done = AtomicBool::new(false);
     let revisions = within(LIMIT, || {
         thread::scope(|scope| {
@@ -312,9 +312,9 @@ impl Drop for Inquisitive {
     fn drop(&mut self) {
         if let Some(inquired) = self.0.upgrade() {
             for key in 0..4 {
-                drop(inquired.dictionary.lock(&key));
+                drop(inquired.dictionary.lock_info(&key));
             }
-            let _ended = inquired.buffer.is_ended();
+            let _ended = inquired.buffer.is_closed();
         }
     }
 }

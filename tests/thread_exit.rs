@@ -110,8 +110,11 @@ fn a_closure_that_panics_is_left() {
 fn writing_past_the_threads_own_guard_is_refused() {
     while_a_thread_ends(&Arc::new(Dictionary::new()), |dictionary| {
         let mut guard = dictionary.lock_content().unwrap();
-        assert!(matches!(dictionary.update_state(&"", set("a", 1)), Err(UpdateError::HeldByThisThread { .. })));
-        assert!(matches!(dictionary.try_lock_content(), Err(LockContentError::HeldByThisThread)));
+        assert!(matches!(
+            dictionary.update_state(&"", set("a", 1)),
+            Err(UpdateError::ContentLockedByThisThread { .. })
+        ));
+        assert!(matches!(dictionary.try_lock_content(), Err(LockContentError::ContentLockedByThisThread)));
         guard.update_state(&"", set("a", 1)).unwrap();
     });
 }
@@ -123,7 +126,7 @@ fn everything_else_works() {
         dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
         assert!(dictionary.update_state(&"bob", set("a", 1)).is_err());
         dictionary.update_state(&"alice", set("a", 1)).unwrap();
-        assert!(dictionary.lock("a").is_some() && dictionary.get("a").is_some());
+        assert!(dictionary.lock_info("a").is_some() && dictionary.get("a").is_some());
         assert!(buffer.flush().is_ok() && buffer.flush_timeout(common::NANOSECOND).is_err());
         assert_eq!(dictionary.release_all(&"alice"), ["a"]);
     });

@@ -85,9 +85,9 @@ fn use_it(dictionary: &Dictionary) {
     assert_eq!(dictionary.snapshot().get("watched").is_some(), !frozen);
     let locked = dictionary.update_locks(&"watcher", LockRequest::new().acquire("watched", SECOND));
     assert_eq!(locked.is_ok(), !frozen);
-    assert_eq!(dictionary.lock("watched").is_some(), !frozen);
+    assert_eq!(dictionary.lock_info("watched").is_some(), !frozen);
     dictionary.release_all(&"watcher");
-    assert!(dictionary.locks().iter().all(|(_, lock)| lock.holder != "watcher"));
+    assert!(dictionary.locks().iter().all(|(_, lock)| lock.owner != "watcher"));
     dictionary.expire();
     assert_eq!(dictionary.change_buffer().flush().is_ok(), !dictionary.snapshot().is_empty());
 }
@@ -149,7 +149,7 @@ fn nothing_is_told_of_other_refusals_nor_of_what_goes_well() {
         locks.flush().unwrap();
         acquire(&dictionary, "alice", "a");
         locks.flush().unwrap();
-        assert_eq!(commits.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(commits.try_flush().unwrap_err(), FlushError::Empty);
         set(&dictionary, "a");
         buffer.flush().unwrap();
         dictionary.session("alice").end();
@@ -181,7 +181,7 @@ fn started_again_many_times() {
 
 #[test]
 fn fallen_off_the_trail() {
-    let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().trail_limit(1).build());
+    let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().history_limit(1).build());
     set(&dictionary, "a");
     let buffer = Arc::new(dictionary.change_buffer());
     buffer.flush().unwrap();
@@ -193,8 +193,8 @@ fn fallen_off_the_trail() {
         meanwhile(|| assert_eq!(same.flush().unwrap().updates().count(), 1));
         assert_eq!(same.position(), also.position());
     };
-    let seen = watch(act, || assert_eq!(buffer.flush().unwrap().len(), 1));
-    let fallen = "a buffer fell off the trail and compared contents";
+    let seen = watch(act, || assert_eq!(buffer.flush().unwrap().count(), 1));
+    let fallen = "a buffer fell off the history and compared contents";
     assert_eq!(seen, [event(&dictionary, Level::INFO, fallen, [("cursor", 1), ("revision", 4)])]);
 }
 
@@ -204,7 +204,7 @@ fn could_not_resume() {
     let elsewhere = Dictionary::new();
     set(&dictionary, "a");
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(elsewhere.position()));
-    let seen = events(&dictionary, || assert!(buffer.flush().unwrap().is_fresh_start()));
+    let seen = events(&dictionary, || assert!(buffer.flush().unwrap().is_full()));
     let anew = "a buffer could not resume and began anew";
     assert_eq!(seen, [event(&dictionary, Level::INFO, anew, [("revision", 1)])]);
     // And is like any other from then on.
@@ -273,7 +273,7 @@ fn locks_that_a_sweep_found() {
 
 fn with_manual_clock_of_numbers() -> (StateDictionary<u32, i32, &'static str>, ManualClock) {
     let clock = ManualClock::new();
-    (StateDictionary::builder().manual_clock(&clock).build(), clock)
+    (StateDictionary::builder().clock(&clock).build(), clock)
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn sessions_whose_grace_is_over() {
         let mut session = dictionary.session("alice");
         session.update_ephemeral(Change::new().set("a", 1).set("b", 1).set("c", 1)).unwrap();
         session.update_locks(LockRequest::new().acquire("d", None)).unwrap();
-        session.leave(SECOND);
+        session.detach(SECOND);
     };
     leave();
     acquire(&dictionary, "bob", "b");
@@ -294,7 +294,7 @@ fn sessions_whose_grace_is_over() {
     clock.advance(SECOND / 2);
     let seen = events(&dictionary, || assert_eq!(dictionary.expire().sessions.len(), 1));
     let over = |revision, removed, left| {
-        let numbers = [("revision", revision), ("released", 1), ("removed", removed), ("left", left)];
+        let numbers = [("revision", revision), ("released", 1), ("removed", removed), ("not_removed", left)];
         event(&dictionary, Level::INFO, "a session ended, its grace over", numbers)
     };
     assert_eq!(seen, [over(2, 2, 1)]);
@@ -305,32 +305,33 @@ fn a_session_that_is_put_off_is_told_of_when_it_ends() {
     let (dictionary, clock) = shared();
     let mut session = dictionary.session("alice");
     session.update_ephemeral(Change::new().set("a", 1)).unwrap();
-    session.leave(SECOND);
+    session.detach(SECOND);
     clock.advance(SECOND);
     let guard = dictionary.lock_content().unwrap();
     assert_eq!(watch(|| (), || assert_eq!(dictionary.expire().sessions.len(), 0)), []);
     drop(guard);
     clock.advance(SECOND);
     let seen = events(&dictionary, || assert_eq!(dictionary.expire().sessions.len(), 1));
-    let numbers = [("revision", 2), ("released", 0), ("removed", 1), ("left", 0)];
+    let numbers = [("revision", 2), ("released", 0), ("removed", 1), ("not_removed", 0)];
     assert_eq!(seen, [event(&dictionary, Level::INFO, "a session ended, its grace over", numbers)]);
 }
 
 #[test]
 fn a_feed_that_missed_commits() {
-    let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().keep_commits().trail_limit(1).build());
+    let dictionary: Arc<Dictionary> =
+        Arc::new(StateDictionary::builder().commit_history(true).history_limit(1).build());
     let mut feed = dictionary.commit_feed();
     (0..4).for_each(|_| set(&dictionary, "a"));
-    let seen = events(&dictionary, || assert!(feed.flush().unwrap().missed.is_some()));
+    let seen = events(&dictionary, || assert!(feed.flush().unwrap().lagged.is_some()));
     let numbers = [("cursor", 0), ("missed_up_to", 2)];
     assert_eq!(seen, [event(&dictionary, Level::INFO, "a feed missed commits", numbers)]);
 }
 
 #[test]
 fn a_feed_that_missed_lock_events() {
-    let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().lock_events(1).build());
+    let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().lock_history_limit(1).build());
     let mut feed = dictionary.lock_feed();
-    let mut is_everything = || matches!(feed.flush().unwrap(), LockDelivery::Everything { .. });
+    let mut is_everything = || matches!(feed.flush().unwrap(), LockDelivery::Full { .. });
     assert_eq!(events(&dictionary, || assert!(is_everything())), [], "the first delivery");
     let before = dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     assert!(!is_everything());
@@ -367,7 +368,7 @@ fn a_subscriber_inside_a_commit_through_a_guard_is_refused_and_does_not_wait() {
     let also = Arc::clone(&dictionary);
     let act = move || {
         let refused = also.update_state(&"watcher", Change::new().set("b", 1));
-        assert!(matches!(refused, Err(UpdateError::HeldByThisThread { .. })));
+        assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
     };
     let seen = watch(act, || {
         let mut guard = dictionary.lock_content().unwrap();
@@ -389,7 +390,7 @@ fn if_a_subscriber_panics_the_call_does_and_what_it_did_stands() {
         },
     );
     assert_eq!(seen.len(), 1);
-    assert_eq!(dictionary.lock("a").unwrap().holder, "bob");
+    assert_eq!(dictionary.lock_info("a").unwrap().owner, "bob");
     dictionary.update_state(&"bob", Change::new().set("a", 1)).unwrap();
     dictionary.update_state(&"alice", Change::new().set("a", 1)).unwrap_err();
 }

@@ -112,7 +112,7 @@ fn what_is_refused_or_empty_does_not_wait_for_the_turn() {
         |dictionary| {
             let _guard = dictionary.lock_content().unwrap();
             let refused = dictionary.update_state(&"", set("b", 1));
-            assert!(matches!(refused, Err(UpdateError::HeldByThisThread { .. })));
+            assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
         },
         |dictionary| {
             let refused = dictionary.update_state_with(&"", |_| set("b", 1).if_absent(Key("b")));
@@ -137,13 +137,13 @@ fn what_is_called_try_does_not_wait_for_the_turn() {
             let mut guard = dictionary.try_lock_content().unwrap();
             assert!(guard.update_state(&"", set("b", 1)).is_ok());
             let again = dictionary.try_lock_content();
-            assert!(matches!(again, Err(LockContentError::HeldByThisThread)));
+            assert!(matches!(again, Err(LockContentError::ContentLockedByThisThread)));
         },
         |dictionary| assert!(dictionary.change_buffer().try_flush().is_ok()),
         |dictionary| {
             let session = dictionary.session("alice");
             session.update_locks(acquire_key("b")).unwrap();
-            session.leave(Duration::ZERO);
+            session.detach(Duration::ZERO);
             assert_eq!(dictionary.expire().sessions.len(), 1);
         },
     ];

@@ -42,7 +42,7 @@ fn a_dropped_flush_has_taken_nothing() {
             let commit = || dictionary.update_state(&"alice", set("a", 1)).unwrap();
             give_up_after(1, buffer.flush_async(), commit).await;
             let delivery = poll_once(buffer.flush_async()).await.unwrap().unwrap();
-            assert_eq!((delivery.from(), parts(&delivery)), (Revision::ZERO, (vec![("a", 1)], vec![])));
+            assert_eq!((delivery.since(), parts(&delivery)), (Revision::ZERO, (vec![("a", 1)], vec![])));
         }
     });
 }
@@ -56,7 +56,7 @@ fn one_that_is_dropped_does_not_take_the_waking_of_another_along() {
         assert!(poll_once(dropped.as_mut()).await.is_none());
         let waiting = spawner.spawn({
             let buffer = Arc::clone(&buffer);
-            async move { buffer.flush_async().await.unwrap().to() }
+            async move { buffer.flush_async().await.unwrap().revision() }
         });
         future::yield_now().await;
         dictionary.update_state(&"alice", set("a", 1)).unwrap();
@@ -68,7 +68,7 @@ fn one_that_is_dropped_does_not_take_the_waking_of_another_along() {
 #[test]
 fn a_dropped_flush_of_commits_or_locks_has_taken_nothing() {
     everywhere(async |_| {
-        let dictionary: Dictionary = StateDictionary::builder().keep_commits().lock_events(10).build();
+        let dictionary: Dictionary = StateDictionary::builder().commit_history(true).lock_history_limit(10).build();
         let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
         assert!(locks.flush_async().await.is_ok());
         let commit = || dictionary.update_state(&"alice", set("a", 1)).unwrap();
@@ -95,17 +95,17 @@ fn a_dropped_item_of_a_stream_is_still_to_come() {
         // Before the first delivery, woken and not.
         give_up_after(2, stream.next(), nothing).await;
         give_up_after(1, stream.next(), commit).await;
-        assert_eq!(stream.next().await.unwrap().to().get(), 1);
+        assert_eq!(stream.next().await.unwrap().revision().get(), 1);
         // In its interval, and after the timer has rung.
         give_up_after(2, stream.next(), commit).await;
         give_up_after(1, stream.next(), || rung.set(true)).await;
         let delivery = stream.next().await.unwrap();
-        assert_eq!((delivery.from().get(), delivery.to().get()), (1, 3));
+        assert_eq!((delivery.since().get(), delivery.revision().get()), (1, 3));
         // After the interval, with nothing pending; the timer is not begun anew.
         rung.set(true);
         give_up_after(2, stream.next(), nothing).await;
         give_up_after(1, stream.next(), commit).await;
-        assert_eq!(stream.next().await.unwrap().to().get(), 4);
+        assert_eq!(stream.next().await.unwrap().revision().get(), 4);
         assert!(!rung.get());
     });
 }
@@ -131,7 +131,7 @@ fn a_dropped_change_is_not_committed() {
             assert_eq!(runs.get(), polls.min(1), "it was run in vain");
             give_up_after(polls, session.update_state_async(set("a", 1)), wake).await;
             give_up_after(polls, session.update_ephemeral_async(set("a", 1)), wake).await;
-            give_up_after(polls, dictionary.wait_for_async(Revision::from(1)), wake).await;
+            give_up_after(polls, dictionary.wait_for_revision_async(Revision::from(1)), wake).await;
             drop(held);
             assert_eq!((dictionary.revision().get(), session.ephemeral_keys().len()), (0, 0));
             assert_eq!(dictionary.update_state_async(&"alice", set("a", 2)).await.unwrap().get(), 1);
@@ -181,7 +181,7 @@ fn a_session_whose_end_is_dropped_ends_all_the_same() {
                 held.set(future::block_on(poll_once(dictionary.lock_content_async())));
             };
             give_up_after(polls, session.end_async(), wake).await;
-            assert!(dictionary.lock("drawing").is_none() && dictionary.get("cursor").is_some());
+            assert!(dictionary.lock_info("drawing").is_none() && dictionary.get("cursor").is_some());
             let again = dictionary.session("alice");
             assert!(again.is_resumed(), "its keys belong to nobody");
             drop(held);
@@ -228,8 +228,8 @@ fn nothing_is_lost_by_flushes_that_are_dropped_while_others_commit() {
             // Sometimes it is the flush that is first, mostly it is dropped.
             match future::or(async { Some(buffer.flush_async().await) }, async { None }).await {
                 Some(Ok(delivery)) => {
-                    assert_eq!(delivery.from(), at);
-                    at = delivery.to();
+                    assert_eq!(delivery.since(), at);
+                    at = delivery.revision();
                     replay(&delivery, &mut replica);
                 }
                 Some(Err(_)) => break,
@@ -246,7 +246,7 @@ fn nothing_is_lost_by_flushes_that_are_dropped_while_others_commit() {
 fn only_changes_that_were_awaited_to_the_end_are_made_while_others_hold_the_content() {
     everywhere(async |_| {
         let dictionary = Arc::new(Dictionary::new());
-        let holder = thread::spawn({
+        let owner = thread::spawn({
             let dictionary = Arc::clone(&dictionary);
             move || (0..5_000).for_each(|_| drop(dictionary.lock_content().unwrap()))
         });
@@ -255,7 +255,7 @@ fn only_changes_that_were_awaited_to_the_end_are_made_while_others_hold_the_cont
             let update = async { Some(dictionary.update_state_async(&"alice", set("a", value)).await.unwrap()) };
             made += u64::from(future::or(update, async { None }).await.is_some());
         }
-        holder.join().unwrap();
+        owner.join().unwrap();
         assert_eq!(dictionary.revision().get(), made);
     });
 }

@@ -21,7 +21,7 @@ fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
 
 /// Commits and lock events are kept.
 fn dictionary() -> Arc<Dictionary> {
-    Arc::new(StateDictionary::builder().keep_commits().lock_events(100).build())
+    Arc::new(StateDictionary::builder().commit_history(true).lock_history_limit(100).build())
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_is_pending_comes_without_waiting() {
         assert!(poll_once(buffer.flush_async()).await.unwrap().is_ok());
         assert!(poll_once(commits.flush_async()).await.unwrap().is_ok());
         assert!(poll_once(dictionary.lock_feed().flush_async()).await.unwrap().is_ok());
-        assert!(poll_once(dictionary.wait_for_async(Revision::from(1))).await.unwrap().is_ok());
+        assert!(poll_once(dictionary.wait_for_revision_async(Revision::from(1))).await.unwrap().is_ok());
     });
 }
 
@@ -103,9 +103,9 @@ fn two_tasks_that_flush_one_buffer_share_the_changes() {
         for task in tasks {
             deliveries.extend(task.await);
         }
-        deliveries.sort_by_key(state_dictionary::Delivery::to);
-        let joints = deliveries.windows(2).all(|pair| pair[0].to() == pair[1].from());
-        assert!(joints && deliveries[0].from() == Revision::ZERO, "a change was lost or delivered twice");
+        deliveries.sort_by_key(state_dictionary::Delivery::revision);
+        let joints = deliveries.windows(2).all(|pair| pair[0].revision() == pair[1].since());
+        assert!(joints && deliveries[0].since() == Revision::ZERO, "a change was lost or delivered twice");
         let mut replica = BTreeMap::new();
         for delivery in &deliveries {
             replay(delivery, &mut replica);
@@ -122,7 +122,7 @@ fn a_feed_of_commits_waits_for_the_next() {
         let waiting = spawner.spawn(async move {
             let mut seen = Vec::new();
             while let Ok(delivery) = feed.flush_async().await {
-                assert!(delivery.missed.is_none());
+                assert!(delivery.lagged.is_none());
                 seen.extend(delivery.commits.into_iter().map(|commit| (commit.token, commit.change)));
             }
             seen
@@ -141,7 +141,7 @@ fn a_feed_of_locks_waits_for_the_next() {
     everywhere(async |spawner| {
         let dictionary = dictionary();
         let mut feed = dictionary.lock_feed();
-        assert!(matches!(feed.flush_async().await, Ok(LockDelivery::Everything { locks, .. }) if locks.is_empty()));
+        assert!(matches!(feed.flush_async().await, Ok(LockDelivery::Full { locks, .. }) if locks.is_empty()));
         let waiting = spawner.spawn(async move {
             let mut seen = Vec::new();
             while let Ok(LockDelivery::Events(events)) = feed.flush_async().await {
@@ -170,7 +170,7 @@ fn a_lock_that_runs_out_is_an_event_when_it_is_expired() {
         assert_eq!(dictionary.expire().locks, [("a", "alice")]);
         // No events are kept: all locks again, of which there are none.
         let delivery = poll_once(waiting.as_mut()).await.unwrap();
-        assert!(matches!(delivery, Ok(LockDelivery::Everything { locks, .. }) if locks.is_empty()));
+        assert!(matches!(delivery, Ok(LockDelivery::Full { locks, .. }) if locks.is_empty()));
     });
 }
 
@@ -180,7 +180,7 @@ fn a_revision_is_waited_for() {
         let dictionary = dictionary();
         let waiting = spawner.spawn({
             let dictionary = Arc::clone(&dictionary);
-            async move { dictionary.wait_for_async(Revision::from(2)).await.map(|content| content["a"]) }
+            async move { dictionary.wait_for_revision_async(Revision::from(2)).await.map(|content| content["a"]) }
         });
         for value in 1..=2 {
             future::yield_now().await;
@@ -201,7 +201,7 @@ fn the_end_of_the_dictionary_wakes_whoever_waits() {
         },
     ] {
         everywhere(async |spawner| {
-            let dictionary: Dictionary = StateDictionary::builder().keep_commits().build();
+            let dictionary: Dictionary = StateDictionary::builder().commit_history(true).build();
             let buffer = dictionary.change_buffer();
             let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
             assert!(locks.flush_async().await.is_ok());
@@ -213,7 +213,7 @@ fn the_end_of_the_dictionary_wakes_whoever_waits() {
             future::yield_now().await;
             end(dictionary);
             for task in tasks {
-                assert_eq!(task.await, Err(FlushError::Ended));
+                assert_eq!(task.await, Err(FlushError::Closed));
             }
         });
     }
@@ -225,7 +225,7 @@ fn freezing_wakes_whoever_waits_for_a_revision() {
         let dictionary = dictionary();
         let waiting = spawner.spawn({
             let dictionary = Arc::clone(&dictionary);
-            async move { dictionary.wait_for_async(Revision::from(1)).await.map(drop) }
+            async move { dictionary.wait_for_revision_async(Revision::from(1)).await.map(drop) }
         });
         future::yield_now().await;
         dictionary.freeze();
@@ -243,15 +243,15 @@ fn freezing_a_buffer_wakes_its_flush() {
             async move { buffer.flush_async().await.map(drop) }
         });
         future::yield_now().await;
-        assert!(buffer.freeze());
-        assert_eq!(waiting.await, Err(FlushError::Ended));
+        assert!(buffer.close());
+        assert_eq!(waiting.await, Err(FlushError::Closed));
     });
 }
 
 #[test]
 fn an_awaited_look_in_vain_moves_the_position_also_if_the_future_is_dropped() {
     everywhere(async |_| {
-        let dictionary: Dictionary = StateDictionary::builder().trail_limit(2).build();
+        let dictionary: Dictionary = StateDictionary::builder().history_limit(2).build();
         let cursors = || BufferOptions::new().prefixes(["cursor."]);
         let buffer = dictionary.change_buffer_with(cursors());
         for number in 0..9 {
@@ -260,10 +260,10 @@ fn an_awaited_look_in_vain_moves_the_position_also_if_the_future_is_dropped() {
             assert_eq!(buffer.position(), dictionary.position());
         }
         let resumed = dictionary.change_buffer_with(cursors().resume(buffer.position()));
-        assert_eq!(resumed.try_flush().unwrap_err(), FlushError::NothingPending);
+        assert_eq!(resumed.try_flush().unwrap_err(), FlushError::Empty);
         // As a stream it delivers what comes next, from where it is.
         dictionary.update_state_async(&"alice", set("cursor.a", 1)).await.unwrap();
         let delivery = pin!(resumed.into_stream()).next().await.unwrap();
-        assert_eq!((delivery.is_fresh_start(), delivery.position()), (false, dictionary.position()));
+        assert_eq!((delivery.is_full(), delivery.position()), (false, dictionary.position()));
     });
 }

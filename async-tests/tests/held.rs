@@ -77,9 +77,9 @@ fn tasks_wait_for_the_guard_of_a_thread_and_threads_for_that_of_a_task() {
         thread::scope(|scope| {
             let (tell, told) = std::sync::mpsc::channel();
             let (let_go, allowed) = std::sync::mpsc::channel();
-            let (dictionary, holder) = (&dictionary, &dictionary);
+            let (dictionary, owner) = (&dictionary, &dictionary);
             scope.spawn(move || {
-                let mut guard = holder.lock_content().unwrap();
+                let mut guard = owner.lock_content().unwrap();
                 tell.send(()).unwrap();
                 allowed.recv().unwrap();
                 guard.update_state(&"bob", set("a", 1)).unwrap();
@@ -180,7 +180,7 @@ fn writing_past_a_guard_of_the_thread_is_an_error() {
         let dictionary = Dictionary::new();
         let guard = dictionary.lock_content().unwrap();
         let refused = future::block_on(dictionary.update_state_async(&"alice", set("a", 1)));
-        assert!(matches!(refused, Err(UpdateError::HeldByThisThread { .. })));
+        assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
         drop(guard);
     });
 }
@@ -220,10 +220,10 @@ fn a_session_awaits_held_content_and_ends_in_one_commit() {
         let guard = dictionary.lock_content_async().await;
         let ending = spawner.spawn(session.end_async());
         future::yield_now().await;
-        assert!(dictionary.lock("drawing").is_some(), "it was released without the keys being removed");
+        assert!(dictionary.lock_info("drawing").is_some(), "it was released without the keys being removed");
         drop(guard);
         let end = ending.await;
-        assert_eq!((end.revision.get(), end.released, end.left.len()), (3, vec!["drawing"], 0));
+        assert_eq!((end.revision.get(), end.released, end.not_removed.len()), (3, vec!["drawing"], 0));
         assert_eq!(sorted(end.removed), ["cursor", "name"]);
         assert_eq!(dictionary.snapshot().len(), 1);
     });

@@ -188,7 +188,8 @@ fn a_stream_can_be_sent_between_polls() {
     assert!(is_pending(&poll_next(changes.as_mut(), &woken)));
     dictionary.update_state(&"alice", set("a", 2)).unwrap();
     bell.ring();
-    let elsewhere = thread::spawn(move || futures_lite::future::block_on(changes.next()).map(|next| next.to().get()));
+    let elsewhere =
+        thread::spawn(move || futures_lite::future::block_on(changes.next()).map(|next| next.revision().get()));
     assert_eq!(elsewhere.join().unwrap(), Some(2));
 }
 
@@ -200,7 +201,7 @@ async fn a_stream_with_the_timer_of_tokio_keeps_its_interval() {
     let began = Instant::now();
     let changes = dictionary.change_buffer().into_stream_with(|| time::sleep(INTERVAL));
     let reader = tokio::spawn(async move {
-        let at = |delivery: Delivery<_, _>| (began.elapsed().as_millis(), delivery.to().get());
+        let at = |delivery: Delivery<_, _>| (began.elapsed().as_millis(), delivery.revision().get());
         changes.map(at).collect::<Vec<_>>().await
     });
     // A commit every 7 ms, then a pause, and one more.

@@ -2,7 +2,7 @@
 
 use crate::{Content, Delivery, Key, Value, writer::Ledger};
 use hdrhistogram::Histogram;
-use state_dictionary::{Entry, Revision};
+use state_dictionary::{Revision, Versioned};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ const SHOWN: usize = 5;
 /// The content, built from nothing but deliveries.
 #[derive(Debug, Default)]
 pub(crate) struct Replica {
-    entries: HashMap<Key, Entry<Value>>,
+    entries: HashMap<Key, Versioned<Value>>,
     revision: Revision,
     faults: Vec<String>,
 }
 
 impl Replica {
     pub(crate) fn apply(&mut self, delivery: Delivery) {
-        let (from, to) = (delivery.from(), delivery.to());
+        let (from, to) = (delivery.since(), delivery.revision());
         if from != self.revision {
             self.faults.push(format!("was at revision {} and got a delivery from {from} to {to}", self.revision));
         }
@@ -118,7 +118,7 @@ impl Flushes {
         if let Some(last) = self.last.replace(now) {
             self.interval.saturating_record(micros(last, now));
         }
-        self.keys.saturating_record(delivery.len() as u64);
+        self.keys.saturating_record(delivery.count() as u64);
         let newest = delivery.updates().max_by_key(|(_, entry)| entry.revision());
         let made = newest.map(|(_, entry)| entry.made);
         replica.apply(delivery);

@@ -125,7 +125,7 @@ impl<'u, 'd> User<'u, 'd> {
         let answer = user.writer.commit_with(&user.id, |content| {
             let present = content.get(PRESENT).and_then(|count| count.data.as_u64()).unwrap_or(0);
             Change::new()
-                .set_shared(Arc::clone(&user.avatar), Arc::clone(&avatar))
+                .set_arc(Arc::clone(&user.avatar), Arc::clone(&avatar))
                 .set(PRESENT, Value::new(present + 1))
                 .if_absent(Arc::clone(&user.avatar))
         });

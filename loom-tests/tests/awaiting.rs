@@ -17,7 +17,7 @@ fn flush_against_commit() {
         let dictionary = shared();
         let buffer = dictionary.change_buffer();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
-        let reader = loom::thread::spawn(move || block_on(buffer.flush_async()).unwrap().to());
+        let reader = loom::thread::spawn(move || block_on(buffer.flush_async()).unwrap().revision());
         assert_eq!(join(reader), join(writer));
     });
 }
@@ -30,7 +30,7 @@ fn flush_against_freeze() {
         let buffer = dictionary.change_buffer();
         let freezer = actor(&dictionary, Dictionary::freeze);
         let reader = loom::thread::spawn(move || block_on(buffer.flush_async()).map(drop));
-        assert_eq!(join(reader), Err(FlushError::Ended));
+        assert_eq!(join(reader), Err(FlushError::Closed));
         assert!(join(freezer));
     });
 }
@@ -45,12 +45,12 @@ fn dropped_flush_against_commit() {
         let gives_up = actor(&buffers, |[buffer, _]| {
             block_on(async {
                 match poll_once(buffer.flush_async()).await {
-                    Some(first) => first.unwrap().to(),
-                    None => buffer.flush_async().await.unwrap().to(),
+                    Some(first) => first.unwrap().revision(),
+                    None => buffer.flush_async().await.unwrap().revision(),
                 }
             })
         });
-        let waits = actor(&buffers, |[_, buffer]| block_on(buffer.flush_async()).unwrap().to());
+        let waits = actor(&buffers, |[_, buffer]| block_on(buffer.flush_async()).unwrap().revision());
         let written = join(writer);
         assert_eq!((join(gives_up), join(waits)), (written, written));
     });
@@ -69,7 +69,7 @@ fn stream_in_its_interval_against_freeze() {
             written
         });
         let reader = loom::thread::spawn(move || {
-            let deliveries = buffer.into_stream_with(future::pending).map(|delivery| delivery.to());
+            let deliveries = buffer.into_stream_with(future::pending).map(|delivery| delivery.revision());
             block_on(deliveries.collect::<Vec<_>>())
         });
         let (written, deliveries) = (join(writer), join(reader));
@@ -84,14 +84,14 @@ fn change_against_guard() {
     explore("change_against_guard", 520, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| block_on(d.update_state_async(&'a', Change::new().set(0, 1))).unwrap());
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
             let seen = guard.revision();
             let own = guard.update_state(&'b', Change::new().set(1, 1)).unwrap();
             assert_eq!(own.get(), seen.get() + 1, "a commit came past the guard");
         });
         join(writer);
-        join(holder);
+        join(owner);
         assert_eq!(dictionary.revision().get(), 2);
     });
 }
@@ -101,14 +101,14 @@ fn change_against_guard() {
 fn two_guards() {
     explore("two_guards", 1_410, || {
         let dictionary = shared();
-        let holders = ['a', 'b'].map(|token| {
+        let owners = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| {
                 let mut guard = block_on(d.lock_content_async());
                 let one_more = guard.get(&0).copied().unwrap_or(0) + 1;
                 guard.update_state(&token, Change::new().set(0, one_more)).unwrap();
             })
         });
-        let _: [(); 2] = holders.map(join);
+        let _: [(); 2] = owners.map(join);
         assert_eq!(dictionary.snapshot()[&0], 2);
     });
 }
@@ -134,10 +134,10 @@ fn end_of_a_session_against_guard() {
         let dictionary = shared();
         let mut session = dictionary.session('a');
         session.update_ephemeral(Change::new().set(0, 1)).unwrap();
-        let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
+        let owner = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
         let ending = loom::thread::spawn(move || block_on(session.end_async()).removed);
         assert_eq!(join(ending), [0]);
-        join(holder);
+        join(owner);
     });
 }
 
@@ -151,7 +151,7 @@ fn feed_of_locks_against_grant() {
         let locker = actor(&dictionary, |d| d.update_locks(&'a', acquire(&[0])).is_ok());
         let reader = loom::thread::spawn(move || block_on(feed.flush_async()));
         let delivery = join(reader);
-        assert!(matches!(delivery, Ok(LockDelivery::Everything { locks, .. }) if locks.len() == 1));
+        assert!(matches!(delivery, Ok(LockDelivery::Full { locks, .. }) if locks.len() == 1));
         assert!(join(locker));
     });
 }
@@ -162,7 +162,7 @@ fn revision_against_commit() {
     explore("revision_against_commit", 180, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
-        let reader = actor(&dictionary, |d| block_on(d.wait_for_async(Revision::from(1))).unwrap()[&0]);
+        let reader = actor(&dictionary, |d| block_on(d.wait_for_revision_async(Revision::from(1))).unwrap()[&0]);
         assert_eq!(join(reader), 1);
         join(writer);
     });

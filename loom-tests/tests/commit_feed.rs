@@ -6,18 +6,18 @@ use loom_tests::{Dictionary, actor, explore, explore_bounded, join};
 use state_dictionary::{Change, CommitDelivery, StateDictionary};
 use std::sync::Arc;
 
-fn keeping(trail_limit: usize) -> Arc<Dictionary> {
-    Arc::new(StateDictionary::builder().keep_commits().trail_limit(trail_limit).build())
+fn keeping(history_limit: usize) -> Arc<Dictionary> {
+    Arc::new(StateDictionary::builder().commit_history(true).history_limit(history_limit).build())
 }
 
-/// What a feed has told of each revision, in order: the token and the key that was set, or nothing if it was missed.
+/// What a feed has told of each revision, in order: the token and the key that was set, or nothing if it was lagged.
 #[derive(Default)]
 struct Told(Vec<Option<(char, u8)>>);
 
 impl Told {
-    fn add(&mut self, CommitDelivery { missed, commits, .. }: CommitDelivery<u8, u32, char>) {
-        assert!(missed.is_some() || !commits.is_empty());
-        if let Some((after, up_to)) = missed {
+    fn add(&mut self, CommitDelivery { lagged, commits, .. }: CommitDelivery<u8, u32, char>) {
+        assert!(lagged.is_some() || !commits.is_empty());
+        if let Some((after, up_to)) = lagged {
             assert_eq!(after.get(), self.0.len() as u64);
             assert!(up_to > after);
             self.0.resize(usize::try_from(up_to.get()).unwrap(), None);
@@ -56,7 +56,7 @@ fn waiting_commit_feed_against_two_writers() {
     });
 }
 
-/// Invariant: a feed that falls off the trail is told which commits it missed, and no others.
+/// Invariant: a feed that falls off the history is told which commits it lagged, and no others.
 #[test]
 fn commit_feed_against_commits_beyond_the_trail() {
     explore("commit_feed_against_commits_beyond_the_trail", 130, || {
@@ -84,7 +84,7 @@ fn commit_feed_against_commits_beyond_the_trail() {
         assert_eq!((told.0.len(), feed.position().revision.get()), (4, 4));
         let right = (1..).zip(&told.0).all(|(key, told)| told.is_none_or(|told| told == ('a', key)));
         assert!(right, "{:?}", told.0);
-        assert!(told.0[3].is_some(), "the newest commit is on the trail");
+        assert!(told.0[3].is_some(), "the newest commit is on the history");
     });
 }
 

@@ -11,7 +11,7 @@ fn held_content_against_commit() {
     explore("held_content_against_commit", 560, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
             let seen = guard.revision();
             let own = guard.update_state(&'b', Change::new().set(1, 1)).unwrap();
@@ -19,7 +19,7 @@ fn held_content_against_commit() {
             assert_eq!(d.revision(), own);
         });
         join(writer);
-        join(holder);
+        join(owner);
         assert_eq!(dictionary.revision().get(), 2);
     });
 }
@@ -29,14 +29,14 @@ fn held_content_against_commit() {
 fn two_guards() {
     explore("two_guards", 740, || {
         let dictionary = shared();
-        let holders = ['a', 'b'].map(|token| {
+        let owners = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| {
                 let mut guard = d.lock_content().unwrap();
                 let one_more = guard.get(&0).copied().unwrap_or(0) + 1;
                 guard.update_state(&token, Change::new().set(0, one_more)).unwrap();
             })
         });
-        let _: [(); 2] = holders.map(join);
+        let _: [(); 2] = owners.map(join);
         assert_eq!(dictionary.snapshot()[&0], 2);
     });
 }
@@ -46,7 +46,7 @@ fn two_guards() {
 fn guard_that_writes_against_grant() {
     explore("guard_that_writes_against_grant", 190, || {
         let dictionary = shared();
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
             let written = guard.update_state(&'a', Change::new().set(0, 1));
             // Never let go: if grants waited for the content, the other actor would wait for ever.
@@ -57,7 +57,7 @@ fn guard_that_writes_against_grant() {
             d.update_locks(&'b', acquire(&[0])).unwrap();
             d.revision()
         });
-        let written = join(holder);
+        let written = join(owner);
         assert_eq!(join(locker), dictionary.revision(), "a commit came after the grant");
         assert_eq!(dictionary.get(&0).is_some(), written);
     });
@@ -71,13 +71,13 @@ fn holder_takes_locks_while_a_commit_waits() {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[100])).unwrap();
         let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1)).is_ok());
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             let guard = d.lock_content().unwrap();
             d.update_locks(&'b', acquire(&[first, second])).unwrap();
             assert_eq!(d.revision(), guard.revision());
         });
         let committed = join(writer);
-        join(holder);
+        join(owner);
         assert_eq!(dictionary.get(&first).is_some(), committed);
     });
 }
@@ -103,9 +103,9 @@ fn freeze_while_held_against_commit() {
 fn letting_go_against_freeze() {
     explore("letting_go_against_freeze", 93, || {
         let dictionary = shared();
-        let holder = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
+        let owner = actor(&dictionary, |d| drop(d.lock_content().unwrap()));
         let freezer = actor(&dictionary, Dictionary::freeze);
-        join(holder);
+        join(owner);
         assert!(join(freezer));
         assert!(dictionary.is_frozen());
         assert!(dictionary.try_lock_content().is_ok());

@@ -25,7 +25,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Invariant: a commit has woken those who wait for it even if dropping what it replaced panics. (Keys that the trail
+/// Invariant: a commit has woken those who wait for it even if dropping what it replaced panics. (Keys that the history
 /// forgets, not values: whoever is asleep in a flush still has every value of the root that is replaced.)
 #[test]
 fn waiting_flush_against_commit_that_drops_a_bomb() {
@@ -36,7 +36,7 @@ fn waiting_flush_against_commit_that_drops_a_bomb() {
             dictionary.update_state(&'a', Change::new().set(Bomb(key), 0)).unwrap();
         }
         buffer.flush().unwrap();
-        let follower = actor(&buffer, |b| b.flush().unwrap().to().get());
+        let follower = actor(&buffer, |b| b.flush().unwrap().revision().get());
         let writer = actor(&dictionary, |d| {
             let change = Change::new().set(Bomb(5), 0);
             *ARMED.lock().unwrap() = Some(loom::thread::current().id());

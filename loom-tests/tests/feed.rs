@@ -17,9 +17,9 @@ struct Replica {
 
 impl Replica {
     fn apply(&mut self, delivery: &Delivery<u8, u32>) {
-        assert_eq!(delivery.from().get(), self.revision, "deliveries do not join");
-        assert!(delivery.to() > delivery.from());
-        self.revision = delivery.to().get();
+        assert_eq!(delivery.since().get(), self.revision, "deliveries do not join");
+        assert!(delivery.revision() > delivery.since());
+        self.revision = delivery.revision().get();
         for (key, entry) in delivery.updates() {
             self.content.insert(*key, **entry);
         }
@@ -65,7 +65,7 @@ fn buffer_creation_against_commit() {
     });
 }
 
-/// Invariant: a delivery has all of a multi-key commit or nothing of it, also when the buffer has left the trail.
+/// Invariant: a delivery has all of a multi-key commit or nothing of it, also when the buffer has left the history.
 #[test]
 fn flush_against_commits_beyond_the_trail() {
     explore("flush_against_commits_beyond_the_trail", 89, || {
@@ -105,7 +105,7 @@ fn two_threads_on_one_buffer() {
         let followers = [(); 2].map(|()| actor(&buffer, |b| b.try_flush().ok()));
         join(writer);
         let mut deliveries: Vec<_> = followers.map(join).into_iter().flatten().collect();
-        deliveries.sort_by_key(Delivery::from);
+        deliveries.sort_by_key(Delivery::since);
         let mut replica = Replica::default();
         for delivery in &deliveries {
             replica.apply(delivery);
@@ -120,7 +120,7 @@ fn two_threads_on_one_buffer() {
 fn waiting_flush_against_commit() {
     explore("waiting_flush_against_commit", 380, || {
         let dictionary = shared();
-        let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap().to().get());
+        let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap().revision().get());
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         join(writer);
         assert_eq!(join(follower), 1);
@@ -135,7 +135,7 @@ fn waiting_flush_against_freeze() {
         let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap_err());
         let freezer = actor(&dictionary, Dictionary::freeze);
         assert!(join(freezer));
-        assert_eq!(join(follower), FlushError::Ended);
+        assert_eq!(join(follower), FlushError::Closed);
     });
 }
 
@@ -147,7 +147,7 @@ fn waiting_flush_against_drop() {
         let follower = actor(&Arc::new(dictionary.change_buffer()), |b| b.flush().unwrap_err());
         let owner = loom::thread::spawn(move || drop(dictionary));
         join(owner);
-        assert_eq!(join(follower), FlushError::Ended);
+        assert_eq!(join(follower), FlushError::Closed);
     });
 }
 
@@ -158,9 +158,9 @@ fn two_waiting_flushes_against_buffer_freeze() {
         let dictionary = shared();
         let buffer = Arc::new(dictionary.change_buffer());
         let followers = [(); 2].map(|()| actor(&buffer, |b| b.flush().unwrap_err()));
-        let freezer = actor(&buffer, ChangeBuffer::freeze);
+        let freezer = actor(&buffer, ChangeBuffer::close);
         assert!(join(freezer));
-        assert_eq!(followers.map(join), [FlushError::Ended; 2]);
+        assert_eq!(followers.map(join), [FlushError::Closed; 2]);
     });
 }
 
@@ -179,7 +179,7 @@ fn buffer_freeze_against_commit_and_flush() {
         });
         let writer = actor(&dictionary, move |d| {
             let before = d.update_state(&'a', Change::new().set(0, 1)).unwrap().get();
-            assert!(buffer.freeze());
+            assert!(buffer.close());
             d.update_state(&'a', Change::new().set(0, 2)).unwrap();
             before
         });
@@ -192,10 +192,10 @@ fn buffer_freeze_against_commit_and_flush() {
 fn sleeping_subscriber_against_clock_and_freeze() {
     explore_bounded("sleeping_subscriber_against_clock_and_freeze", 2, 9600, || {
         let clock = ManualClock::new();
-        let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).content([(0, 0)]).build();
+        let dictionary: Dictionary = StateDictionary::builder().clock(&clock).content([(0, 0)]).build();
         let dictionary = Arc::new(dictionary);
         let subscriber = actor(&Arc::new(dictionary.change_buffer()), |b| {
-            b.subscribe(Duration::from_secs(1)).map(|delivery| delivery.to().get()).last()
+            b.subscribe(Duration::from_secs(1)).map(|delivery| delivery.revision().get()).last()
         });
         let ticker = actor(&Arc::new(clock), |clock| clock.advance(Duration::from_secs(1)));
         let writer = actor(&dictionary, |d| {
@@ -215,7 +215,7 @@ fn sleeping_subscriber_against_buffer_freeze() {
         let dictionary: Dictionary = StateDictionary::builder().content([(0, 0)]).build();
         let buffer = Arc::new(dictionary.change_buffer());
         let subscriber = actor(&buffer, |b| b.subscribe(Duration::MAX).count());
-        let freezer = actor(&buffer, ChangeBuffer::freeze);
+        let freezer = actor(&buffer, ChangeBuffer::close);
         assert!(join(freezer));
         assert_eq!(join(subscriber), 1);
     });

@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Key 0 is locked by 'b' for one tick of the clock.
 fn leased() -> (Arc<Dictionary>, ManualClock) {
     let clock = ManualClock::new();
-    let dictionary: Dictionary = StateDictionary::builder().manual_clock(&clock).build();
+    let dictionary: Dictionary = StateDictionary::builder().clock(&clock).build();
     dictionary.update_locks(&'b', LockRequest::new().acquire(0, TICK)).unwrap();
     (Arc::new(dictionary), clock)
 }
@@ -39,7 +39,7 @@ fn renewal_against_expiry_and_commit() {
         let (dictionary, clock) = leased();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
         let ticker = actor(&Arc::new(clock), |clock| clock.advance(TICK));
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let receipt = d.update_locks(&'b', LockRequest::new().acquire(0, TICK * 10)).unwrap();
             let seen = d.revision();
             assert_eq!(receipt.renewed.len() + receipt.granted.len(), 1);
@@ -47,7 +47,7 @@ fn renewal_against_expiry_and_commit() {
         });
         let committed = join(writer);
         join(ticker);
-        let (renewed, seen) = join(holder);
+        let (renewed, seen) = join(owner);
         assert_eq!(dictionary.revision(), seen, "a commit came after the lock was granted or renewed");
         assert!(!(renewed && committed.is_ok()), "a commit came past a lock that never ran out");
         assert!(matches!(committed, Ok(_) | Err(UpdateError::Locked { .. })));
@@ -59,18 +59,18 @@ fn renewal_against_expiry_and_commit() {
 fn regrant_of_an_expired_lock_against_commit() {
     explore("regrant_of_an_expired_lock_against_commit", 400, || {
         let (dictionary, clock) = leased();
-        let first_token = dictionary.lock(&0).unwrap().fencing_token;
+        let first_token = dictionary.lock_info(&0).unwrap().fencing_token;
         clock.advance(TICK);
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             let receipt = d.update_locks(&'b', LockRequest::new().acquire(0, None)).unwrap();
             assert!(receipt.renewed.is_empty(), "an expired lock was renewed");
             assert!(receipt.granted[0].1 > first_token);
             d.revision()
         });
         let committed = join(writer);
-        assert_eq!(join(holder), dictionary.revision(), "a commit came after the grant");
+        assert_eq!(join(owner), dictionary.revision(), "a commit came after the grant");
         assert_eq!(dictionary.get(&0).is_some(), committed);
-        assert_eq!(dictionary.lock(&0).unwrap().holder, 'b');
+        assert_eq!(dictionary.lock_info(&0).unwrap().owner, 'b');
     });
 }

@@ -20,13 +20,13 @@ type Event = LockEvent<u8, char>;
 /// A dictionary that remembers so many events, and its clock.
 fn keeping(events: usize) -> (Arc<Dictionary>, ManualClock) {
     let clock = ManualClock::new();
-    (Arc::new(StateDictionary::builder().manual_clock(&clock).lock_events(events).build()), clock)
+    (Arc::new(StateDictionary::builder().clock(&clock).lock_history_limit(events).build()), clock)
 }
 
 /// A feed that has had its first delivery.
 fn following(dictionary: &Dictionary) -> Feed {
     let mut feed = dictionary.lock_feed();
-    assert!(matches!(feed.try_flush(), Ok(LockDelivery::Everything { .. })));
+    assert!(matches!(feed.try_flush(), Ok(LockDelivery::Full { .. })));
     feed
 }
 
@@ -37,7 +37,7 @@ fn lease(key: u8, lease: Duration) -> LockRequest<u8> {
 fn events(delivery: LockDelivery<u8, char>) -> Vec<Event> {
     match delivery {
         LockDelivery::Events(events) => events,
-        LockDelivery::Everything { version, .. } => panic!("fallen behind at version {version}"),
+        LockDelivery::Full { version, .. } => panic!("fallen behind at version {version}"),
     }
 }
 
@@ -56,7 +56,7 @@ fn waiting(dictionary: &Arc<Dictionary>) -> JoinHandle<Vec<Event>> {
 }
 
 fn told(events: &[Event]) -> Vec<(LockEventKind, u8, char)> {
-    events.iter().map(|event| (event.kind, event.key, event.holder)).collect()
+    events.iter().map(|event| (event.kind, event.key, event.owner)).collect()
 }
 
 /// Invariant: a flush that waits is woken by a grant, and then tells of it.
@@ -80,8 +80,8 @@ fn waiting_lock_flush_against_release() {
         let (dictionary, _) = keeping(10);
         let token = dictionary.update_locks(&'b', acquire(&[0])).unwrap().granted[0].1;
         let follower = waiting(&dictionary);
-        let holder = actor(&dictionary, |d| d.update_locks(&'b', LockRequest::new().release(0)).unwrap());
-        join(holder);
+        let owner = actor(&dictionary, |d| d.update_locks(&'b', LockRequest::new().release(0)).unwrap());
+        join(owner);
         let events = join(follower);
         assert_eq!(told(&events), [(LockEventKind::Released, 0, 'b')]);
         assert_eq!(events[0].fencing_token, token);
@@ -103,7 +103,7 @@ fn two_waiting_lock_flushes_against_expiry() {
         assert_eq!(told(&first), [(LockEventKind::Expired, 0, 'b')]);
         assert_eq!(first, second);
         assert_eq!(third.try_flush(), Ok(LockDelivery::Events(first)));
-        assert_eq!(third.try_flush(), Err(FlushError::NothingPending));
+        assert_eq!(third.try_flush(), Err(FlushError::Empty));
         assert!(dictionary.locks().is_empty());
     });
 }
@@ -115,11 +115,11 @@ fn waiting_lock_flush_against_renewal_that_shortens_the_lease() {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'b', lease(0, TICK * 10)).unwrap();
         let follower = waiting(&dictionary);
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             assert_eq!(d.update_locks(&'b', lease(0, TICK)).unwrap().renewed.len(), 1);
             clock.advance(TICK);
         });
-        join(holder);
+        join(owner);
         assert_eq!(told(&join(follower)), [(LockEventKind::Expired, 0, 'b')]);
     });
 }
@@ -155,14 +155,14 @@ fn expired_lock_against_commit_feed_and_expiry() {
         assert!(join(keeper) <= 1);
         join(follower);
         assert_eq!(told(&events(feed.try_flush().unwrap())), [(LockEventKind::Expired, 0, 'b')]);
-        assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+        assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     });
 }
 
 /// Begins beside the others, so that it may find the lock, or not.
 fn waiting_for_one(dictionary: &Arc<Dictionary>) -> JoinHandle<()> {
     actor(dictionary, |d| match d.lock_feed().try_flush() {
-        Ok(LockDelivery::Everything { locks, .. }) => assert!(locks.is_empty(), "a lock that has run out"),
+        Ok(LockDelivery::Full { locks, .. }) => assert!(locks.is_empty(), "a lock that has run out"),
         other => panic!("{other:?}"),
     })
 }
@@ -193,7 +193,7 @@ fn lock_flushes_against_two_lockers() {
     });
 }
 
-/// Invariant: a feed that falls off the trail is given all locks of one instant, and goes on from there: whatever it is
+/// Invariant: a feed that falls off the history is given all locks of one instant, and goes on from there: whatever it is
 /// given, it then knows the locks as they were at that version.
 #[test]
 fn lock_flushes_against_locks_beyond_the_trail() {
@@ -218,7 +218,7 @@ fn lock_flushes_against_locks_beyond_the_trail() {
         for delivery in deliveries.into_iter().chain([feed.try_flush().ok()]).flatten() {
             let before = at;
             match delivery {
-                LockDelivery::Everything { version, locks, .. } => {
+                LockDelivery::Full { version, locks, .. } => {
                     at = version;
                     replica = locks.into_iter().map(|(key, lock)| (key, lock.fencing_token)).collect();
                 }
@@ -249,17 +249,17 @@ fn lock_feed_against_release_and_freeze() {
         dictionary.update_locks(&'b', acquire(&[0])).unwrap();
         let feed = following(&dictionary);
         let follower = actor(&dictionary, move |_| until_the_end(feed));
-        let holder = actor(&dictionary, |d| d.release_all(&'b').len());
+        let owner = actor(&dictionary, |d| d.release_all(&'b').len());
         let freezer = actor(&dictionary, |d| {
             d.freeze();
-            d.lock(&0).is_some()
+            d.lock_info(&0).is_some()
         });
-        assert_eq!(join(holder), 1);
+        assert_eq!(join(owner), 1);
         let released_after = join(freezer);
         let events = join(follower);
         assert!(!released_after || events.is_empty(), "told of what happened after the freeze");
         assert!(events.len() <= 1);
-        assert_eq!(dictionary.lock_feed().flush(), Err(FlushError::Ended));
+        assert_eq!(dictionary.lock_feed().flush(), Err(FlushError::Closed));
     });
 }
 
@@ -273,7 +273,7 @@ fn first_lock_flush_against_expiry() {
         let follower = actor(&dictionary, |d| {
             let mut feed = d.lock_feed();
             match feed.flush().unwrap() {
-                LockDelivery::Everything { locks, .. } => (feed, locks.len()),
+                LockDelivery::Full { locks, .. } => (feed, locks.len()),
                 LockDelivery::Events(events) => panic!("not everything: {events:?}"),
             }
         });

@@ -54,7 +54,7 @@ fn overlapping_lock_sets() {
         let winner = if granted[0] { 'a' } else { 'b' };
         let locks = dictionary.locks();
         assert_eq!(locks.len(), 3);
-        assert!(locks.iter().all(|(_, lock)| lock.holder == winner));
+        assert!(locks.iter().all(|(_, lock)| lock.owner == winner));
     });
 }
 
@@ -65,9 +65,9 @@ fn release_and_grant_in_one_step_against_commit() {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[0])).unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
-        let holder = actor(&dictionary, |d| d.update_locks(&'b', acquire(&[0]).release(0)).unwrap());
+        let owner = actor(&dictionary, |d| d.update_locks(&'b', acquire(&[0]).release(0)).unwrap());
         assert!(!join(writer));
-        assert_eq!(join(holder).released, [0]);
+        assert_eq!(join(owner).released, [0]);
     });
 }
 
@@ -79,12 +79,12 @@ fn release_all_against_commit() {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[first, second])).unwrap();
         let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1).set(second, 1)));
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             assert_eq!(d.revision().get(), 0, "a commit came before the release");
             d.release_all(&'b').len()
         });
         let committed = join(writer);
-        assert_eq!(join(holder), 2);
+        assert_eq!(join(owner), 2);
         match committed {
             Ok(revision) => assert_eq!(revision.get(), 1),
             Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts.len(), 2, "half of the locks were seen"),
@@ -106,12 +106,12 @@ fn release_set_against_commits() {
             let kept = d.update_state(&'a', Change::new().set(second, 1)).is_ok();
             (released, kept)
         });
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             let receipt = d.update_locks(&'b', LockRequest::new().release(first).acquire(second, None)).unwrap();
             assert_eq!((receipt.released.len(), receipt.renewed.len()), (1, 1));
         });
         let (released, kept) = join(writer);
-        join(holder);
+        join(owner);
         assert!(!kept, "a lock that is only renewed let a commit through");
         assert_eq!(dictionary.get(&first).is_some(), released);
         assert!(dictionary.update_state(&'a', Change::new().set(first, 2)).is_ok());
@@ -128,12 +128,12 @@ fn release_of_two_shards() {
         let writer = actor(&dictionary, move |d| {
             drop(d.update_state(&'a', Change::new().set(first, 1)));
         });
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             d.update_locks(&'b', LockRequest::new().release(first).release(second)).unwrap();
             d.update_state(&'c', Change::new().set(first, 2).set(second, 2)).unwrap();
         });
         join(writer);
-        join(holder);
+        join(owner);
         assert!(dictionary.locks().is_empty());
     });
 }
@@ -163,11 +163,11 @@ fn grant_and_release_against_freeze() {
         let locker = actor(&dictionary, move |d| d.update_locks(&'b', acquire(&[second]).release(first)).is_ok());
         let freezer = actor(&dictionary, move |d| {
             d.freeze();
-            d.lock(&second).is_some()
+            d.lock_info(&second).is_some()
         });
         let granted = join(locker);
         assert_eq!(join(freezer), granted, "a lock was granted after the freeze");
-        assert_eq!(dictionary.lock(&second).is_some(), granted);
-        assert!(dictionary.lock(&first).is_none());
+        assert_eq!(dictionary.lock_info(&second).is_some(), granted);
+        assert!(dictionary.lock_info(&first).is_none());
     });
 }

@@ -38,18 +38,18 @@ fn begun() -> Arc<Dictionary> {
 
 /// What a client knows that has this and is given a delivery: all that it is told of, if it must forget what it has.
 fn apply(replica: &mut Replica, delivery: &Delivery<u8, u32>) {
-    if delivery.is_fresh_start() {
+    if delivery.is_full() {
         replica.clear();
     }
     for key in delivery.removals() {
         assert!(replica.remove(key).is_some(), "the removal of a key that the client does not have");
     }
     replica.extend(delivery.updates().map(|(key, entry)| (*key, **entry)));
-    assert_eq!(*replica, content_at(delivery.to()), "after {delivery:?}");
+    assert_eq!(*replica, content_at(delivery.revision()), "after {delivery:?}");
 }
 
 /// Invariant: a client that resumes is given exactly what has changed, or is told to begin anew, also while commits push
-/// its position off the trail.
+/// its position off the history.
 #[test]
 fn resume_against_commits_beyond_the_trail() {
     explore("resume_against_commits_beyond_the_trail", 95, || {
@@ -93,8 +93,8 @@ fn waiting_resumed_flush_against_commit() {
         let buffer = Arc::new(dictionary.change_buffer_with(BufferOptions::new().resume(dictionary.position())));
         let client = actor(&buffer, |b| {
             let delivery = b.flush().unwrap();
-            assert!(!delivery.is_fresh_start());
-            (delivery.from().get(), delivery.to().get())
+            assert!(!delivery.is_full());
+            (delivery.since().get(), delivery.revision().get())
         });
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(1, 2)).unwrap());
         join(writer);
@@ -107,7 +107,7 @@ fn waiting_resumed_flush_against_commit() {
 fn wait_for_against_commits() {
     explore_bounded("wait_for_against_commits", 2, 2400, || {
         let dictionary = shared();
-        let waiting = actor(&dictionary, |d| d.wait_for(Revision::from(2)).unwrap());
+        let waiting = actor(&dictionary, |d| d.wait_for_revision(Revision::from(2)).unwrap());
         let writers = [('a', 1), ('b', 2)].map(|(token, key)| {
             actor(&dictionary, move |d| d.update_state(&token, Change::new().set(key, 0)).unwrap())
         });
@@ -122,7 +122,7 @@ fn wait_for_against_commits() {
 fn wait_for_against_commit_and_freeze() {
     explore_bounded("wait_for_against_commit_and_freeze", 2, 1200, || {
         let dictionary = shared();
-        let waiting = actor(&dictionary, |d| d.wait_for(Revision::from(1)).map(|content| content.len()));
+        let waiting = actor(&dictionary, |d| d.wait_for_revision(Revision::from(1)).map(|content| content.len()));
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).is_ok());
         let freezer = actor(&dictionary, Dictionary::freeze);
         let committed = join(writer);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
-use state_dictionary::{BufferOptions, Change, Delivery, Left, Session, UpdateError};
+use state_dictionary::{BufferOptions, Change, Delivery, NotRemoved, Session, UpdateError};
 
 /// A session of 's' that has set these keys, in one commit.
 fn owning(dictionary: &Dictionary, keys: &[u8]) -> Session<u8, u32, char> {
@@ -33,7 +33,7 @@ fn session_end_against_commit_and_snapshot() {
         let committed = join(writer);
         join(reader);
         let end = join(ender);
-        assert_eq!((end.removed.len(), end.released.len(), end.left.len(), end.revision.get()), (2, 2, 0, 2));
+        assert_eq!((end.removed.len(), end.released.len(), end.not_removed.len(), end.revision.get()), (2, 2, 0, 2));
         match committed {
             Ok(revision) => assert_eq!((revision.get(), dictionary.snapshot().len()), (3, 2)),
             Err(UpdateError::Locked { conflicts, .. }) => {
@@ -56,7 +56,7 @@ fn session_end_against_lasting_write() {
         let ender = actor(&dictionary, move |_| session.end());
         let written = join(writer);
         let end = join(ender);
-        assert_eq!((end.removed.len(), end.left.len()), (usize::from(end.revision < written), 0));
+        assert_eq!((end.removed.len(), end.not_removed.len()), (usize::from(end.revision < written), 0));
         assert_eq!(dictionary.get(&0).map(|entry| (*entry, entry.revision())), Some((1, written)));
     });
 }
@@ -76,7 +76,7 @@ fn session_end_against_removal_and_lasting_write() {
         let end = join(ender);
         assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(written), "another client's key was removed");
         assert_eq!(end.removed.len(), usize::from(end.revision.get() == 2 && written.get() == 4));
-        assert!(end.left.is_empty());
+        assert!(end.not_removed.is_empty());
     });
 }
 
@@ -97,7 +97,7 @@ fn session_end_against_takeover() {
             let ender = actor(&dictionary, move |_| first.end());
             let (second, written) = join(writer);
             let end = join(ender);
-            assert_eq!((end.removed.len(), end.left.len()), (usize::from(end.revision < written), 0));
+            assert_eq!((end.removed.len(), end.not_removed.len()), (usize::from(end.revision < written), 0));
             assert_eq!(
                 dictionary.get(&0).map(|entry| entry.revision()),
                 Some(written),
@@ -151,7 +151,7 @@ fn takeover_against_lasting_write() {
         });
         let (end, lasting) = join(keeper);
         let (second, taken) = join(other);
-        assert!(end.removed.is_empty() && end.left.is_empty(), "it had written the key for good");
+        assert!(end.removed.is_empty() && end.not_removed.is_empty(), "it had written the key for good");
         assert_eq!(dictionary.get(&0).map(|entry| entry.revision()), Some(lasting.max(taken)));
         assert_eq!(second.end().removed.len(), usize::from(taken > lasting));
         assert_eq!(dictionary.get(&0).is_some(), lasting > taken);
@@ -169,7 +169,7 @@ fn session_end_of_as_many_keys_as_the_limit_against_resume() {
         let client = actor(&dictionary, move |d| {
             let resumed = d.change_buffer_with(BufferOptions::new().resume(seen));
             let removed = |delivery: &Delivery<u8, u32>| {
-                assert!(!delivery.is_fresh_start() && delivery.updates().next().is_none());
+                assert!(!delivery.is_full() && delivery.updates().next().is_none());
                 delivery.removals().len()
             };
             let first = resumed.try_flush().map_or(0, |delivery| removed(&delivery));
@@ -190,7 +190,7 @@ fn session_end_beyond_the_history_against_flush_and_resume() {
         let dictionary = shared();
         let session = owning(&dictionary, &[0, 1, 2]);
         let (buffer, seen) = (dictionary.change_buffer(), dictionary.position());
-        assert_eq!(buffer.try_flush().unwrap().to(), seen.revision);
+        assert_eq!(buffer.try_flush().unwrap().revision(), seen.revision);
         let ender = actor(&dictionary, move |_| session.end());
         let follower = actor(&dictionary, move |d| {
             let gone = |delivery: &Delivery<u8, u32>| delivery.removals().len();
@@ -198,7 +198,7 @@ fn session_end_beyond_the_history_against_flush_and_resume() {
             assert_eq!(buffer.position().revision.get(), if removed == 3 { 2 } else { 1 });
             let resumed = d.change_buffer_with(BufferOptions::new().resume(seen));
             match resumed.try_flush() {
-                Ok(delivery) if delivery.is_fresh_start() => assert!(delivery.len() == 0 && delivery.to().get() == 2),
+                Ok(delivery) if delivery.is_full() => assert!(delivery.count() == 0 && delivery.revision().get() == 2),
                 Ok(delivery) => panic!("the history does not reach back so far, but there is {delivery:?}"),
                 Err(_) => assert_eq!((removed, resumed.position().revision.get()), (0, 1)),
             }
@@ -220,13 +220,13 @@ fn session_end_against_held_content() {
         let dictionary = shared();
         let session = owning(&dictionary, &[first]);
         session.update_locks(acquire(&[second])).unwrap();
-        let holder = actor(&dictionary, move |d| {
+        let owner = actor(&dictionary, move |d| {
             let mut guard = d.lock_content().unwrap();
-            let (there, locked) = (guard.contains_key(&first), d.lock(&second).is_some());
+            let (there, locked) = (guard.contains_key(&first), d.lock_info(&second).is_some());
             d.update_locks(&'b', acquire(&[100, 101, 102])).unwrap();
             guard.update_state(&'b', Change::new().set(200, 1)).unwrap();
             assert_eq!(
-                (guard.contains_key(&first), d.lock(&second).is_some()),
+                (guard.contains_key(&first), d.lock_info(&second).is_some()),
                 (there, locked),
                 "ended past the guard"
             );
@@ -234,7 +234,7 @@ fn session_end_against_held_content() {
             assert_eq!(there, locked);
         });
         let ender = actor(&dictionary, move |_| session.end());
-        join(holder);
+        join(owner);
         let end = join(ender);
         assert_eq!((end.removed, end.released), (vec![first], vec![second]));
         assert_eq!(dictionary.snapshot().len(), 1);
@@ -254,7 +254,7 @@ fn session_end_against_freeze_while_held() {
         let freezer = actor(&dictionary, Dictionary::freeze);
         assert!(join(freezer));
         let end = join(ender);
-        assert_eq!((end.left, end.released), (vec![(0, Left::Frozen)], vec![0]));
+        assert_eq!((end.not_removed, end.released), (vec![(0, NotRemoved::Frozen)], vec![0]));
         drop(guard);
         assert!(dictionary.get(&0).is_some() && dictionary.locks().is_empty());
     });
@@ -275,7 +275,7 @@ fn session_end_against_freeze() {
         let stays = join(freezer);
         let end = join(ender);
         assert_eq!(dictionary.get(&0).is_some(), stays, "a key went after the freeze");
-        assert_eq!((end.removed.len(), end.left.len()), if stays { (0, 1) } else { (1, 0) });
+        assert_eq!((end.removed.len(), end.not_removed.len()), if stays { (0, 1) } else { (1, 0) });
         assert_eq!(end.released, [0]);
     });
 }
@@ -295,7 +295,7 @@ fn two_sessions_that_end_at_once() {
         let ends = sessions.map(|session| actor(&dictionary, move |_| session.end())).map(join);
         assert_eq!(ends[0].revision.get() + ends[1].revision.get(), 3 + 4);
         for (end, key) in ends.iter().zip([first, second]) {
-            assert_eq!((&end.removed[..], &end.released[..], end.left.len()), (&[key][..], &[key][..], 0));
+            assert_eq!((&end.removed[..], &end.released[..], end.not_removed.len()), (&[key][..], &[key][..], 0));
         }
         assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
     });

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, keys_of_two_shards, shared};
-use state_dictionary::{Change, Expiry, Left, LockRequest, ManualClock, Session, SessionEnd, StateDictionary};
+use state_dictionary::{
+    Change, Expired, LockRequest, ManualClock, NotRemoved, Session, SessionSummary, StateDictionary,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 fn with_clock() -> (Arc<Dictionary>, ManualClock) {
     let clock = ManualClock::new();
-    (Arc::new(StateDictionary::builder().manual_clock(&clock).build()), clock)
+    (Arc::new(StateDictionary::builder().clock(&clock).build()), clock)
 }
 
 /// A session that has set these keys, in one commit.
@@ -25,16 +27,16 @@ fn owning(dictionary: &Dictionary, token: char, keys: &[u8]) -> Session<u8, u32,
 fn deferred(dictionary: &Dictionary, key: u8) {
     let session = owning(dictionary, 's', &[key]);
     dictionary.update_locks(&'b', acquire(&[key])).unwrap();
-    assert_eq!(session.end().left, [(key, Left::Locked { holder: 'b', remaining: None })]);
+    assert_eq!(session.end().not_removed, [(key, NotRemoved::Locked { owner: 'b', remaining: None })]);
 }
 
-fn removed(expiry: &Expiry<u8, char>) -> Vec<u8> {
+fn removed(expiry: &Expired<u8, char>) -> Vec<u8> {
     let mut keys: Vec<_> = expiry.sessions.iter().flat_map(|(_, end)| end.removed.iter().copied()).collect();
     keys.sort_unstable();
     keys
 }
 
-fn of(expiry: &Expiry<u8, char>, token: char) -> Option<&SessionEnd<u8, char>> {
+fn of(expiry: &Expired<u8, char>, token: char) -> Option<&SessionSummary<u8, char>> {
     expiry.sessions.iter().find(|(of, _)| *of == token).map(|(_, end)| end)
 }
 
@@ -55,8 +57,8 @@ fn session_end_against_grant() {
         let end = join(ender);
         assert_eq!(dictionary.get(&first).is_some(), found, "a key went, or came, after its lock was granted");
         assert_eq!(end.removed.len(), 2 - usize::from(found));
-        let left = [(first, Left::Locked { holder: 'b', remaining: None })];
-        assert_eq!(end.left, left[..usize::from(found)]);
+        let left = [(first, NotRemoved::Locked { owner: 'b', remaining: None })];
+        assert_eq!(end.not_removed, left[..usize::from(found)]);
         assert!(dictionary.get(&second).is_none());
         assert!(removed(&dictionary.expire()).is_empty(), "a key went although it was locked");
         dictionary.release_all(&'b');
@@ -78,7 +80,7 @@ fn deferred_key_against_release_and_expiry() {
         });
         let keeper = actor(&dictionary, |d| {
             let expiry = d.expire();
-            (removed(&expiry), d.lock(&0).is_some())
+            (removed(&expiry), d.lock_info(&0).is_some())
         });
         let (gone, still_locked) = join(keeper);
         assert!(join(locker), "a key went although it was locked");
@@ -173,8 +175,8 @@ fn two_due_sessions_against_snapshot() {
     let [first, second] = keys_of_two_shards();
     explore("two_due_sessions_against_snapshot", 24, move || {
         let (dictionary, clock) = with_clock();
-        owning(&dictionary, 's', &[first]).leave(TICK);
-        owning(&dictionary, 't', &[second]).leave(TICK);
+        owning(&dictionary, 's', &[first]).detach(TICK);
+        owning(&dictionary, 't', &[second]).detach(TICK);
         clock.advance(TICK);
         let reader = actor(&dictionary, Dictionary::snapshot);
         let keeper = actor(&dictionary, Dictionary::expire);
@@ -182,7 +184,7 @@ fn two_due_sessions_against_snapshot() {
         let expiry = join(keeper);
         for (token, key) in [('s', first), ('t', second)] {
             let end = of(&expiry, token).unwrap();
-            assert_eq!((&end.removed[..], end.left.len()), (&[key][..], 0));
+            assert_eq!((&end.removed[..], end.not_removed.len()), (&[key][..], 0));
             assert_eq!(snapshot.contains_key(&key), snapshot.revision() < end.revision);
         }
         assert!(dictionary.snapshot().is_empty());
@@ -195,8 +197,8 @@ fn two_due_sessions_against_commit() {
     let [first, second] = keys_of_two_shards();
     explore("two_due_sessions_against_commit", 340, move || {
         let (dictionary, clock) = with_clock();
-        owning(&dictionary, 's', &[first, 100]).leave(TICK);
-        owning(&dictionary, 't', &[second]).leave(TICK);
+        owning(&dictionary, 's', &[first, 100]).detach(TICK);
+        owning(&dictionary, 't', &[second]).detach(TICK);
         clock.advance(TICK);
         let writer =
             actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1).set(second, 1)).unwrap());
@@ -212,7 +214,7 @@ fn two_due_sessions_against_commit() {
             );
             let end = of(&expiry, token).unwrap();
             assert_eq!(end.removed.contains(&key), end.revision < written);
-            assert!(end.left.is_empty());
+            assert!(end.not_removed.is_empty());
         }
         assert!(dictionary.get(&100).is_none());
     });
@@ -228,7 +230,7 @@ fn two_due_sessions_against_grant() {
         let sessions = [owning(&dictionary, 's', &[first]), owning(&dictionary, 't', &[second])];
         for (session, key) in sessions.into_iter().zip([100, 101]) {
             session.update_locks(acquire(&[key])).unwrap();
-            session.leave(TICK);
+            session.detach(TICK);
         }
         clock.advance(TICK);
         let locker = actor(&dictionary, move |d| {
@@ -241,7 +243,7 @@ fn two_due_sessions_against_grant() {
         assert_eq!(dictionary.get(&first).is_some(), found, "a key went, or came, after its lock was granted");
         assert!(dictionary.get(&second).is_none());
         assert_eq!(expiry.sessions.iter().map(|(_, end)| end.released.len()).sum::<usize>(), 2);
-        assert_eq!(of(&expiry, 's').unwrap().left.len(), usize::from(found));
+        assert_eq!(of(&expiry, 's').unwrap().not_removed.len(), usize::from(found));
         assert_eq!(dictionary.locks().len(), 1);
         dictionary.release_all(&'b');
         dictionary.expire();
@@ -256,8 +258,8 @@ fn two_due_sessions_against_the_return_of_one() {
     explore("two_due_sessions_against_the_return_of_one", 68, move || {
         let (dictionary, clock) = with_clock();
         // So many keys that each ends in a step of its own.
-        owning(&dictionary, 's', &[first, 100]).leave(TICK);
-        owning(&dictionary, 't', &[second, 101]).leave(TICK);
+        owning(&dictionary, 's', &[first, 100]).detach(TICK);
+        owning(&dictionary, 't', &[second, 101]).detach(TICK);
         clock.advance(TICK);
         let client = actor(&dictionary, move |d| {
             let session = d.session('t');
@@ -282,14 +284,14 @@ fn due_session_against_held_content() {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
-        session.leave(TICK);
+        session.detach(TICK);
         clock.advance(TICK);
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let guard = d.lock_content().unwrap();
             assert_eq!(d.get(&0).is_some(), guard.contains_key(&0), "ended past the guard");
         });
         let keeper = actor(&dictionary, |d| removed(&d.expire()));
-        join(holder);
+        join(owner);
         let gone = join(keeper);
         assert_eq!([gone, removed(&dictionary.expire())].concat(), [0]);
         assert!(dictionary.snapshot().is_empty() && dictionary.locks().is_empty());
@@ -304,7 +306,7 @@ fn dropped_session_against_held_content() {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let guard = d.lock_content().unwrap();
             assert_eq!(d.get(&0).is_some(), guard.contains_key(&0), "ended past the guard");
         });
@@ -312,7 +314,7 @@ fn dropped_session_against_held_content() {
             drop(session);
             assert!(d.locks().is_empty());
         });
-        join(holder);
+        join(owner);
         join(dropper);
         let there = dictionary.get(&0).is_some();
         clock.advance(TICK);
@@ -331,7 +333,7 @@ fn session_put_off_against_its_return() {
         let guard = dictionary.lock_content().unwrap();
         let dropper = actor(&dictionary, move |_| drop(session));
         let client = actor(&dictionary, |d| {
-            let ended = d.lock(&1).is_none();
+            let ended = d.lock_info(&1).is_none();
             let session = d.session('s');
             assert!(session.is_resumed() || !ended, "it has ended, and is nowhere");
             assert_eq!(session.ephemeral_keys().len(), usize::from(session.is_resumed()));
@@ -353,7 +355,7 @@ fn session_taken_up_against_expiry() {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[0])).unwrap();
-        session.leave(TICK);
+        session.detach(TICK);
         clock.advance(TICK);
         let keeper = actor(&dictionary, |d| d.expire().sessions.len());
         let client = actor(&dictionary, |d| {
@@ -370,7 +372,11 @@ fn session_taken_up_against_expiry() {
         let session = join(client);
         assert_eq!(ended, usize::from(!session.is_resumed()));
         assert_eq!(session.ephemeral_keys().len(), usize::from(session.is_resumed()));
-        assert_eq!(dictionary.lock(&0).map(|lock| lock.holder), Some('s'), "a lock of the new session was released");
+        assert_eq!(
+            dictionary.lock_info(&0).map(|lock| lock.owner),
+            Some('s'),
+            "a lock of the new session was released"
+        );
     });
 }
 
@@ -379,7 +385,7 @@ fn session_taken_up_against_expiry() {
 fn two_expiries() {
     explore_bounded("two_expiries", 2, 360, || {
         let (dictionary, clock) = with_clock();
-        owning(&dictionary, 's', &[0]).leave(TICK);
+        owning(&dictionary, 's', &[0]).detach(TICK);
         dictionary.update_locks(&'b', LockRequest::new().acquire(1, TICK)).unwrap();
         clock.advance(TICK);
         let expiries = [(); 2].map(|()| actor(&dictionary, Dictionary::expire)).map(join);

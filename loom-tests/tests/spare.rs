@@ -134,7 +134,7 @@ fn commits_in_the_spare_root_against_grants() {
     });
 }
 
-/// Invariant: what a buffer keeps is not changed by commits in the spare root, and the trail has all of them: its
+/// Invariant: what a buffer keeps is not changed by commits in the spare root, and the history has all of them: its
 /// deliveries add up to the content of the revision where each ends.
 #[test]
 fn flushes_against_commits_in_the_spare_root() {
@@ -157,7 +157,7 @@ fn flushes_against_commits_in_the_spare_root() {
             for key in delivery.removals() {
                 assert!(replica.remove(key).is_some(), "the removal of a key never delivered");
             }
-            let commits = (1..).zip(COMMITS).take(usize::try_from(delivery.to().get()).unwrap());
+            let commits = (1..).zip(COMMITS).take(usize::try_from(delivery.revision().get()).unwrap());
             assert_eq!(replica, replay(commits));
         }
         assert_eq!(replica, content(&dictionary.snapshot()));
@@ -170,7 +170,7 @@ fn guard_that_writes_in_the_spare_root_against_commits() {
     explore("guard_that_writes_in_the_spare_root_against_commits", 1600, || {
         let dictionary = with_a_spare_root(&[(0, Some(0))]);
         let writer = actor(&dictionary, |d| commit(d, 'a', &[(1, Some(1))]));
-        let holder = actor(&dictionary, |d| {
+        let owner = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
             let seen = guard.revision().get();
             let own = [2, 3].map(|key| guard.update_state(&'b', Change::new().set(key, 1)).unwrap().get());
@@ -178,7 +178,7 @@ fn guard_that_writes_in_the_spare_root_against_commits() {
             assert_eq!(d.revision(), guard.revision());
         });
         join(writer);
-        join(holder);
+        join(owner);
         let content = dictionary.snapshot();
         assert_eq!((content.len(), content.revision().get()), (4, 4));
     });
@@ -227,7 +227,7 @@ fn freeze_against_commits_that_leave_a_spare_root() {
     explore("freeze_against_commits_that_leave_a_spare_root", 10_000, || {
         let dictionary = shared();
         let value = Arc::new(7);
-        dictionary.update_state(&'a', Change::new().set_shared(0, Arc::clone(&value))).unwrap();
+        dictionary.update_state(&'a', Change::new().set_arc(0, Arc::clone(&value))).unwrap();
         let writers = ['a', 'b'].map(|token| {
             actor(&dictionary, move |d| d.update_state(&token, Change::new().set(token as u8, 1)).is_ok())
         });

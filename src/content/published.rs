@@ -1,10 +1,10 @@
 //! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
 
 use super::spare::{Spare, Turn};
-use super::{PutOff, Revision, Root, Shared, Snapshot, put_off_drops};
+use super::{Deferred, Revision, Root, Shared, Snapshot, defer_drops};
 use crate::clock::Clock;
 use crate::error::WaitError;
-use crate::sync::{self, AtomicUsize, Backoff, Cell, Ordering};
+use crate::sync::{self, AtomicUsize, Backoff, Ordering, RootCell};
 use crate::wake::Wakeups;
 use crossbeam_utils::CachePadded;
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) struct Published<K, V, S> {
-    cell: CachePadded<Cell<Root<K, V, S>>>,
+    cell: CachePadded<RootCell<Root<K, V, S>>>,
     spare: CachePadded<Spare<K, V, S>>,
     shared: Arc<Shared<K, V, S>>,
     /// `Root::successor`, kept so that a `Drop`, which cannot ask for `K: Clone`, can replace the root.
@@ -29,9 +29,9 @@ pub(crate) struct Reader<K, V, S>(sync::Arc<Published<K, V, S>>);
 impl<K: Clone + Eq, V, S> Published<K, V, S> {
     pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
         let wakeups = sync::Arc::new(Wakeups::new());
-        clock.wake(&wakeups);
+        clock.register(&wakeups);
         let shared = Arc::clone(&root.shared);
-        let cell = CachePadded::new(Cell::new(Arc::new(root)));
+        let cell = CachePadded::new(RootCell::new(Arc::new(root)));
         let spare = CachePadded::new(Spare::none());
         let readers = AtomicUsize::new(0);
         Self { cell, spare, shared, successor: Root::successor, wakeups, clock, readers }
@@ -82,8 +82,8 @@ impl<K, V, S> Published<K, V, S> {
     }
 
     /// The linearization point of every commit, grant, release, expiry, hold and freeze.
-    pub(crate) fn compare_and_swap(&self, current: &Arc<Root<K, V, S>>, next: &Arc<Root<K, V, S>>) -> (bool, PutOff) {
-        put_off_drops(|| self.cell.compare_and_swap(current, Arc::clone(next)))
+    pub(crate) fn compare_and_swap(&self, current: &Arc<Root<K, V, S>>, next: &Arc<Root<K, V, S>>) -> (bool, Deferred) {
+        defer_drops(|| self.cell.compare_and_swap(current, Arc::clone(next)))
     }
 
     /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` says so. Returns what it now is.
@@ -94,9 +94,9 @@ impl<K, V, S> Published<K, V, S> {
         &self,
         mut edit: impl FnMut(&mut Root<K, V, S>) -> Result<(), E>,
         replaced: impl FnOnce(&Arc<Root<K, V, S>>) -> R,
-    ) -> (Result<R, E>, PutOff) {
+    ) -> (Result<R, E>, Deferred) {
         let backoff = Backoff::new();
-        put_off_drops(|| {
+        defer_drops(|| {
             loop {
                 let current = self.load();
                 let mut next = (self.successor)(&current);
@@ -111,8 +111,8 @@ impl<K, V, S> Published<K, V, S> {
     }
 
     /// [`Shared::settle`].
-    pub(crate) fn settle(&self, put_off: PutOff) {
-        self.shared.settle(put_off);
+    pub(crate) fn settle(&self, deferred: Deferred) {
+        self.shared.settle(deferred);
     }
 
     /// Ends all changes. Whether it was this call that did. Lock-free: the spare root is left to the owner of the turn.
@@ -121,8 +121,8 @@ impl<K, V, S> Published<K, V, S> {
             let thawed = !std::mem::replace(&mut root.frozen, true);
             thawed.then_some(()).ok_or(())
         };
-        let (frozen, put_off) = self.replace(freeze, |_| ());
-        let settling = self.shared.settle_later(put_off);
+        let (frozen, deferred) = self.replace(freeze, |_| ());
+        let settling = self.shared.settle_later(deferred);
         if frozen.is_ok() {
             self.wakeups.notify_everyone();
             self.spare.close();
@@ -162,17 +162,17 @@ impl<K, V, S> Drop for Reader<K, V, S> {
         // ORDERING: AcqRel, so that the last one comes after all that the others did, the freeze by the dictionary among it.
         if self.0.readers.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.peek(Root::has_history) {
             let forget = |root: &mut Root<K, V, S>| {
-                (root.commits, root.lock_trail) = (None, None);
+                (root.commits, root.lock_history) = (None, None);
                 Ok::<_, Infallible>(())
             };
-            let (_, put_off) = self.0.replace(forget, |_| ());
-            self.0.settle(put_off);
+            let (_, deferred) = self.0.replace(forget, |_| ());
+            self.0.settle(deferred);
         }
     }
 }
 
 impl<K, V, S> Drop for Published<K, V, S> {
     fn drop(&mut self) {
-        self.clock.let_sleep(&self.wakeups);
+        self.clock.unregister(&self.wakeups);
     }
 }

@@ -1,8 +1,8 @@
 //! The immutable root, and how the root after a commit is made from the one before.
 
-use super::graveyard::{Graveyard, PutOff};
-use super::trail::{Keys, Logged, Touched};
-use super::{Entry, Revision, Trail};
+use super::deferred_drops::{Deferred, DeferredDrops};
+use super::history::{Keys, Logged, Touched};
+use super::{History, Revision, Versioned};
 use crate::change::Change;
 use crate::error::FailedCondition;
 use crate::event::{LockChange, LockRecord, Origin};
@@ -17,25 +17,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The content: a persistent hash map, so that a root shares all but a path with the root before it.
 pub(crate) type Content<K, V> =
-    im::GenericHashMap<Hashed<K>, Entry<V>, BuildPassThrough, im::shared_ptr::DefaultSharedPtr>;
+    im::GenericHashMap<Hashed<K>, Versioned<V>, BuildPassThrough, im::shared_ptr::DefaultSharedPtr>;
 
 /// Of a content, in no particular order.
-pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Entry<V>, im::shared_ptr::DefaultSharedPtr>;
+pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Versioned<V>, im::shared_ptr::DefaultSharedPtr>;
 
-/// Everything that is true at one instant. Never changes once it is published; is replaced.
+/// Full that is true at one instant. Never changes once it is published; is replaced.
 pub(crate) struct Root<K, V, S> {
     /// +1 for every root. What a lock was granted at, and so its fencing token.
     pub(crate) version: u64,
     /// +1 for every committed change. Content is a function of it.
     pub(crate) revision: Revision,
     pub(crate) content: Content<K, V>,
-    pub(crate) trail: Trail<Keys<K>>,
+    pub(crate) history: History<Keys<K>>,
     /// The latest commits as they were made; `None` if there was none, or if they are not to be kept.
-    pub(crate) commits: Option<Arc<Trail<Box<Logged<K, V>>>>>,
+    pub(crate) commits: Option<Arc<History<Box<Logged<K, V>>>>>,
     /// The version at which locks last came or went.
     pub(crate) lock_version: u64,
     /// Which locks came and went lately, by version; `None` if none did, or if that is not to be kept.
-    pub(crate) lock_trail: Option<Arc<Trail<LockRecord<K>>>>,
+    pub(crate) lock_history: Option<Arc<History<LockRecord<K>>>>,
     /// Set while a guard of `lock_content` holds the content. In the root, so that no commit can miss it.
     pub(crate) held: Option<Hold>,
     /// No more commits, ever.
@@ -49,7 +49,7 @@ pub(crate) struct Root<K, V, S> {
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
-    pub(super) graveyard: Graveyard<K, V>,
+    pub(super) deferred_drops: DeferredDrops<K, V>,
     pub(crate) observed: Observed,
     /// `Root::without_history`, kept so that taking and cloning a snapshot need not ask for `K: Clone`.
     without_history: fn(&Root<K, V, S>) -> Root<K, V, S>,
@@ -79,18 +79,18 @@ impl<K, V, S: BuildHasher> Shared<K, V, S> {
 
 impl<K, V, S> Shared<K, V, S> {
     /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
-    pub(crate) fn settle(&self, _: PutOff) {
-        self.graveyard.empty();
+    pub(crate) fn settle(&self, _: Deferred) {
+        self.deferred_drops.empty();
     }
 
     /// [`settle`](Self::settle), when what this returns is dropped, also if that is because of a panic.
-    pub(crate) fn settle_later(&self, put_off: PutOff) -> Settling<'_, K, V, S> {
-        Settling(self, put_off)
+    pub(crate) fn settle_later(&self, deferred: Deferred) -> Settling<'_, K, V, S> {
+        Settling(self, deferred)
     }
 }
 
 /// Something that was put off, which is dropped with this.
-pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, PutOff);
+pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, Deferred);
 
 impl<K, V, S> Drop for Settling<'_, K, V, S> {
     fn drop(&mut self) {
@@ -107,7 +107,7 @@ impl<K, V, S> Root<K, V, S> {
         Position { store: self.shared.id, revision: self.revision }
     }
 
-    /// This root, for a handle that the user may keep for as long as it likes: it has the content and the trail of touched keys,
+    /// This root, for a handle that the user may keep for as long as it likes: it has the content and the history of touched keys,
     /// and neither the kept commits nor the lock events, which have values and tokens that are not of its instant. O(1);
     /// allocates only where there are any.
     #[inline]
@@ -125,7 +125,7 @@ impl<K, V, S> Root<K, V, S> {
 
     #[inline]
     pub(super) fn has_history(&self) -> bool {
-        self.commits.is_some() || self.lock_trail.is_some()
+        self.commits.is_some() || self.lock_history.is_some()
     }
 
     fn mark_followed(&self) {
@@ -136,10 +136,10 @@ impl<K, V, S> Root<K, V, S> {
     /// Notes that locks came and went at this version of the root, and what is told of it, if it is to be kept.
     pub(crate) fn locks_changed(&mut self, changes: Option<&Arc<[LockChange<K, Origin>]>>, limit: usize) {
         if let Some(changes) = changes {
-            let none = || Trail::starting_after(self.lock_version);
-            let trail = self.lock_trail.as_deref().map_or_else(none, Trail::clone);
+            let none = || History::starting_after(self.lock_version);
+            let history = self.lock_history.as_deref().map_or_else(none, History::clone);
             let record = LockRecord { revision: self.revision, changes: Arc::clone(changes) };
-            self.lock_trail = Some(Arc::new(trail.with(self.version, record, changes.len(), limit)));
+            self.lock_history = Some(Arc::new(history.with(self.version, record, changes.len(), limit)));
         }
         self.lock_version = self.version;
     }
@@ -154,7 +154,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         let mut content = Content::default();
         for (key, value) in initial {
             let hash = hasher.hash_one(&key);
-            content.insert(Hashed { hash, key }, Entry::new(Arc::new(value), Revision(1)));
+            content.insert(Hashed { hash, key }, Versioned::new(Arc::new(value), Revision(1)));
         }
         let revision = Revision(u64::from(!content.is_empty()));
         let id = StoreId::random();
@@ -162,17 +162,17 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             version: 0,
             revision,
             content,
-            trail: Trail::starting_after(revision.0),
+            history: History::starting_after(revision.0),
             commits: None,
             lock_version: 0,
-            lock_trail: None,
+            lock_history: None,
             held: None,
             frozen: false,
             followed: AtomicBool::new(false),
             shared: Arc::new(Shared {
                 hasher,
                 id,
-                graveyard: Graveyard::new(),
+                deferred_drops: DeferredDrops::new(),
                 observed: Observed::new(id),
                 without_history: Self::without_history,
             }),
@@ -183,21 +183,21 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     pub(crate) fn successor(&self) -> Self {
         let mut next = self.bare();
         next.version += 1;
-        next.trail = self.trail.clone();
+        next.history = self.history.clone();
         next.inherit_history(self);
         next
     }
 
-    /// A root to be made into another one: the content of this one, without its trails.
+    /// A root to be made into another one: the content of this one, without its histories.
     pub(super) fn bare(&self) -> Self {
         Self {
             version: self.version,
             revision: self.revision,
             content: self.content.clone(),
-            trail: Trail::starting_after(self.revision.0),
+            history: History::starting_after(self.revision.0),
             commits: None,
             lock_version: self.lock_version,
-            lock_trail: None,
+            lock_history: None,
             held: self.held,
             frozen: self.frozen,
             followed: AtomicBool::new(false),
@@ -210,18 +210,18 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     fn inherit_history(&mut self, base: &Self) {
         if base.has_history() {
             self.commits.clone_from(&base.commits);
-            self.lock_trail.clone_from(&base.lock_trail);
+            self.lock_history.clone_from(&base.lock_history);
         }
     }
 
     /// The same, except that commits and lock events are not kept.
     fn without_history(&self) -> Self {
         let mut next = self.bare();
-        next.trail = self.trail.clone();
+        next.history = self.history.clone();
         next
     }
 
-    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `trail_limit`.
+    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `history_limit`.
     ///
     /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
     pub(super) fn commit(
@@ -230,17 +230,17 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         change: &Change<K, V>,
         hashes: &[u64],
         logged: Option<Box<Logged<K, V>>>,
-        trail_limit: usize,
+        history_limit: usize,
     ) {
         let revision = base.revision.next();
         let touched = self.carry_out(base, change, hashes, revision);
         let keys = touched.len();
         self.version = base.version + 1;
         self.revision = revision;
-        self.trail = base.trail.with(revision.0, touched, keys, trail_limit);
+        self.history = base.history.with(revision.0, touched, keys, history_limit);
         self.inherit_history(base);
         // A commit that is kept as it was may name a key many times.
-        self.log(logged, change.len(), trail_limit);
+        self.log(logged, change.len(), history_limit);
         self.lock_version = base.lock_version;
         self.held = base.held;
         self.frozen = base.frozen;
@@ -258,24 +258,24 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         &mut self,
         keys: impl ExactSizeIterator<Item = &'a Hashed<K>> + Clone,
         logged: Option<impl FnOnce(Change<K, V>) -> Box<Logged<K, V>>>,
-        trail_limit: usize,
-    ) -> Vec<(Hashed<K>, Entry<V>)>
+        history_limit: usize,
+    ) -> Vec<(Hashed<K>, Versioned<V>)>
     where
         K: 'a,
     {
         let count = keys.len();
         let removed = keys.clone().filter_map(|key| self.content.remove_with_key(key)).collect();
         self.revision = self.revision.next();
-        if count > trail_limit {
-            self.trail = Trail::starting_after(self.revision.0);
-            self.log(None, count, trail_limit);
+        if count > history_limit {
+            self.history = History::starting_after(self.revision.0);
+            self.log(None, count, history_limit);
             return removed;
         }
         let change = || keys.clone().fold(Change::new(), |change, key| change.remove(key.key.clone()));
         let logged = logged.map(|log| log(change()));
         let touched = keys.map(|key| Touched { key: key.clone(), existed: true, removed: true });
-        self.trail = self.trail.with(self.revision.0, touched.collect(), count, trail_limit);
-        self.log(logged, count, trail_limit);
+        self.history = self.history.with(self.revision.0, touched.collect(), count, history_limit);
+        self.log(logged, count, history_limit);
         removed
     }
 
@@ -285,11 +285,11 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     fn log(&mut self, logged: Option<Box<Logged<K, V>>>, keys: usize, limit: usize) {
         let Revision(revision) = self.revision;
         if let Some(logged) = logged {
-            let none = || Trail::starting_after(revision - 1);
-            let trail = self.commits.as_deref().map_or_else(none, Trail::clone);
-            self.commits = Some(Arc::new(trail.with(revision, logged, keys, limit)));
+            let none = || History::starting_after(revision - 1);
+            let history = self.commits.as_deref().map_or_else(none, History::clone);
+            self.commits = Some(Arc::new(history.with(revision, logged, keys, limit)));
         } else if let Some(commits) = &mut self.commits {
-            *commits = Arc::new(Trail::starting_after(revision));
+            *commits = Arc::new(History::starting_after(revision));
         }
     }
 
@@ -319,12 +319,12 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
                     None if removed() => continue,
                     // The key that is there already, so that all of the store shares one clone of it.
                     Some((key, present)) => {
-                        *present = Entry::new(Arc::clone(value), revision);
+                        *present = Versioned::new(Arc::clone(value), revision);
                         (key.clone(), true)
                     }
                     None => {
                         let key = Hashed { hash, key: key.clone() };
-                        self.content.insert(key.clone(), Entry::new(Arc::clone(value), revision));
+                        self.content.insert(key.clone(), Versioned::new(Arc::clone(value), revision));
                         (key, false)
                     }
                 },
@@ -355,7 +355,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         K: Hash,
         S: BuildHasher,
     {
-        let found = |key| self.content.get(&self.shared.lookup(key)).map(Entry::revision);
+        let found = |key| self.content.get(&self.shared.lookup(key)).map(Versioned::revision);
         let judged = change.conditions().map(|(key, expected)| (key, expected, found(key)));
         judged
             .filter(|(_, expected, found)| !expected.holds(*found))

@@ -1,7 +1,7 @@
 //! A snapshot: one root, kept.
 
 use super::root::Entries;
-use super::{Entry, Revision, Root};
+use super::{Revision, Root, Versioned};
 use crate::sync::DefaultHashBuilder;
 use std::borrow::Borrow;
 use std::fmt;
@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
 ///
 /// Taking and cloning one is O(1) and waits for nothing. A snapshot keeps alive the content of its instant, as far as
-/// later content does not share it, and clones of the keys that were touched before it, at most twice as many as the [trail
-/// limit](crate::Builder::trail_limit) says. It keeps no other value alive, and no token: neither [kept
-/// commits](crate::Builder::keep_commits) nor [lock events](crate::Builder::lock_events). It holds up nobody. Forgetting one
+/// later content does not share it, and clones of the keys that were touched before it, at most twice as many as the [history
+/// limit](crate::Builder::history_limit) says. It keeps no other value alive, and no token: neither [kept
+/// commits](crate::Builder::commit_history) nor [lock events](crate::Builder::lock_history_limit). It holds up nobody. Forgetting one
 /// (`mem::forget`) leaks that memory and has no other effect.
 ///
 /// Dropping the last snapshot of an instant frees what only it still had, in the thread that drops it: O(k log n) for k keys
@@ -39,7 +39,7 @@ pub struct Snapshot<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Snapshot<K, V, S> {
-    /// For the user to keep: of this root it has only the content and the trail of touched keys.
+    /// For the user to keep: of this root it has only the content and the history of touched keys.
     pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
         Self { root: root.into_kept() }
     }
@@ -69,7 +69,7 @@ impl<K, V, S> Snapshot<K, V, S> {
 
     /// Every key with its entry, in no particular order, the same each time. O(n) for all of it.
     #[must_use]
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&K, &Entry<V>)> {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&K, &Versioned<V>)> {
         self.root.content.iter().map(|(key, entry)| (&key.key, entry))
     }
 
@@ -104,7 +104,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
 
     /// The value of a key with the revision of the commit that set it. O(log n).
     #[must_use]
-    pub fn entry<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&Entry<V>>
+    pub fn entry<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&Versioned<V>>
     where
         K: Borrow<Q>,
     {

@@ -16,8 +16,8 @@
 //! swap. But they wait for a bounded time only and then commit without, and once one has waited in vain, nobody waits for that
 //! owner any more. So a thread that is suspended with the turn holds up each of the others once, for that time at most.
 
-use super::trail::{Keys, Logged, Touched};
-use super::{Entry, Revision, Root, Trail};
+use super::history::{Keys, Logged, Touched};
+use super::{History, Revision, Root, Versioned};
 use crate::change::Change;
 use crate::event::LockRecord;
 use crate::key::Hashed;
@@ -59,7 +59,7 @@ pub(crate) struct Turn<'a, K, V, S> {
     /// The spare root while it is changed, so that it too is dropped after the turn is over, should a key's `Eq` panic.
     next: Option<Arc<Root<K, V, S>>>,
     /// Dropped after the turn is over, and its owner has notified everybody.
-    remains: Remains<K, V, S>,
+    outdated: Outdated<K, V, S>,
 }
 
 /// The turn, if it was to be had.
@@ -69,25 +69,25 @@ struct Owned<'a, K, V, S> {
 }
 
 /// What may be the last of the user's keys and values.
-pub(crate) struct Remains<K, V, S> {
-    entries: SmallVec<[Entry<V>; 2]>,
-    pairs: Vec<(Hashed<K>, Entry<V>)>,
-    trails: SmallVec<[Trail<Keys<K>>; 1]>,
-    histories: Vec<History<K, V>>,
+pub(crate) struct Outdated<K, V, S> {
+    entries: SmallVec<[Versioned<V>; 2]>,
+    pairs: Vec<(Hashed<K>, Versioned<V>)>,
+    touched: SmallVec<[History<Keys<K>>; 1]>,
+    histories: Vec<KeptHistory<K, V>>,
     roots: SmallVec<[Arc<Root<K, V, S>>; 2]>,
 }
 
 /// Kept commits and lock events.
-type History<K, V> = (Option<Arc<Trail<Box<Logged<K, V>>>>>, Option<Arc<Trail<LockRecord<K>>>>);
+type KeptHistory<K, V> = (Option<Arc<History<Box<Logged<K, V>>>>>, Option<Arc<History<LockRecord<K>>>>);
 
-impl<K, V, S> Remains<K, V, S> {
+impl<K, V, S> Outdated<K, V, S> {
     fn none() -> Self {
-        let (entries, pairs, trails) = (SmallVec::new(), Vec::new(), SmallVec::new());
-        Self { entries, pairs, trails, histories: Vec::new(), roots: SmallVec::new() }
+        let (entries, pairs, touched) = (SmallVec::new(), Vec::new(), SmallVec::new());
+        Self { entries, pairs, touched, histories: Vec::new(), roots: SmallVec::new() }
     }
 }
 
-impl<K, V, S> Remains<K, V, S> {
+impl<K, V, S> Outdated<K, V, S> {
     /// As `extend`, which takes some fifty instructions more.
     fn add(&mut self, root: Option<Arc<Root<K, V, S>>>) {
         if let Some(root) = root {
@@ -112,7 +112,7 @@ impl<K, V, S> Spare<K, V, S> {
     }
 
     fn turn_with<'a>(&'a self, state: Option<MutexGuard<'a, State<K, V, S>>>) -> Turn<'a, K, V, S> {
-        Turn { spare: Owned { of: self, state }, next: None, remains: Remains::none() }
+        Turn { spare: Owned { of: self, state }, next: None, outdated: Outdated::none() }
     }
 
     /// Drops the spare root for good, now that the root is frozen: or the owner of the turn does, at its end.
@@ -152,10 +152,10 @@ impl<K, V, S> Turn<'_, K, V, S> {
     }
 
     /// Lets the next one have it. What it returns is to be dropped when everybody has been notified.
-    pub(crate) fn end(mut self) -> Remains<K, V, S> {
-        self.remains.add(self.next.take());
-        self.remains.add(self.spare.end());
-        self.remains
+    pub(crate) fn end(mut self) -> Outdated<K, V, S> {
+        self.outdated.add(self.next.take());
+        self.outdated.add(self.spare.end());
+        self.outdated
     }
 }
 
@@ -168,19 +168,19 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         change: &Change<K, V>,
         hashes: &[u64],
         mut logged: Option<Box<Logged<K, V>>>,
-        trail_limit: usize,
+        history_limit: usize,
     ) -> Arc<Root<K, V, S>> {
         self.next = self.spare.state.as_mut().and_then(|spare| spare.root.take());
         if let Some(root) = self.next.as_mut().and_then(Arc::get_mut)
-            && root.catch_up(base, &mut self.remains)
+            && root.catch_up(base, &mut self.outdated)
         {
-            root.commit(base, change, hashes, logged.take(), trail_limit);
+            root.commit(base, change, hashes, logged.take(), history_limit);
             if let Some(next) = self.next.take() {
                 return next;
             }
         }
         let mut root = base.bare();
-        root.commit(base, change, hashes, logged, trail_limit);
+        root.commit(base, change, hashes, logged, history_limit);
         Arc::new(root)
     }
 
@@ -188,8 +188,8 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
     ///
     /// Never panics: the commit stands. (A key's `Eq` or `Clone` that panics costs the spare root and nothing else.)
     pub(crate) fn keep(&mut self, mut replaced: Arc<Root<K, V, S>>, present: &Root<K, V, S>) {
-        let Self { spare: Owned { state: Some(spare), .. }, remains, .. } = self else {
-            self.remains.roots.push(replaced);
+        let Self { spare: Owned { state: Some(spare), .. }, outdated, .. } = self else {
+            self.outdated.roots.push(replaced);
             return;
         };
         // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
@@ -209,29 +209,29 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         // many commits have gone by, and what it may cost to free one of them is shared out among those.
         let keys = present.content.len();
         let worth_it = keys <= MOST && spare.alone >= keys.saturating_sub(FEW);
-        let kept = root.filter(|_| worth_it).is_some_and(|root| caught(|| root.catch_up(present, remains)));
+        let kept = root.filter(|_| worth_it).is_some_and(|root| caught(|| root.catch_up(present, outdated)));
         if kept {
-            remains.add(spare.root.replace(replaced));
+            outdated.add(spare.root.replace(replaced));
         } else {
-            remains.roots.push(replaced);
+            outdated.roots.push(replaced);
         }
     }
 
     /// Makes `lost`, the root that was to follow `base` and was not published, the spare.
     pub(crate) fn take_back(&mut self, mut lost: Arc<Root<K, V, S>>, base: &Root<K, V, S>) {
-        let Self { spare: Owned { state: Some(spare), .. }, remains, .. } = self else { return };
+        let Self { spare: Owned { state: Some(spare), .. }, outdated, .. } = self else { return };
         if spare.root.is_some() {
             return;
         }
         if let Some(root) = Arc::get_mut(&mut lost) {
-            let trail = mem::replace(&mut root.trail, Trail::starting_after(base.revision.0));
-            root.shed_history(remains);
-            if root.copy(base, &trail, base.revision, remains) {
+            let history = mem::replace(&mut root.history, History::starting_after(base.revision.0));
+            root.shed_history(outdated);
+            if root.copy(base, &history, base.revision, outdated) {
                 spare.root = Some(lost);
             } else {
-                remains.roots.push(lost);
+                outdated.roots.push(lost);
             }
-            remains.trails.push(trail);
+            outdated.touched.push(history);
         }
     }
 }
@@ -250,23 +250,29 @@ fn caught(act: impl FnOnce() -> bool) -> bool {
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
     /// A spare root has none: what it has would be outdated, and kept alive until the next commit, however late that is.
     #[inline]
-    fn shed_history(&mut self, remains: &mut Remains<K, V, S>) {
+    fn shed_history(&mut self, outdated: &mut Outdated<K, V, S>) {
         if self.has_history() {
-            remains.histories.push((self.commits.take(), self.lock_trail.take()));
+            outdated.histories.push((self.commits.take(), self.lock_history.take()));
         }
     }
 
     /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
     /// unwinds, this root is good for nothing.
-    fn catch_up(&mut self, later: &Self, remains: &mut Remains<K, V, S>) -> bool {
-        self.shed_history(remains);
-        self.revision == later.revision || self.copy(later, &later.trail, self.revision, remains)
+    fn catch_up(&mut self, later: &Self, outdated: &mut Outdated<K, V, S>) -> bool {
+        self.shed_history(outdated);
+        self.revision == later.revision || self.copy(later, &later.history, self.revision, outdated)
     }
 
-    /// Gives this root the content of `other`, from which it differs by the keys that `trail` says were touched after
+    /// Gives this root the content of `other`, from which it differs by the keys that `history` says were touched after
     /// `since`.
-    fn copy(&mut self, other: &Self, trail: &Trail<Keys<K>>, since: Revision, remains: &mut Remains<K, V, S>) -> bool {
-        let Some(records) = trail.after(since.0) else { return false };
+    fn copy(
+        &mut self,
+        other: &Self,
+        history: &History<Keys<K>>,
+        since: Revision,
+        outdated: &mut Outdated<K, V, S>,
+    ) -> bool {
+        let Some(records) = history.after(since.0) else { return false };
         let mut worth_it = other.content.len().max(SMALL);
         for Touched { key, .. } in records.flat_map(|record| &record.what) {
             if worth_it == 0 {
@@ -275,14 +281,14 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             worth_it -= 1;
             match other.content.get(key) {
                 Some(entry) => match self.content.get_mut(key) {
-                    Some(mine) => remains.entries.push(mem::replace(mine, entry.clone())),
+                    Some(mine) => outdated.entries.push(mem::replace(mine, entry.clone())),
                     None => drop(self.content.insert(key.clone(), entry.clone())),
                 },
-                None => remains.pairs.extend(self.content.remove_with_key(key)),
+                None => outdated.pairs.extend(self.content.remove_with_key(key)),
             }
         }
         self.revision = other.revision;
-        remains.trails.push(mem::replace(&mut self.trail, Trail::starting_after(other.revision.0)));
+        outdated.touched.push(mem::replace(&mut self.history, History::starting_after(other.revision.0)));
         true
     }
 }

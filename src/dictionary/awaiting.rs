@@ -4,7 +4,7 @@
 //! wakes itself and goes on in the next, and so does the caller's closure after each run.
 
 use super::write::Patience;
-use super::{Core, LockDelivery, LockFeed, Session, SessionEnd, StateDictionary};
+use super::{Engine, LockDelivery, LockFeed, Session, SessionSummary, StateDictionary};
 use crate::change::Change;
 use crate::content::{Hold, Revision, Snapshot};
 use crate::error::{FlushError, UpdateError, WaitError};
@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-impl<K, V, T, S> Core<K, V, T, S> {
+impl<K, V, T, S> Engine<K, V, T, S> {
     /// Until nobody holds the content. If the dictionary is frozen, whoever waited must be told.
     pub(super) async fn until_let_go(&self) {
         let let_go = || self.published.peek(|root| root.frozen || root.held.is_none()).then_some(());
@@ -31,7 +31,7 @@ impl<K, V, T, S> Core<K, V, T, S> {
 }
 
 impl<K, V, T, S> StateDictionary<K, V, T, S> {
-    /// [`wait_for`](Self::wait_for), awaited. Needs the feature `async`.
+    /// [`wait_for_revision`](Self::wait_for_revision), awaited. Needs the feature `async`.
     ///
     /// Cancel-safe: it changes nothing.
     ///
@@ -44,7 +44,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// # future::block_on(async {
     /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
-    /// let waiting = dictionary.wait_for_async(Revision::from(1));
+    /// let waiting = dictionary.wait_for_revision_async(Revision::from(1));
     /// let writing = dictionary.update_state_async(&0, Change::new().set("a", 1));
     /// let (content, written) = future::zip(waiting, writing).await;
     /// assert_eq!(content?["a"], 1);
@@ -52,8 +52,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn wait_for_async(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
-        let published = &self.core.published;
+    pub async fn wait_for_revision_async(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
+        let published = &self.engine.published;
         wake::wait_async(&published.wakeups.changed, || published.reached(revision)).await
     }
 }
@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// As [`update_state`](Self::update_state). While this thread has a [`ContentGuard`](crate::ContentGuard), that is
-    /// [`UpdateError::HeldByThisThread`], whichever task has it: in async code, use
+    /// [`UpdateError::ContentLockedByThisThread`], whichever task has it: in async code, use
     /// [`lock_content_async`](Self::lock_content_async).
     ///
     /// ```
@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # }).unwrap();
     /// ```
     pub async fn update_state_async(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit_async(token, change).await
+        self.engine.commit_async(token, change).await
     }
 
     /// [`update_state_with`](Self::update_state_with), with held content awaited. Needs the feature `async`.
@@ -122,11 +122,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ) -> Result<Revision, UpdateError<K, V, T>> {
         let mut again = false;
         loop {
-            match self.core.modify(token, 1, Patience::OfAPoll, again, &mut modify) {
-                Err(UpdateError::ContentHeld { .. } | UpdateError::RetriesExhausted { .. }) => again = true,
+            match self.engine.modify(token, 1, Patience::OfAPoll, again, &mut modify) {
+                Err(UpdateError::ContentLocked { .. } | UpdateError::RetriesExhausted { .. }) => again = true,
                 answer => return answer,
             }
-            self.core.until_another_poll().await;
+            self.engine.until_another_poll().await;
         }
     }
 
@@ -158,9 +158,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # }).unwrap();
     /// ```
     pub async fn lock_content_async(&self) -> OwnedContentGuard<K, V, T, S> {
-        let gate = &self.core.published.wakeups.gate;
-        let (hold, content) = wake::wait_async(gate, || self.core.hold(None).ok()).await;
-        OwnedContentGuard { core: self.core.clone(), hold, content }
+        let gate = &self.engine.published.wakeups.gate;
+        let (hold, content) = wake::wait_async(gate, || self.engine.hold(None).ok()).await;
+        OwnedContentGuard { engine: self.engine.clone(), hold, content }
     }
 }
 
@@ -184,7 +184,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 /// ```
 #[must_use = "the content is let go when the guard is dropped"]
 pub struct OwnedContentGuard<K, V, T, S = DefaultHashBuilder> {
-    core: Core<K, V, T, S>,
+    engine: Engine<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,
 }
@@ -209,7 +209,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContent
     /// # }).unwrap();
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.write_through(self.hold, &mut self.content, token, change)
+        self.engine.write_through(self.hold, &mut self.content, token, change)
     }
 }
 
@@ -227,7 +227,7 @@ impl<K, V, T, S> RefUnwindSafe for OwnedContentGuard<K, V, T, S> {}
 
 impl<K, V, T, S> Drop for OwnedContentGuard<K, V, T, S> {
     fn drop(&mut self) {
-        self.core.let_go();
+        self.engine.let_go();
     }
 }
 
@@ -237,11 +237,11 @@ impl<K: fmt::Debug, V: fmt::Debug, T, S> fmt::Debug for OwnedContentGuard<K, V, 
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     async fn commit_async(&self, token: &T, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.commit(token, change, None, Patience::OfAPoll) {
-                Err(UpdateError::ContentHeld { change: put_off }) => change = put_off,
+                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
                 answer => return answer.map(|root| root.revision),
             }
             self.until_another_poll().await;
@@ -269,7 +269,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// # }).unwrap();
     /// ```
     pub async fn update_state_async(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit_async(self.token(), change).await
+        self.engine.commit_async(self.token(), change).await
     }
 
     /// [`update_ephemeral`](Self::update_ephemeral), with held content awaited. Needs the feature `async`.
@@ -294,10 +294,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     pub async fn update_ephemeral_async(&mut self, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.update_ephemeral_with(change, Patience::OfAPoll) {
-                Err(UpdateError::ContentHeld { change: put_off }) => change = put_off,
+                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
                 answer => return answer,
             }
-            self.core.until_another_poll().await;
+            self.engine.until_another_poll().await;
         }
     }
 
@@ -319,11 +319,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn end_async(mut self) -> SessionEnd<K, T> {
+    pub async fn end_async(mut self) -> SessionSummary<K, T> {
         loop {
             match self.try_end() {
                 Some(end) => return end,
-                None => self.core.until_let_go().await,
+                None => self.engine.until_let_go().await,
             }
         }
     }
@@ -338,22 +338,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// Cancel-safe: events are taken only by the poll that returns them, so a future that is dropped has lost nothing.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
     /// # futures_lite::future::block_on(async {
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(1000).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(1000).build();
     /// let mut feed = dictionary.lock_feed();
-    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Everything { .. }));
+    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Full { .. }));
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Events(events) if events[0].holder == "alice"));
+    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Events(events) if events[0].owner == "alice"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
-        wake::wait_async(&core.published.wakeups.locks, || self.pending()).await
+        let Some(engine) = self.engine.clone() else { return Err(FlushError::Closed) };
+        wake::wait_async(&engine.published.wakeups.locks, || self.pending()).await
     }
 }

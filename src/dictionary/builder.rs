@@ -1,11 +1,11 @@
 //! Building a dictionary with other than the default settings.
 
-use super::{Core, Sessions, Settings, StateDictionary};
+use super::{Engine, Sessions, Settings, StateDictionary};
 use crate::clock::{Clock, ManualClock};
 use crate::content::{Published, Reader, Root};
 use crate::event::Origin;
 use crate::locks::LockTable;
-use crate::sync::{self, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, default_shards};
+use crate::sync::{self, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// use state_dictionary::{Revision, StateDictionary};
 ///
 /// let dictionary: StateDictionary<String, i32, u8> =
-///     StateDictionary::builder().trail_limit(10_000).content([("a".to_owned(), 1)]).build();
+///     StateDictionary::builder().history_limit(10_000).content([("a".to_owned(), 1)]).build();
 /// assert_eq!(u64::from(dictionary.revision()), 1);
 /// ```
 #[must_use]
@@ -34,7 +34,7 @@ impl<K, V, T> Builder<K, V, T> {
         Self {
             hasher: DefaultHashBuilder::default(),
             clock: Clock::System,
-            settings: Settings::new(DEFAULT_TRAIL_LIMIT),
+            settings: Settings::new(DEFAULT_HISTORY_LIMIT),
             shards: default_shards(),
             content: Vec::new(),
         }
@@ -59,7 +59,7 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     }
 
     /// The clock that leases, timeouts and intervals go by, for tests. By default the system's.
-    pub fn manual_clock(mut self, clock: &ManualClock) -> Self {
+    pub fn clock(mut self, clock: &ManualClock) -> Self {
         self.clock = Clock::Manual(clock.clone());
         self
     }
@@ -74,32 +74,32 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
     ///
-    /// // Resuming needs the trail, and so says how much of it there is: the first keys are forgotten here.
-    /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().trail_limit(2).build();
+    /// // Resuming needs the history, and so says how much of it there is: the first keys are forgotten here.
+    /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().history_limit(2).build();
     /// let start = dictionary.position();
     /// for key in 0..5_u32 {
     ///     dictionary.update_state(&(), Change::new().set(key, 1))?;
     /// }
     /// let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(start));
-    /// assert!(buffer.flush().unwrap().is_fresh_start());
+    /// assert!(buffer.flush().unwrap().is_full());
     /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
     /// ```
-    pub fn trail_limit(mut self, keys: usize) -> Self {
-        self.settings.trail_limit = keys;
+    pub fn history_limit(mut self, keys: usize) -> Self {
+        self.settings.history_limit = keys;
         self
     }
 
     /// Keeps the latest commits as they were made, with their tokens: for the feed of [`StateDictionary::commit_feed`]. They are
-    /// as many as have, all together, as many operations as the [trail limit](Self::trail_limit) says, and up to twice as many.
+    /// as many as have, all together, as many operations as the [history limit](Self::history_limit) says, and up to twice as many.
     ///
     /// Not done by default, for it keeps replaced values alive and copies every change; and each snapshot and each delivery
     /// allocates, since it leaves the kept commits out. They are dropped when the dictionary and its feeds of commits and of
     /// locks are.
-    pub fn keep_commits(mut self) -> Self
+    pub fn commit_history(mut self, keep: bool) -> Self
     where
         T: Send + Sync + 'static,
     {
-        self.settings.commit_log = Some(|token| Arc::new(token) as Origin);
+        self.settings.commit_log = keep.then_some(|token| Arc::new(token) as Origin);
         self
     }
 
@@ -114,14 +114,14 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// let mut feed = dictionary.lock_feed();
     /// assert!(feed.flush().is_ok());
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Everything { .. })), "once more");
+    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Full { .. })), "once more");
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
-    pub fn lock_events(mut self, keys: usize) -> Self
+    pub fn lock_history_limit(mut self, keys: usize) -> Self
     where
         T: Send + Sync + 'static,
     {
-        self.settings.lock_trail_limit = keys;
+        self.settings.lock_history_limit = keys;
         self.settings.lock_events = (keys > 0).then_some(|token| Arc::new(token) as Origin);
         self
     }
@@ -160,8 +160,8 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
         let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
         let reader = Reader::new(sync::Arc::clone(&published));
-        let core = Core { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
-        StateDictionary { core, reader }
+        let engine = Engine { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
+        StateDictionary { engine, reader }
     }
 }
 
@@ -173,7 +173,7 @@ impl<K, V, T, S> fmt::Debug for Builder<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("clock", &self.clock)
-            .field("trail_limit", &self.settings.trail_limit)
+            .field("history_limit", &self.settings.history_limit)
             .field("shards", &self.shards)
             .field("keys", &self.content.len())
             .finish_non_exhaustive()

@@ -6,7 +6,7 @@ use crate::content::Root;
 use crate::feed::{BufferOptions, ChangeBuffer};
 use crate::locks::LockRequest;
 use crate::sync::{DefaultHashBuilder, others};
-use crate::{Change, Expiry, LockFeed, ManualClock};
+use crate::{Change, Expired, LockFeed, ManualClock};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,7 +78,7 @@ impl Scene {
     /// With something for every operation to do: keys, locks of two clients, a session, feeds that have looked.
     fn new() -> Self {
         let clock = ManualClock::new();
-        let builder = StateDictionary::builder().manual_clock(&clock).lock_events(100);
+        let builder = StateDictionary::builder().clock(&clock).lock_history_limit(100);
         let dictionary: Arc<Dictionary> = Arc::new(builder.content([(Key("a"), inert()), (Key("b"), inert())]).build());
         let buffer = Arc::new(dictionary.change_buffer());
         drop(buffer.try_flush());
@@ -103,7 +103,7 @@ impl Scene {
             use_all(&dictionary, &buffer);
         })));
         assert!(self.dictionary.update_state(&9, Change::new().set(Key("x"), value)).is_ok());
-        let root = self.dictionary.core.published.load();
+        let root = self.dictionary.engine.published.load();
         for _ in 0..3 {
             assert!(self.dictionary.update_state(&9, set("x")).is_ok());
         }
@@ -118,7 +118,7 @@ fn use_all(dictionary: &Weak<Dictionary>, buffer: &Weak<ChangeBuffer<Key, Value>
         let _ = dictionary.locks();
         let _ = dictionary.update_locks(&9, LockRequest::new().acquire(Key("granted"), None));
         let _ = dictionary.try_update_state(&9, set("dropped"));
-        let _: Expiry<Key, u8> = dictionary.expire();
+        let _: Expired<Key, u8> = dictionary.expire();
     }
     if let Some(buffer) = buffer.upgrade() {
         let _ = buffer.try_flush();
@@ -175,7 +175,7 @@ fn what_another_thread_has_replaced_is_dropped_when_an_operation_on_content_is_o
     at_every_use("get", |scene| drop(scene.dictionary.get(&Key("a"))));
     at_every_use("snapshot", |scene| drop(scene.dictionary.snapshot()));
     at_every_use("freeze", |scene| assert!(scene.dictionary.freeze()));
-    at_every_use("wait", |scene| drop(scene.dictionary.wait_for_timeout(9.into(), Duration::ZERO)));
+    at_every_use("wait", |scene| drop(scene.dictionary.wait_for_revision_timeout(9.into(), Duration::ZERO)));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn what_another_thread_has_replaced_is_dropped_when_an_operation_on_locks_is_ove
     at_every_use("end of a session", |scene| drop(scene.session.take().map(Session::end)));
     at_every_use("dropped session", |scene| drop(scene.session.take()));
     at_every_use("session that is left and due", |scene| {
-        scene.session.take().unwrap().leave(Duration::ZERO);
+        scene.session.take().unwrap().detach(Duration::ZERO);
         drop(scene.dictionary.expire());
     });
 }
@@ -205,10 +205,10 @@ fn what_another_thread_has_replaced_is_dropped_when_an_operation_on_locks_is_ove
 fn what_another_thread_has_replaced_is_dropped_when_a_feed_has_looked_or_is_closed() {
     at_every_use("flush", |scene| drop(scene.buffer.try_flush()));
     at_every_use("flush that waits", |scene| drop(scene.buffer.flush_timeout(Duration::ZERO)));
-    at_every_use("closing a buffer", |scene| assert!(scene.buffer.freeze()));
+    at_every_use("closing a buffer", |scene| assert!(scene.buffer.close()));
     at_every_use("closing a buffer of a frozen dictionary", |scene| {
         scene.dictionary.freeze();
-        assert!(!scene.buffer.freeze());
+        assert!(!scene.buffer.close());
     });
     at_every_use("flush of commits", |scene| {
         drop(scene.dictionary.commit_feed_after(scene.buffer.position()).try_flush());

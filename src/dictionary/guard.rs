@@ -1,7 +1,7 @@
 //! Holding the content still.
 
 use super::write::Patience;
-use super::{Core, StateDictionary};
+use super::{Engine, StateDictionary};
 use crate::change::Change;
 use crate::content::{Hold, Published, Revision, Root, Snapshot};
 use crate::error::{LockContentError, UpdateError};
@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "the content is let go when the guard is dropped"]
 pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
-    core: &'a Core<K, V, T, S>,
+    engine: &'a Engine<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,
     /// The thread is known to the root, so that a write past the guard can be refused.
@@ -58,7 +58,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// guards, in no particular order.
     ///
     /// # Errors
-    /// [`LockContentError::HeldByThisThread`] if this thread has a guard already.
+    /// [`LockContentError::ContentLockedByThisThread`] if this thread has a guard already.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary, UpdateError};
@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
     /// let mut guard = dictionary.lock_content()?;
     /// let past_the_guard = dictionary.update_state(&(), Change::new().set("a", 1));
-    /// assert!(matches!(past_the_guard, Err(UpdateError::HeldByThisThread { .. })));
+    /// assert!(matches!(past_the_guard, Err(UpdateError::ContentLockedByThisThread { .. })));
     /// guard.update_state(&(), Change::new().set("a", 2)).unwrap();
     /// assert_eq!(guard["a"], 2);
     /// # Ok::<(), state_dictionary::LockContentError>(())
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// [`lock_content`](Self::lock_content), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`LockContentError::Held`] if the content is still held then, or [`LockContentError::HeldByThisThread`].
+    /// [`LockContentError::ContentLocked`] if the content is still held then, or [`LockContentError::ContentLockedByThisThread`].
     ///
     /// ```
     /// use state_dictionary::{LockContentError, StateDictionary};
@@ -89,19 +89,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// thread::scope(|scope| {
     ///     scope.spawn(|| {
     ///         let too_late = dictionary.lock_content_timeout(Duration::from_millis(1));
-    ///         assert_eq!(too_late.unwrap_err(), LockContentError::Held);
+    ///         assert_eq!(too_late.unwrap_err(), LockContentError::ContentLocked);
     ///     });
     /// });
     /// # drop(guard);
     /// ```
     pub fn lock_content_timeout(&self, timeout: Duration) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        self.lock_content_until(self.core.published.clock.now().checked_add(timeout))
+        self.lock_content_until(self.engine.published.clock.now().checked_add(timeout))
     }
 
     /// [`lock_content`](Self::lock_content) without waiting. Lock-free.
     ///
     /// # Errors
-    /// [`LockContentError::Held`] if the content is held, or [`LockContentError::HeldByThisThread`].
+    /// [`LockContentError::ContentLocked`] if the content is held, or [`LockContentError::ContentLockedByThisThread`].
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -113,33 +113,33 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// assert!(dictionary.try_lock_content().is_ok());
     /// ```
     pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let (hold, content) = self.core.hold(Some(current_thread()))?;
-        Ok(ContentGuard { core: &self.core, hold, content, not_send: PhantomData })
+        let (hold, content) = self.engine.hold(Some(current_thread()))?;
+        Ok(ContentGuard { engine: &self.engine, hold, content, not_send: PhantomData })
     }
 
     fn lock_content_until(&self, deadline: Option<Instant>) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let Published { wakeups, clock, .. } = &*self.core.published;
+        let Published { wakeups, clock, .. } = &*self.engine.published;
         let held = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
-            Err(LockContentError::Held) => None,
+            Err(LockContentError::ContentLocked) => None,
             answer => Some(answer),
         });
-        held.unwrap_or(Err(LockContentError::Held))
+        held.unwrap_or(Err(LockContentError::ContentLocked))
     }
 }
 
-impl<K, V, T, S> Core<K, V, T, S> {
+impl<K, V, T, S> Engine<K, V, T, S> {
     /// Holds the content, for a guard that stays in this thread or, if there is none, may be sent.
     pub(super) fn hold(&self, thread: Option<ThreadId>) -> Result<(Hold, Snapshot<K, V, S>), LockContentError> {
         let take = |root: &mut Root<K, V, S>| match root.held {
-            Some(hold) if hold.is_of_this_thread() => Err(LockContentError::HeldByThisThread),
-            Some(_) => Err(LockContentError::Held),
+            Some(hold) if hold.is_of_this_thread() => Err(LockContentError::ContentLockedByThisThread),
+            Some(_) => Err(LockContentError::ContentLocked),
             None => {
                 root.held = Some(Hold { version: root.version, thread });
                 Ok(())
             }
         };
-        let (taken, put_off) = self.published.replace(take, Arc::clone);
-        self.published.settle(put_off);
+        let (taken, deferred) = self.published.replace(take, Arc::clone);
+        self.published.settle(deferred);
         let root = taken?;
         Ok((Hold { version: root.version, thread }, Snapshot::new(root)))
     }
@@ -150,9 +150,9 @@ impl<K, V, T, S> Core<K, V, T, S> {
             root.held = None;
             Ok::<_, Infallible>(())
         };
-        let (_, put_off) = self.published.replace(let_go, |_| ());
+        let (_, deferred) = self.published.replace(let_go, |_| ());
         self.published.wakeups.gate.notify_all();
-        self.published.settle(put_off);
+        self.published.settle(deferred);
     }
 }
 
@@ -176,11 +176,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// assert_eq!(guard["ball"], 1);
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.write_through(self.hold, &mut self.content, token, change)
+        self.engine.write_through(self.hold, &mut self.content, token, change)
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// Commits through a guard, which shows the content as it is then, also if a destructor panics after the commit.
     pub(super) fn write_through(
         &self,
@@ -218,7 +218,7 @@ impl<K, V, T, S> RefUnwindSafe for ContentGuard<'_, K, V, T, S> {}
 
 impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.core.let_go();
+        self.engine.let_go();
     }
 }
 

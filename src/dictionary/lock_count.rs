@@ -56,7 +56,7 @@ type Dictionary = StateDictionary<Key, u8, u8>;
 
 fn dictionary() -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
-    (StateDictionary::builder().manual_clock(&clock).lock_events(100).build(), clock)
+    (StateDictionary::builder().clock(&clock).lock_history_limit(100).build(), clock)
 }
 
 fn acquire(keys: impl IntoIterator<Item = u32>, lease: Option<Duration>) -> LockRequest<Key> {
@@ -70,8 +70,8 @@ fn release(keys: impl IntoIterator<Item = u32>) -> LockRequest<Key> {
 impl Dictionary {
     /// The count, which is that of the locks there are.
     fn count(&self) -> usize {
-        let locks = self.core.locks.all_with(&self.core.published.clock, || ()).0;
-        assert_eq!(self.core.locks.outstanding(), locks.len(), "{locks:?}");
+        let locks = self.engine.locks.all_with(&self.engine.published.clock, || ()).0;
+        assert_eq!(self.engine.locks.outstanding(), locks.len(), "{locks:?}");
         locks.len()
     }
 

@@ -1,7 +1,7 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
-use super::Core;
-use crate::content::{Published, Reader, Record, Revision, Root, put_off_drops};
+use super::Engine;
+use crate::content::{Published, Reader, Record, Revision, Root, defer_drops};
 use crate::error::FlushError;
 use crate::event::{LockChange, LockEvent, LockRecord, token};
 use crate::locks::{FencingToken, LockInfo};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
 ///
-/// The dictionary keeps as many events as it was told with [`Builder::lock_events`](crate::Builder::lock_events). A feed that
+/// The dictionary keeps as many events as it was told with [`Builder::lock_history_limit`](crate::Builder::lock_history_limit). A feed that
 /// has fallen further behind is given all locks anew, and so is every feed each time, if none are to be kept.
 ///
 /// A lock that runs out is an event even if nobody touches its key: whoever waits in [`flush`](Self::flush) wakes up at its
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// that is renewed for a shorter time wakes those who wait for the longer one.) Renewals are no events.
 ///
 /// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then every flush
-/// says [`FlushError::Ended`]. So does one that would have to begin anew.
+/// says [`FlushError::Closed`]. So does one that would have to begin anew.
 ///
 /// A flush that waits is ended by the end of the dictionary only; whoever wants to stop earlier uses
 /// [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
@@ -30,23 +30,23 @@ use std::time::Duration;
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
 ///
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(1000).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(1000).build();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
 /// let mut feed = dictionary.lock_feed();
 /// match feed.flush()? {
-///     LockDelivery::Everything { locks, .. } => assert_eq!(locks[0].1.holder, "alice"),
+///     LockDelivery::Full { locks, .. } => assert_eq!(locks[0].1.owner, "alice"),
 ///     LockDelivery::Events(_) => unreachable!("the first delivery is everything"),
 /// }
 /// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
 /// match feed.flush()? {
 ///     LockDelivery::Events(events) => assert_eq!(events[0].kind, LockEventKind::Released),
-///     LockDelivery::Everything { .. } => unreachable!("it has not fallen behind"),
+///     LockDelivery::Full { .. } => unreachable!("it has not fallen behind"),
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
     /// `None` when it has ended: it keeps nothing alive then.
-    pub(super) core: Option<Core<K, V, T, S>>,
+    pub(super) engine: Option<Engine<K, V, T, S>>,
     reader: Option<Reader<K, V, S>>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
@@ -58,23 +58,23 @@ pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
 /// use std::collections::HashMap;
 ///
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
-/// let (mut feed, mut holders) = (dictionary.lock_feed(), HashMap::new());
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
+/// let (mut feed, mut owners) = (dictionary.lock_feed(), HashMap::new());
 /// let mut follow = || match feed.try_flush() {
-///     Ok(LockDelivery::Everything { locks, .. }) => {
-///         holders = locks.into_iter().map(|(key, lock)| (key, lock.holder)).collect();
-///         holders.len()
+///     Ok(LockDelivery::Full { locks, .. }) => {
+///         owners = locks.into_iter().map(|(key, lock)| (key, lock.owner)).collect();
+///         owners.len()
 ///     }
 ///     Ok(LockDelivery::Events(events)) => {
 ///         for event in events {
 ///             match event.kind {
-///                 LockEventKind::Granted => drop(holders.insert(event.key, event.holder)),
-///                 _ => drop(holders.remove(event.key)),
+///                 LockEventKind::Granted => drop(owners.insert(event.key, event.owner)),
+///                 _ => drop(owners.remove(event.key)),
 ///             }
 ///         }
-///         holders.len()
+///         owners.len()
 ///     }
-///     Err(_) => holders.len(),
+///     Err(_) => owners.len(),
 /// };
 /// assert_eq!(follow(), 0);
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None).acquire("bat", None))?;
@@ -88,7 +88,7 @@ pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum LockDelivery<K, T> {
     /// All locks at one instant: the first delivery, and what follows when events were missed.
-    Everything {
+    Full {
         /// The version at which locks last came or went; all later events have greater ones.
         version: u64,
         /// The latest commit at that instant.
@@ -103,13 +103,13 @@ pub enum LockDelivery<K, T> {
 }
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
-    pub(super) fn new(core: Core<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
-        Self { core: Some(core), reader: Some(reader), cursor: None }
+    pub(super) fn new(engine: Engine<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
+        Self { engine: Some(engine), reader: Some(reader), cursor: None }
     }
 
     fn end<D>(&mut self) -> Result<D, FlushError> {
-        (self.core, self.reader) = (None, None);
-        Err(FlushError::Ended)
+        (self.engine, self.reader) = (None, None);
+        Err(FlushError::Closed)
     }
 }
 
@@ -120,13 +120,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// may wait for threads that are updating locks.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     /// use std::thread;
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
     /// let mut feed = dictionary.lock_feed();
     /// feed.flush()?; // at once: all locks, of which there are none
     /// let watcher = thread::spawn(move || feed.flush());
@@ -141,17 +141,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{FlushError, StateDictionary};
     /// use std::time::Duration;
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
     /// let mut feed = dictionary.lock_feed();
     /// assert!(feed.flush().is_ok(), "at once: there are no locks");
     /// let nothing = feed.flush_timeout(Duration::from_millis(1));
-    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
     /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
         self.flush_for(Some(timeout))
@@ -160,40 +160,38 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// Delivers what has happened, without waiting for anything to happen. Locks that have run out are taken away first.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if nothing has, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if nothing has, [`FlushError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{FlushError, LockDelivery, LockRequest, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
     /// let mut feed = dictionary.lock_feed();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.try_flush()?, LockDelivery::Everything { locks, .. } if locks.len() == 1));
-    /// assert_eq!(feed.try_flush(), Err(FlushError::NothingPending));
+    /// assert!(matches!(feed.try_flush()?, LockDelivery::Full { locks, .. } if locks.len() == 1));
+    /// assert_eq!(feed.try_flush(), Err(FlushError::Empty));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::NothingPending))
+        self.pending().unwrap_or(Err(FlushError::Empty))
     }
 
     fn flush_for(&mut self, timeout: Option<Duration>) -> Result<LockDelivery<K, T>, FlushError> {
-        let Some(core) = self.core.clone() else { return Err(FlushError::Ended) };
-        let Published { wakeups, clock, .. } = &*core.published;
+        let Some(engine) = self.engine.clone() else { return Err(FlushError::Closed) };
+        let Published { wakeups, clock, .. } = &*engine.published;
         let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         wake::wait_for_look(&wakeups.locks, clock, || match self.pending() {
             Some(answer) => Look::Found(answer),
-            None if deadline.is_some_and(|deadline| clock.now() >= deadline) => {
-                Look::Found(Err(FlushError::NothingPending))
-            }
-            None => Look::Until([deadline, core.locks.next_deadline()].into_iter().flatten().min()),
+            None if deadline.is_some_and(|deadline| clock.now() >= deadline) => Look::Found(Err(FlushError::Empty)),
+            None => Look::Until([deadline, engine.locks.next_deadline()].into_iter().flatten().min()),
         })
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
-        let Some(core) = &self.core else { return Some(Err(FlushError::Ended)) };
-        let Core { published, locks, .. } = core;
-        locks.expire(&published.clock, &mut core.fence());
+        let Some(engine) = &self.engine else { return Some(Err(FlushError::Closed)) };
+        let Engine { published, locks, .. } = engine;
+        locks.expire(&published.clock, &mut engine.fence());
         let root = published.load();
         if self.cursor == Some(root.lock_version) {
             return root.frozen.then(|| self.end());
@@ -206,34 +204,34 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
             return Some(Ok(LockDelivery::Events(events)));
         }
         // Others' roots may be let go of in a load, and shards are locked.
-        let (locks, (root, put_off)) = locks.all_with(&published.clock, || put_off_drops(|| published.load()));
-        published.settle(put_off);
+        let (locks, (root, deferred)) = locks.all_with(&published.clock, || defer_drops(|| published.load()));
+        published.settle(deferred);
         if root.frozen {
             // Locks may have been released since, of which nothing is told.
             return Some(self.end());
         }
-        if let (Some(cursor), Some(_)) = (self.cursor, core.settings.lock_events) {
-            published.shared().observed.missed_lock_events(cursor, root.lock_version);
+        if let (Some(cursor), Some(_)) = (self.cursor, engine.settings.lock_events) {
+            published.shared().observed.lagged_lock_events(cursor, root.lock_version);
         }
         let (version, revision) = (root.lock_version, root.revision);
         drop(root);
         self.cursor = Some(version);
-        Some(Ok(LockDelivery::Everything { version, revision, locks }))
+        Some(Ok(LockDelivery::Full { version, revision, locks }))
     }
 }
 
 /// The events after a version, oldest first, or `None` if the root does not have all of them.
 fn events_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, cursor: u64) -> Option<Vec<LockEvent<K, T>>> {
-    let mut records: Vec<_> = root.lock_trail.as_deref()?.after(cursor)?.collect();
+    let mut records: Vec<_> = root.lock_history.as_deref()?.after(cursor)?.collect();
     records.reverse();
     let events = records.into_iter().flat_map(|record| {
         let Record { at: version, what: LockRecord { revision, changes }, .. } = record;
-        changes.iter().map(|LockChange { kind, key, holder, granted }| LockEvent {
+        changes.iter().map(|LockChange { kind, key, owner, granted }| LockEvent {
             version: *version,
             revision: *revision,
             kind: *kind,
             key: key.clone(),
-            holder: token(holder),
+            owner: token(owner),
             fencing_token: granted.unwrap_or(FencingToken(*version)),
         })
     });

@@ -1,7 +1,7 @@
 //! Taking, giving back and inspecting locks.
 
-use super::{Core, StateDictionary};
-use crate::content::{Published, PutOff, Root, put_off_drops};
+use super::{Engine, StateDictionary};
+use crate::content::{Deferred, Published, Root, defer_drops};
 use crate::error::LockError;
 use crate::event::{LockChange, LockEventKind, Origin};
 use crate::locks::{Fence, LockFailure, LockInfo, LockReceipt, LockRequest, SessionLocks};
@@ -33,13 +33,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
     /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
     /// let (_, fencing_token) = &receipt.granted[0];
-    /// assert_eq!(dictionary.lock("ball").unwrap().fencing_token, *fencing_token);
+    /// assert_eq!(dictionary.lock_info("ball").unwrap().fencing_token, *fencing_token);
     /// assert!(dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).is_err());
     /// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
     pub fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
-        self.core.update_locks(token, None, request)
+        self.engine.update_locks(token, None, request)
     }
 
     /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
@@ -58,8 +58,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     pub fn release_all(&self, token: &T) -> Vec<K> {
-        let Core { locks, published, .. } = &self.core;
-        locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.core.fence())
+        let Engine { locks, published, .. } = &self.engine;
+        locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.engine.fence())
     }
 
     /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
@@ -78,8 +78,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn clear_locks(&self) -> Vec<K> {
-        let Core { locks, published, .. } = &self.core;
-        locks.remove_all(|_| true, LockEventKind::Cleared, &published.clock, &mut self.core.fence())
+        let Engine { locks, published, .. } = &self.engine;
+        locks.remove_all(|_| true, LockEventKind::Cleared, &published.clock, &mut self.engine.fence())
     }
 
     /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
@@ -89,16 +89,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert_eq!(dictionary.lock("ball").map(|lock| lock.holder), Some("alice"));
-    /// assert!(dictionary.lock("bat").is_none(), "now; a moment later it may be another's");
+    /// assert_eq!(dictionary.lock_info("ball").map(|lock| lock.owner), Some("alice"));
+    /// assert!(dictionary.lock_info("bat").is_none(), "now; a moment later it may be another's");
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
     #[must_use]
-    pub fn lock<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
+    pub fn lock_info<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<LockInfo<T>>
     where
         K: Borrow<Q>,
     {
-        self.core.locks.get(self.core.published.shared().lookup(key), &self.core.published.clock)
+        self.engine.locks.get(self.engine.published.shared().lookup(key), &self.engine.published.clock)
     }
 
     /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
@@ -110,17 +110,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// for (key, lock) in dictionary.locks() {
-    ///     println!("{key} is held by {}", lock.holder);
+    ///     println!("{key} is held by {}", lock.owner);
     /// }
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     #[must_use]
     pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
-        self.core.locks.all(&self.core.published.clock)
+        self.engine.locks.all(&self.engine.published.clock)
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     pub(super) fn update_locks(
         &self,
         token: &T,
@@ -145,19 +145,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     pub(super) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        let (put_off, told, news) = (PutOff::default(), SmallVec::new(), News::default());
-        RootFence { core: self, put_off, changed: false, committed: false, told, news }
+        let (deferred, recorded, news) = (Deferred::default(), SmallVec::new(), News::default());
+        RootFence { engine: self, deferred, changed: false, committed: false, recorded, news }
     }
 }
 
-impl<K, V, T, S> Core<K, V, T, S> {
-    /// What the table tells of locks, as roots keep it; nothing if they do not.
-    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<Told<K>> {
+impl<K, V, T, S> Engine<K, V, T, S> {
+    /// What the table records_events of locks, as roots keep it; nothing if they do not.
+    pub(super) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<LockChanges<K>> {
         let erase = self.settings.lock_events?;
-        let erased = changes.into_iter().map(|LockChange { kind, key, holder, granted }| LockChange {
+        let erased = changes.into_iter().map(|LockChange { kind, key, owner, granted }| LockChange {
             kind,
             key,
-            holder: erase(holder),
+            owner: erase(owner),
             granted,
         });
         Some(erased.collect())
@@ -166,56 +166,56 @@ impl<K, V, T, S> Core<K, V, T, S> {
 
 /// Lets the lock table replace the root. Is dropped when no shard is locked any more.
 pub(super) struct RootFence<'a, K, V, T, S> {
-    core: &'a Core<K, V, T, S>,
-    put_off: PutOff,
+    engine: &'a Engine<K, V, T, S>,
+    deferred: Deferred,
     /// Whether there is something to see for those who follow the locks.
     changed: bool,
     /// Whether there is for those who follow the content.
     committed: bool,
     /// Kept, because with a shard locked the last of a key or a token must not be dropped.
-    told: SmallVec<[Told<K>; 1]>,
+    recorded: SmallVec<[LockChanges<K>; 1]>,
     news: News,
 }
 
 /// Locks that came or went at one version, as roots keep them.
-pub(super) type Told<K> = Arc<[LockChange<K, Origin>]>;
+pub(super) type LockChanges<K> = Arc<[LockChange<K, Origin>]>;
 
 impl<K, V, T, S> RootFence<'_, K, V, T, S> {
     /// Tells of a root that was replaced past this fence.
-    pub(super) fn replaced(&mut self, locks_changed: bool, committed: bool, put_off: PutOff) {
+    pub(super) fn replaced(&mut self, locks_changed: bool, committed: bool, deferred: Deferred) {
         self.changed |= locks_changed;
         self.committed |= committed;
-        self.put_off = self.put_off.and(put_off);
+        self.deferred = self.deferred.and(deferred);
     }
 }
 
 impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
     fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64> {
-        let Core { published, settings, .. } = self.core;
-        let changes = self.core.kept(changes);
+        let Engine { published, settings, .. } = self.engine;
+        let changes = self.engine.kept(changes);
         let edit = |root: &mut Root<K, V, S>| match (root.frozen, granting) {
             (true, true) => Err(()),
             (true, false) => Ok(()),
             (false, _) => {
-                root.locks_changed(changes.as_ref(), settings.lock_trail_limit);
+                root.locks_changed(changes.as_ref(), settings.lock_history_limit);
                 Ok(())
             }
         };
-        let (version, put_off) = published.replace(edit, |root| (!root.frozen).then_some(root.version));
-        self.told.extend(changes);
-        self.put_off = self.put_off.and(put_off);
+        let (version, deferred) = published.replace(edit, |root| (!root.frozen).then_some(root.version));
+        self.recorded.extend(changes);
+        self.deferred = self.deferred.and(deferred);
         let version = version.ok().flatten();
         self.changed |= version.is_some();
         version
     }
 
-    fn tells(&self) -> bool {
-        self.core.settings.lock_events.is_some()
+    fn records_events(&self) -> bool {
+        self.engine.settings.lock_events.is_some()
     }
 
     fn is_frozen(&mut self) -> bool {
-        let (frozen, put_off) = put_off_drops(|| self.core.published.peek(|root| root.frozen));
-        self.put_off = self.put_off.and(put_off);
+        let (frozen, deferred) = defer_drops(|| self.engine.published.peek(|root| root.frozen));
+        self.deferred = self.deferred.and(deferred);
         frozen
     }
 
@@ -227,7 +227,7 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
         self.news.expired(locks);
     }
 
-    fn runs_out_sooner(&mut self) {
+    fn deadline_advanced(&mut self) {
         self.changed = true;
     }
 }
@@ -235,12 +235,12 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
 impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
     fn drop(&mut self) {
         if self.committed {
-            self.core.published.wakeups.changed.notify_all();
+            self.engine.published.wakeups.changed.notify_all();
         }
         if self.changed {
-            self.core.published.wakeups.locks.notify_all();
+            self.engine.published.wakeups.locks.notify_all();
         }
-        self.core.published.settle(self.put_off);
-        self.news.tell(&self.core.published.shared().observed);
+        self.engine.published.settle(self.deferred);
+        self.news.tell(&self.engine.published.shared().observed);
     }
 }

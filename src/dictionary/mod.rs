@@ -1,4 +1,4 @@
-//! The façade, where the three organs meet.
+//! The façade, where the three parts meet.
 
 #[cfg(feature = "async")]
 mod awaiting;
@@ -19,11 +19,11 @@ pub use awaiting::OwnedContentGuard;
 pub use builder::Builder;
 pub use guard::ContentGuard;
 pub use lock_feed::{LockDelivery, LockFeed};
-pub use session::{Expiry, Left, Session, SessionEnd};
+pub use session::{Expired, NotRemoved, Session, SessionSummary};
 
 use session::Sessions;
 
-use crate::content::{Entry, Published, Reader, Revision, Snapshot};
+use crate::content::{Published, Reader, Revision, Snapshot, Versioned};
 use crate::error::WaitError;
 use crate::event::Origin;
 use crate::feed::{BufferOptions, ChangeBuffer, CommitFeed};
@@ -88,8 +88,8 @@ use std::time::{Duration, Instant};
 ///
 /// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
 /// commits, else one that flushes, that drops a snapshot, or that just reads. For itself the dictionary keeps clones of the keys
-/// that were touched last, as many as the [trail limit](Builder::trail_limit) says or up to twice as many, and what it was built
-/// to keep: [commits](Builder::keep_commits), [lock events](Builder::lock_events). And when threads commit at once and one of
+/// that were touched last, as many as the [history limit](Builder::history_limit) says or up to twice as many, and what it was built
+/// to keep: [commits](Builder::commit_history), [lock events](Builder::lock_history_limit). And when threads commit at once and one of
 /// them is interrupted or refused, or when a call unwinds, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
 /// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the
 /// panic comes out of the call, the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows
@@ -105,13 +105,13 @@ use std::time::{Duration, Instant};
 /// wait for themselves.
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
-    core: Core<K, V, T, S>,
+    engine: Engine<K, V, T, S>,
     reader: Reader<K, V, S>,
 }
 
 /// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
 /// feeds of locks.
-pub(crate) struct Core<K, V, T, S> {
+pub(crate) struct Engine<K, V, T, S> {
     pub(crate) published: Arc<Published<K, V, S>>,
     pub(crate) locks: Arc<LockTable<K, T>>,
     sessions: Arc<Sessions<K, T>>,
@@ -120,8 +120,8 @@ pub(crate) struct Core<K, V, T, S> {
 
 /// What the builder was told.
 struct Settings<T> {
-    trail_limit: usize,
-    lock_trail_limit: usize,
+    history_limit: usize,
+    lock_history_limit: usize,
     /// How tokens lose their type, if commits are to be kept.
     commit_log: Option<fn(T) -> Origin>,
     /// The same, if lock events are.
@@ -129,12 +129,12 @@ struct Settings<T> {
 }
 
 impl<T> Settings<T> {
-    const fn new(trail_limit: usize) -> Self {
-        Self { trail_limit, lock_trail_limit: 0, commit_log: None, lock_events: None }
+    const fn new(history_limit: usize) -> Self {
+        Self { history_limit, lock_history_limit: 0, commit_log: None, lock_events: None }
     }
 }
 
-impl<K, V, T, S> Clone for Core<K, V, T, S> {
+impl<K, V, T, S> Clone for Engine<K, V, T, S> {
     fn clone(&self) -> Self {
         let Self { published, locks, sessions, settings } = self;
         let (published, locks, sessions) = (Arc::clone(published), Arc::clone(locks), Arc::clone(sessions));
@@ -151,7 +151,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
 }
 
 impl<K, V, T> StateDictionary<K, V, T> {
-    /// To choose hasher, clock, trail limit, shard count or initial content.
+    /// To choose hasher, clock, history limit, shard count or initial content.
     pub fn builder() -> Builder<K, V, T> {
         Builder::new()
     }
@@ -174,13 +174,13 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[must_use]
     #[doc(alias = "copy_content")]
     pub fn snapshot(&self) -> Snapshot<K, V, S> {
-        Snapshot::new(self.core.published.load())
+        Snapshot::new(self.engine.published.load())
     }
 
     /// The revision of the latest commit. Never waits.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.core.published.peek(|root| root.revision)
+        self.engine.published.peek(|root| root.revision)
     }
 
     /// Ends all changes, for ever. Lock-free; does not wait for held content, nor for a commit that is being made.
@@ -199,17 +199,17 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// assert!(!dictionary.freeze(), "it was frozen already");
     /// assert!(dictionary.update_state(&(), Change::new().set("a", 2)).is_err());
     /// assert!(buffer.flush().is_ok(), "what was pending");
-    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
-        self.core.published.freeze()
+        self.engine.published.freeze()
     }
 
     /// Whether the dictionary is frozen. Never waits.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.core.published.peek(|root| root.frozen)
+        self.engine.published.peek(|root| root.frozen)
     }
 
     /// A buffer that follows the dictionary. O(1); never waits, but with the feature `counters` for a mutex that is held for
@@ -238,13 +238,13 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// A buffer with other than the default options.
     #[must_use]
     pub fn change_buffer_with(&self, options: BufferOptions<K>) -> ChangeBuffer<K, V, S> {
-        ChangeBuffer::new(Arc::clone(&self.core.published), options)
+        ChangeBuffer::new(Arc::clone(&self.engine.published), options)
     }
 
     /// Which dictionary this is. Never waits.
     #[must_use]
     pub fn id(&self) -> StoreId {
-        self.core.published.shared().id
+        self.engine.published.shared().id
     }
 
     /// Which dictionary this is and its latest commit. Never waits.
@@ -264,17 +264,17 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
     /// thread::scope(|scope| {
-    ///     let waiting = scope.spawn(|| dictionary.wait_for(Revision::from(2)));
+    ///     let waiting = scope.spawn(|| dictionary.wait_for_revision(Revision::from(2)));
     ///     dictionary.update_state(&0, Change::new().set("a", 1)).unwrap();
     ///     dictionary.update_state(&0, Change::new().set("a", 2)).unwrap();
     ///     assert_eq!(waiting.join().unwrap().unwrap()["a"], 2);
     /// });
     /// ```
-    pub fn wait_for(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
-        self.wait_for_until(revision, None)
+    pub fn wait_for_revision(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_revision_until(revision, None)
     }
 
-    /// [`wait_for`](Self::wait_for), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`wait_for_revision`](Self::wait_for_revision), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] if the time has passed, [`WaitError::Frozen`] if the revision can no longer come.
@@ -284,25 +284,33 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// use std::time::Duration;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// let soon = dictionary.wait_for_timeout(Revision::from(1), Duration::ZERO);
+    /// let soon = dictionary.wait_for_revision_timeout(Revision::from(1), Duration::ZERO);
     /// assert_eq!(soon.unwrap_err(), WaitError::TimedOut);
     /// dictionary.freeze();
-    /// assert_eq!(dictionary.wait_for(Revision::from(1)).unwrap_err(), WaitError::Frozen);
-    /// assert!(dictionary.wait_for(Revision::ZERO).is_ok(), "it was reached before");
+    /// assert_eq!(dictionary.wait_for_revision(Revision::from(1)).unwrap_err(), WaitError::Frozen);
+    /// assert!(dictionary.wait_for_revision(Revision::ZERO).is_ok(), "it was reached before");
     /// ```
-    pub fn wait_for_timeout(&self, revision: Revision, timeout: Duration) -> Result<Snapshot<K, V, S>, WaitError> {
-        self.wait_for_until(revision, self.core.published.clock.now().checked_add(timeout))
+    pub fn wait_for_revision_timeout(
+        &self,
+        revision: Revision,
+        timeout: Duration,
+    ) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_revision_until(revision, self.engine.published.clock.now().checked_add(timeout))
     }
 
-    fn wait_for_until(&self, revision: Revision, deadline: Option<Instant>) -> Result<Snapshot<K, V, S>, WaitError> {
-        let Published { wakeups, clock, .. } = &*self.core.published;
-        let reached = wake::wait(&wakeups.changed, clock, deadline, || self.core.published.reached(revision));
+    fn wait_for_revision_until(
+        &self,
+        revision: Revision,
+        deadline: Option<Instant>,
+    ) -> Result<Snapshot<K, V, S>, WaitError> {
+        let Published { wakeups, clock, .. } = &*self.engine.published;
+        let reached = wake::wait(&wakeups.changed, clock, deadline, || self.engine.published.reached(revision));
         reached.unwrap_or(Err(WaitError::TimedOut))
     }
 
     /// A feed of every commit after this moment, none merged with another, with the token of its writer. O(1); never waits.
     ///
-    /// The dictionary must have been built with [`Builder::keep_commits`]; otherwise every delivery says only which commits
+    /// The dictionary must have been built with [`Builder::commit_history`]; otherwise every delivery says only which commits
     /// were missed.
     ///
     /// ```
@@ -312,7 +320,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// let mut feed = dictionary.commit_feed();
     /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let delivery = feed.flush().unwrap();
-    /// assert!(delivery.commits.is_empty() && delivery.missed.is_some_and(|(_, to)| to == revision));
+    /// assert!(delivery.commits.is_empty() && delivery.lagged.is_some_and(|(_, to)| to == revision));
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
@@ -323,12 +331,12 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// A feed of every commit after a position that somebody has got to, such as a recorder before it was restarted.
     ///
     /// If the position is of another dictionary, or lies in the future, the feed begins at the beginning, and its first delivery
-    /// [says so](crate::CommitDelivery::fresh_start).
+    /// [says so](crate::CommitDelivery::full).
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let recorded = dictionary.position();
     /// for number in 2..=3 {
@@ -368,27 +376,27 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[cfg(feature = "counters")]
     #[must_use]
     pub fn counters(&self) -> crate::Counters {
-        self.core.published.shared().observed.counters(self.revision())
+        self.engine.published.shared().observed.counters(self.revision())
     }
 
     /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.
     ///
-    /// The dictionary should have been built with [`Builder::lock_events`]; otherwise every delivery is all locks.
+    /// The dictionary should have been built with [`Builder::lock_history_limit`]; otherwise every delivery is all locks.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_events(100).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
     /// let mut feed = dictionary.lock_feed();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.flush()?, LockDelivery::Everything { locks, .. } if locks[0].0 == "ball"));
+    /// assert!(matches!(feed.flush()?, LockDelivery::Full { locks, .. } if locks[0].0 == "ball"));
     /// dictionary.release_all(&"alice");
     /// assert!(matches!(feed.flush()?, LockDelivery::Events(events) if events[0].key == "ball"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {
-        LockFeed::new(self.core.clone(), self.reader.clone())
+        LockFeed::new(self.engine.clone(), self.reader.clone())
     }
 }
 
@@ -405,12 +413,12 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, ()>>(())
     /// ```
     #[must_use]
-    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Entry<V>>
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Versioned<V>>
     where
         K: Borrow<Q>,
     {
-        let key = self.core.published.shared().lookup(key);
-        self.core.published.peek(|root| root.content.get(&key).cloned())
+        let key = self.engine.published.shared().lookup(key);
+        self.engine.published.peek(|root| root.content.get(&key).cloned())
     }
 }
 
@@ -427,13 +435,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> De
 
 impl<K, V, T, S> Drop for StateDictionary<K, V, T, S> {
     fn drop(&mut self) {
-        self.core.published.freeze();
+        self.engine.published.freeze();
     }
 }
 
 impl<K, V, T, S> fmt::Debug for StateDictionary<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = self.core.published.load();
+        let root = self.engine.published.load();
         f.debug_struct("StateDictionary")
             .field("revision", &root.revision)
             .field("keys", &root.content.len())

@@ -9,9 +9,9 @@
 
 use super::inside::Inside;
 use super::locking::RootFence;
-use super::{Core, StateDictionary};
+use super::{Engine, StateDictionary};
 use crate::change::Change;
-use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn, put_off_drops};
+use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn, defer_drops};
 use crate::error::{FailedCondition, UpdateError};
 use crate::key::Lookup;
 use crate::locks::{Conflict, Verdict};
@@ -37,8 +37,8 @@ pub(super) enum Refusal<K, T> {
     Frozen,
     Locked(Vec<Conflict<K, T>>),
     ConditionFailed(Vec<FailedCondition<K>>),
-    ContentHeld,
-    HeldByThisThread,
+    ContentLocked,
+    ContentLockedByThisThread,
     InsideUpdate,
 }
 
@@ -53,8 +53,8 @@ impl<K, T> Refusal<K, T> {
             Self::Frozen => UpdateError::Frozen { change },
             Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
             Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
-            Self::ContentHeld => UpdateError::ContentHeld { change },
-            Self::HeldByThisThread => UpdateError::HeldByThisThread { change },
+            Self::ContentLocked => UpdateError::ContentLocked { change },
+            Self::ContentLockedByThisThread => UpdateError::ContentLockedByThisThread { change },
             Self::InsideUpdate => UpdateError::InsideUpdate { change },
         }
     }
@@ -82,7 +82,7 @@ impl Patience {
 }
 
 /// After how many attempts in vain a poll ends.
-const ATTEMPTS_OF_A_POLL: u64 = 4;
+const ATTEMPTS_PER_POLL: u64 = 4;
 
 /// What one run of a closure came to.
 enum Run<K, V> {
@@ -115,13 +115,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
     /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
     /// match dictionary.update_state(&"bob", Change::new().set("ball", 2).set("bat", 2)) {
-    ///     Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts[0].holder, "alice"),
+    ///     Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts[0].owner, "alice"),
     ///     other => panic!("{other:?}"),
     /// }
     /// assert!(dictionary.get("bat").is_none());
     /// ```
     pub fn update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
+        self.engine.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
     }
 
     /// [`update_state`](Self::update_state) without sleeping: with an error instead of waiting for held content, and without
@@ -129,7 +129,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// updating locks.
     ///
     /// # Errors
-    /// [`UpdateError::ContentHeld`], or as [`update_state`](Self::update_state).
+    /// [`UpdateError::ContentLocked`], or as [`update_state`](Self::update_state).
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary, UpdateError};
@@ -139,12 +139,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let guard = dictionary.lock_content().unwrap();
     /// thread::scope(|scope| {
     ///     let refused = scope.spawn(|| dictionary.try_update_state(&(), Change::new().set("a", 1)));
-    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError::ContentHeld { .. })));
+    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError::ContentLocked { .. })));
     /// });
     /// # drop(guard);
     /// ```
     pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit(token, change, None, Patience::None).map(|root| root.revision)
+        self.engine.commit(token, change, None, Patience::None).map(|root| root.revision)
     }
 
     /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
@@ -216,11 +216,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         attempts: usize,
         modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.modify(token, attempts, Patience::ForAll, false, modify)
+        self.engine.modify(token, attempts, Patience::ForAll, false, modify)
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// [`StateDictionary::update_state_with_limit`], waiting for no more than `patience` says; `ahead` if the first run is to have
     /// the turn, should it be free.
     pub(super) fn modify(
@@ -270,9 +270,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 modify(&snapshot)
             };
             // A `Drop` of the user's is not inside the closure, and must not run with the turn.
-            let ((), put_off) = put_off_drops(|| drop(snapshot));
+            let ((), deferred) = defer_drops(|| drop(snapshot));
             if turn.is_none() {
-                self.published.settle(put_off);
+                self.published.settle(deferred);
             }
             change
         };
@@ -289,13 +289,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             let attempt = if let Some(answer) = answer {
                 answer
             } else {
-                let (root, put_off) = put_off_drops(|| self.published.load());
+                let (root, deferred) = defer_drops(|| self.published.load());
                 if root.revision != based_on {
                     // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
                     // but not for ever, or others would be held up by one that never is.
                     let ahead = !had_turn && turn.is_real();
                     drop(turn);
-                    self.published.settle(put_off);
+                    self.published.settle(deferred);
                     return Ok(Run::Outdated(change, ahead));
                 }
                 self.attempt(root, turn, token, &change, None, None)
@@ -308,22 +308,22 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
     }
 
-    /// Commits a change; through a guard if `pass` is its hold. Returns the root that has it.
+    /// Commits a change; through a guard if `guard` is its hold. Returns the root that has it.
     pub(super) fn commit(
         &self,
         token: &T,
         change: Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
         patience: Patience,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
-        self.commit_borrowed(token, &change, pass, patience, None).map_err(|refusal| refusal.of(change))
+        self.commit_borrowed(token, &change, guard, patience, None).map_err(|refusal| refusal.of(change))
     }
 
     pub(super) fn commit_borrowed(
         &self,
         token: &T,
         change: &Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
         patience: Patience,
         mut committed: Option<Note<'_>>,
     ) -> Result<Arc<Root<K, V, S>>, Refusal<K, T>> {
@@ -335,7 +335,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             let mut turn = self.published.turn_or_none();
             let mut answer = None;
             if patience.waits() && !turn.is_real() {
-                answer = self.answer_before_waiting(token, change, pass, None);
+                answer = self.answer_before_waiting(token, change, guard, None);
                 if answer.is_none() {
                     turn = self.published.turn();
                 }
@@ -345,8 +345,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             } else {
                 // With no root in hand so far, or whoever had the turn could not make it the spare one.
                 // What another thread has replaced is not dropped with the turn; the attempt settles it.
-                let (root, _) = put_off_drops(|| self.published.load());
-                self.attempt(root, turn, token, change, pass, committed.as_mut())
+                let (root, _) = defer_drops(|| self.published.load());
+                self.attempt(root, turn, token, change, guard, committed.as_mut())
             };
             if let Some(root) = self.conclude(attempt, patience, &backoff)? {
                 return Ok(root);
@@ -361,14 +361,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         &self,
         token: &T,
         change: &Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
         based_on: Option<Revision>,
     ) -> Option<Attempt<K, V, T, S>> {
         let root = self.published.load();
         if based_on.is_some_and(|revision| revision != root.revision) {
             return None;
         }
-        let answer = self.judge(&root, token, change, pass, &mut self.fence()).err()?;
+        let answer = self.judge(&root, token, change, guard, &mut self.fence()).err()?;
         Some(self.confirm(&root, answer))
     }
 
@@ -385,13 +385,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 self.published.shared().observed.refused(refusal.locked_keys());
                 return Err(refusal);
             }
-            Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::HeldByThisThread),
-            Attempt::Held(_) if !patience.waits() => return Err(Refusal::ContentHeld),
+            Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::ContentLockedByThisThread),
+            Attempt::Held(_) if !patience.waits() => return Err(Refusal::ContentLocked),
             Attempt::Held(hold) => self.wait_until_let_go(hold),
             Attempt::Lost => {
                 backoff.spin();
-                if patience == Patience::OfAPoll && backoff.retries() >= ATTEMPTS_OF_A_POLL {
-                    return Err(Refusal::ContentHeld);
+                if patience == Patience::OfAPoll && backoff.retries() >= ATTEMPTS_PER_POLL {
+                    return Err(Refusal::ContentLocked);
                 }
             }
         }
@@ -404,29 +404,29 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         mut turn: Turn<'_, K, V, S>,
         token: &T,
         change: &Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
         committed: Option<&mut Note<'_>>,
     ) -> Attempt<K, V, T, S> {
         let mut fence = self.fence();
-        let hashes = match self.judge(&root, token, change, pass, &mut fence) {
+        let hashes = match self.judge(&root, token, change, guard, &mut fence) {
             Ok(hashes) => hashes,
             Err(answer) => {
                 drop(turn);
                 return self.confirm(&root, answer);
             }
         };
-        let limit = self.settings.trail_limit;
+        let limit = self.settings.history_limit;
         let commit_log = self.settings.commit_log.filter(|_| change.len() <= limit);
         let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
         let next = turn.next(&root, change, &hashes, logged, limit);
-        let (swapped, put_off) = self.published.compare_and_swap(&root, &next);
+        let (swapped, deferred) = self.published.compare_and_swap(&root, &next);
         let outcome = if swapped {
             // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
             if let Some(note) = committed {
                 note(next.revision);
             }
             // A guard has the root that it replaces, and lets go of it last.
-            if pass.is_none() {
+            if guard.is_none() {
                 turn.keep(root, &next);
             }
             Attempt::Done(next)
@@ -434,12 +434,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             turn.take_back(next, &root);
             Attempt::Lost
         };
-        let remains = turn.end();
+        let outdated = turn.end();
         if swapped {
             self.published.wakeups.changed.notify_all();
         }
-        drop(remains);
-        self.published.settle(put_off);
+        drop(outdated);
+        self.published.settle(deferred);
         outcome
     }
 
@@ -451,7 +451,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         root: &Arc<Root<K, V, S>>,
         token: &T,
         change: &Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
         fence: &mut RootFence<'_, K, V, T, S>,
     ) -> Result<Hashes, Attempt<K, V, T, S>> {
         if root.frozen {
@@ -465,7 +465,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         let answer = match self.locks.check(keys, token, &self.published.clock, fence) {
             Verdict::Expired => Some(Attempt::Lost),
             Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
-            Verdict::Free => Self::answer_of_content(root, change, pass),
+            Verdict::Free => Self::answer_of_content(root, change, guard),
         };
         answer.map_or(Ok(hashes), Err)
     }
@@ -480,7 +480,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     fn answer_of_content(
         root: &Arc<Root<K, V, S>>,
         change: &Change<K, V>,
-        pass: Option<Hold>,
+        guard: Option<Hold>,
     ) -> Option<Attempt<K, V, T, S>> {
         let failed = root.failed_conditions(change);
         if !failed.is_empty() {
@@ -489,7 +489,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         if change.is_empty() {
             return Some(Attempt::Done(Arc::clone(root)));
         }
-        root.held.filter(|hold| pass != Some(*hold)).map(Attempt::Held)
+        root.held.filter(|hold| guard != Some(*hold)).map(Attempt::Held)
     }
 
     pub(super) fn wait_until_let_go(&self, hold: Hold) {

@@ -12,7 +12,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// assert!(changes.next().await.is_some());
     /// dictionary.update_state_async(&0, Change::new().set("a", 2)).await?;
     /// drop(dictionary);
-    /// assert_eq!(changes.next().await.unwrap().to().get(), 2);
+    /// assert_eq!(changes.next().await.unwrap().revision().get(), 2);
     /// assert!(changes.next().await.is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
@@ -105,7 +105,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
 
     async fn until_ended(&self) {
         if let Some(published) = self.source() {
-            wake::wait_async(&published.wakeups.ended, || self.is_ended().then_some(())).await;
+            wake::wait_async(&published.wakeups.ended, || self.is_closed().then_some(())).await;
         }
     }
 }
@@ -116,13 +116,13 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// Cancel-safe: commits are taken only by the poll that returns them, so a future that is dropped has lost nothing.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     ///
     /// # futures_lite::future::block_on(async {
-    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().keep_commits().build();
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().commit_history(true).build();
     /// let mut feed = dictionary.commit_feed();
     /// dictionary.update_state_async(&"alice", Change::new().set("a", 1)).await?;
     /// assert_eq!(feed.flush_async().await?.commits[0].token, "alice");
@@ -130,7 +130,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let Some(published) = self.source.clone() else { return Err(FlushError::Ended) };
+        let Some(published) = self.source.clone() else { return Err(FlushError::Closed) };
         wake::wait_async(&published.wakeups.changed, || self.pending()).await
     }
 }

@@ -3,7 +3,7 @@
 use super::difference::Difference;
 use super::options::Wanted;
 use super::{BufferOptions, Delivery, Subscription};
-use crate::content::{Content, Published, PutOff, Revision, Root, put_off_drops};
+use crate::content::{Content, Deferred, Published, Revision, Root, defer_drops};
 use crate::error::FlushError;
 use crate::observe::Following;
 use crate::position::{Position, StoreId};
@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 /// Follows the dictionary: each flush gives what has changed since the one before, merged to the latest value per key.
 ///
 /// The first flush gives the whole content. A key that is set and removed between two flushes is not mentioned, unless the
-/// [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is [frozen](Self::freeze),
-/// what is still pending is delivered once and then every flush says [`FlushError::Ended`].
+/// [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is [closed](Self::close),
+/// what is still pending is delivered once and then every flush says [`FlushError::Closed`].
 ///
 /// # Cost
 /// A flush finds out whether there is anything to deliver; what there is, a [`Delivery`] looks up while it is iterated, in
 /// the time of what was touched since the last flush. A buffer that has fallen behind by more than the
-/// [trail limit](crate::Builder::trail_limit) catches up by comparing the content it last delivered with the present one,
+/// [history limit](crate::Builder::history_limit) catches up by comparing the content it last delivered with the present one,
 /// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content that it last looked at
 /// and what the dictionary has itself, and nothing else. A frozen one keeps the content it ends with in place of the
 /// dictionary's; one that has ended keeps nothing. Dropping that content is a part of the next flush, and takes what dropping
@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 ///
 /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
 /// let buffer = dictionary.change_buffer();
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::NothingPending);
+/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
 ///
 /// dictionary.update_state(&0, Change::new().set("a", 1).set("b", 1))?;
 /// dictionary.update_state(&0, Change::new().set("a", 2).remove("b"))?;
@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(delivery.removals().len(), 0, "b was never delivered");
 ///
 /// dictionary.freeze();
-/// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+/// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
@@ -80,12 +80,12 @@ struct State<K, V, S> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// The whole content, when there is any.
-    Everything,
+    Full,
     /// The whole content, even if there is none: a client that wanted to go on from where it was must know that it cannot.
-    EverythingAtOnce,
+    FullAtOnce,
     /// What changed since the cursor.
     Difference,
-    /// The same, if the trail still reaches it; otherwise the whole content, even if there is none. The buffer was made at this
+    /// The same, if the history still reaches it; otherwise the whole content, even if there is none. The buffer was made at this
     /// revision.
     DifferenceIfPossible { made: Revision },
 }
@@ -104,11 +104,11 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     pub(crate) fn new(published: sync::Arc<Published<K, V, S>>, options: BufferOptions<K>) -> Self {
         let now = published.peek(Root::position);
         let (next, cursor, delivered) = match options.resume {
-            None => (Next::Everything, now.revision, Revision::ZERO),
+            None => (Next::Full, now.revision, Revision::ZERO),
             Some(seen) if seen.store == now.store && seen.revision <= now.revision => {
                 (Next::DifferenceIfPossible { made: now.revision }, seen.revision, seen.revision)
             }
-            Some(_) => (Next::EverythingAtOnce, now.revision, Revision::ZERO),
+            Some(_) => (Next::FullAtOnce, now.revision, Revision::ZERO),
         };
         let following = published.shared().observed.follow(cursor);
         let end = End::Open(published);
@@ -128,17 +128,17 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
-    /// assert!(buffer.freeze()); // a client has gone; from another thread, mostly
+    /// assert!(buffer.close()); // a client has gone; from another thread, mostly
     /// dictionary.update_state(&(), Change::new().set("a", 2)).unwrap();
     /// let delivery = buffer.flush().unwrap();
     /// assert_eq!(**delivery.updates().next().unwrap().1, 1, "what was committed before");
-    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
     /// ```
-    pub fn freeze(&self) -> bool {
+    pub fn close(&self) -> bool {
         let Some(published) = self.source() else { return false };
         let mut state = self.state.lock();
         // With the lock held, so that no flush delivers a later root in between.
-        let (root, put_off) = put_off_drops(|| published.load());
+        let (root, deferred) = defer_drops(|| published.load());
         let frozen = matches!(state.end, End::Open(_)) && !root.frozen;
         let open = frozen.then(|| {
             self.following.ends_at(root.revision);
@@ -149,7 +149,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
             published.wakeups.changed.notify_all();
             published.wakeups.ended.notify_all();
         }
-        let settling = root.shared().settle_later(put_off);
+        let settling = root.shared().settle_later(deferred);
         drop(open);
         drop(settling);
         frozen
@@ -191,10 +191,10 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
     /// drop(dictionary);
-    /// assert!(buffer.is_ended() && buffer.flush().is_ok());
+    /// assert!(buffer.is_closed() && buffer.flush().is_ok());
     /// ```
     #[must_use]
-    pub fn is_ended(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.source().is_none_or(|published| published.peek(|root| root.frozen))
     }
 
@@ -202,7 +202,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     pub(super) fn sleep_until(&self, deadline: Option<Instant>) {
         let Some(published) = self.source() else { return };
         let Published { wakeups, clock, .. } = &*published;
-        wake::wait(&wakeups.ended, clock, deadline, || self.is_ended().then_some(()));
+        wake::wait(&wakeups.ended, clock, deadline, || self.is_closed().then_some(()));
     }
 
     /// When an interval that begins now is over, if the clock reaches so far and the feed has not ended.
@@ -215,7 +215,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Waits until something is pending and delivers it.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
     /// If a key's `Clone`, `Hash` or `Eq` does, or a value's `Drop`, when the content delivered before is dropped. What this call
@@ -227,7 +227,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
-    /// let watcher = thread::spawn(move || buffer.flush().map(|delivery| delivery.len()));
+    /// let watcher = thread::spawn(move || buffer.flush().map(|delivery| delivery.count()));
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
     /// assert_eq!(watcher.join().unwrap(), Ok(1));
     /// ```
@@ -239,7 +239,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -251,7 +251,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
     /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a sign of life instead
-    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
     /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushError> {
         self.flush_for(Some(timeout))
@@ -260,7 +260,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Delivers what is pending, without waiting for anything to come.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if nothing is, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if nothing is, [`FlushError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -276,7 +276,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// assert_eq!(deliveries.count(), 2);
     /// ```
     pub fn try_flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::NothingPending))
+        self.pending().unwrap_or(Err(FlushError::Empty))
     }
 
     /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit.
@@ -293,7 +293,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// let buffer = dictionary.change_buffer();
     /// let watcher = thread::spawn(move || {
     ///     let deliveries = buffer.subscribe(Duration::from_millis(33));
-    ///     deliveries.last().map(|delivery| delivery.to())
+    ///     deliveries.last().map(|delivery| delivery.revision())
     /// });
     /// for number in 1..=100 {
     ///     dictionary.update_state(&(), Change::new().set("a", number)).unwrap();
@@ -313,41 +313,41 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         let Published { wakeups, clock, .. } = &*published;
         let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
-        flushed.unwrap_or(Err(FlushError::NothingPending))
+        flushed.unwrap_or(Err(FlushError::Empty))
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
         // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
-        let (root, difference, settling, put_off);
+        let (root, difference, settling, deferred);
         let mut outdated = (None, None);
         let mut state = self.state.lock();
         // One root per flush, so that everything in a delivery is of one instant; and loaded with the lock held, so that
         // of two flushes the later does not have the older root.
         let last = match &state.end {
             End::Open(published) => {
-                (root, put_off) = put_off_drops(|| published.load());
+                (root, deferred) = defer_drops(|| published.load());
                 root.frozen
             }
             End::At(end) => {
-                (root, put_off) = (Arc::clone(end), PutOff::default());
+                (root, deferred) = (Arc::clone(end), Deferred::default());
                 true
             }
-            End::Past => return Some(Err(FlushError::Ended)),
+            End::Past => return Some(Err(FlushError::Closed)),
         };
         let shared = root.shared();
-        settling = shared.settle_later(put_off);
+        settling = shared.settle_later(deferred);
         let (cursor, to) = (state.cursor, root.revision);
         let since = match (&state.seen, state.next) {
-            (None, Next::Everything | Next::EverythingAtOnce) => None,
+            (None, Next::Full | Next::FullAtOnce) => None,
             (seen, _) => Difference::since(Arc::clone(&root), cursor, seen.as_ref(), &self.wanted),
         };
-        let refused = since.is_none() && state.next != Next::Everything;
+        let refused = since.is_none() && state.next != Next::Full;
         let made = if let Next::DifferenceIfPossible { made } = state.next { made } else { cursor };
         difference = since.unwrap_or_else(|| Difference::everything(Arc::clone(&root), made, &self.wanted));
         let nothing = difference.is_empty() && !refused;
         // The whole content, also if there was nothing to deliver of what was looked at before.
-        let fresh_start = refused || state.next == Next::Everything;
+        let full = refused || state.next == Next::Full;
 
         let before = Before { buffer: self, root: &root, cursor, delivered: state.delivered, next: state.next, last };
         // What is replaced is dropped after the lock is released: a value's `Drop` may flush this buffer.
@@ -360,11 +360,11 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             outdated.1 = Some(mem::replace(&mut state.end, End::Past));
         }
         (state.cursor, state.reached) = (to, to);
-        let from = if fresh_start { Revision::ZERO } else { state.delivered };
+        let from = if full { Revision::ZERO } else { state.delivered };
         if !nothing {
             state.delivered = to;
         }
-        if !nothing || state.next != Next::Everything {
+        if !nothing || state.next != Next::Full {
             state.next = Next::Difference;
         }
         drop(state);
@@ -378,8 +378,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
             shared.observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, fresh_start, difference: difference.into_kept() })),
-            (true, true) => Some(Err(FlushError::Ended)),
+            (false, _) => Some(Ok(Delivery { from, full, difference: difference.into_kept() })),
+            (true, true) => Some(Err(FlushError::Closed)),
             (true, false) => None,
         }
     }
@@ -425,7 +425,7 @@ impl<K, V, S> fmt::Debug for ChangeBuffer<K, V, S> {
         let delivered = self.state.lock().delivered;
         f.debug_struct("ChangeBuffer")
             .field("delivered", &delivered)
-            .field("ended", &self.is_ended())
+            .field("ended", &self.is_closed())
             .finish_non_exhaustive()
     }
 }

@@ -18,10 +18,10 @@ use std::time::Duration;
 /// For recorders and mirrors, and for clients that want to leave out the echo of their own changes. Whoever wants the latest
 /// value of every key is better served by a [`ChangeBuffer`](crate::ChangeBuffer), which cannot fall behind.
 ///
-/// The dictionary must have been built with [`Builder::keep_commits`](crate::Builder::keep_commits). It keeps at least the latest
-/// commits whose operations sum up to the [trail limit](crate::Builder::trail_limit), and at most twice that; a commit of more
+/// The dictionary must have been built with [`Builder::commit_history`](crate::Builder::commit_history). It keeps at least the latest
+/// commits whose operations sum up to the [history limit](crate::Builder::history_limit), and at most twice that; a commit of more
 /// operations than the limit is not kept, and nothing before it then is. A feed that falls further behind is told which ones
-/// it missed. Initial content is no commit with a token, and counts as missed.
+/// it lagged. Initial content is no commit with a token, and counts as lagged.
 ///
 /// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
 /// dictionary; leaking it affects nobody. A flush that waits is ended by the end of the dictionary only; whoever wants to stop
@@ -30,13 +30,13 @@ use std::time::Duration;
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
 ///
-/// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().keep_commits().build();
+/// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().commit_history(true).build();
 /// let mut feed = dictionary.commit_feed();
 /// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
 /// dictionary.update_state(&"bob", Change::new().set("a", 2))?;
 ///
 /// let delivery = feed.flush()?;
-/// assert!(delivery.missed.is_none());
+/// assert!(delivery.lagged.is_none());
 /// let not_mine: Vec<_> = delivery.commits.iter().filter(|commit| commit.token != "alice").collect();
 /// assert_eq!(not_mine.len(), 1);
 /// assert_eq!(not_mine[0].change, Change::new().set("a", 2));
@@ -48,7 +48,7 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
     pub(super) source: Option<Reader<K, V, S>>,
     revision: Revision,
     /// Whether the feed was to begin where it cannot, which is yet to be told.
-    fresh_start: bool,
+    full: bool,
     token: PhantomData<fn() -> T>,
 }
 
@@ -57,14 +57,14 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
 ///
-/// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().keep_commits().trail_limit(2).build();
+/// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().commit_history(true).history_limit(2).build();
 /// let mut feed = dictionary.commit_feed();
 /// for key in 0..5_u32 {
 ///     dictionary.update_state(&(), Change::new().set(key, 1))?;
 /// }
 /// let delivery = feed.flush().unwrap();
-/// let (after, to) = delivery.missed.unwrap();
-/// assert_eq!((after.get(), to.get()), (0, 2), "the trail reaches back to commit 3");
+/// let (after, to) = delivery.lagged.unwrap();
+/// assert_eq!((after.get(), to.get()), (0, 2), "the history reaches back to commit 3");
 /// assert_eq!(delivery.commits.len(), 3);
 /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())
 /// ```
@@ -73,10 +73,10 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 pub struct CommitDelivery<K, V, T> {
     /// Whether the feed was to begin after a position of another dictionary, or one that lies in the future, and begins at the
     /// beginning instead. Only in a first delivery, which then comes at once.
-    pub fresh_start: bool,
+    pub full: bool,
     /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
     /// second. They came before all of `commits`.
-    pub missed: Option<(Revision, Revision)>,
+    pub lagged: Option<(Revision, Revision)>,
     /// The commits, oldest first.
     #[cfg_attr(
         feature = "serde",
@@ -93,7 +93,7 @@ pub struct CommitDelivery<K, V, T> {
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
 ///
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().keep_commits().build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().commit_history(true).build();
 /// let mut feed = dictionary.commit_feed();
 /// dictionary.update_state(&"alice", Change::new().set("a", 1).if_absent("a"))?;
 /// let commit = feed.flush().unwrap().commits.remove(0);
@@ -122,12 +122,12 @@ pub struct Commit<K, V, T> {
 impl<K, V, T, S> CommitFeed<K, V, T, S> {
     pub(crate) fn new(source: Reader<K, V, S>, after: Position) -> Self {
         let now = source.peek(Root::position);
-        let fresh_start = after.store != now.store || after.revision > now.revision;
-        let revision = if fresh_start { Revision::ZERO } else { after.revision };
-        Self { store: now.store, source: Some(source), revision, fresh_start, token: PhantomData }
+        let full = after.store != now.store || after.revision > now.revision;
+        let revision = if full { Revision::ZERO } else { after.revision };
+        Self { store: now.store, source: Some(source), revision, full, token: PhantomData }
     }
 
-    /// Up to where commits were delivered or reported to be missed: what a recorder keeps, to begin
+    /// Up to where commits were delivered or reported to be lagged: what a recorder keeps, to begin
     /// [after](crate::StateDictionary::commit_feed_after) it the next time. After a flush that found nothing it is the position
     /// of the dictionary that the flush looked at.
     #[must_use]
@@ -140,13 +140,13 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// Waits for the next commit and delivers all there are. O(n) in their keys.
     ///
     /// # Errors
-    /// [`FlushError::Ended`] if everything was delivered and nothing more can come.
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     /// use std::thread;
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().keep_commits().build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().commit_history(true).build();
     /// let mut feed = dictionary.commit_feed();
     /// let recorder = thread::spawn(move || feed.flush());
     /// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
@@ -160,16 +160,16 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if the time has passed, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{FlushError, StateDictionary};
     /// use std::time::Duration;
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
     /// let mut feed = dictionary.commit_feed();
     /// let nothing = feed.flush_timeout(Duration::from_millis(1)); // time to see whether the recorder is to stop
-    /// assert_eq!(nothing.unwrap_err(), FlushError::NothingPending);
+    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
     /// ```
     pub fn flush_timeout(&mut self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushError> {
         self.flush_for(Some(timeout))
@@ -178,59 +178,59 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// Delivers the commits there are, without waiting for any.
     ///
     /// # Errors
-    /// [`FlushError::NothingPending`] if there are none, [`FlushError::Ended`] if nothing more can come.
+    /// [`FlushError::Empty`] if there are none, [`FlushError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().keep_commits().build();
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
     /// let mut feed = dictionary.commit_feed();
-    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::NothingPending);
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
     /// dictionary.freeze();
     /// assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
-    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Ended);
+    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Closed);
     /// ```
     pub fn try_flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::NothingPending))
+        self.pending().unwrap_or(Err(FlushError::Empty))
     }
 
     fn flush_for(&mut self, timeout: Option<Duration>) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let Some(published) = self.source.clone() else { return Err(FlushError::Ended) };
+        let Some(published) = self.source.clone() else { return Err(FlushError::Closed) };
         let Published { wakeups, clock, .. } = &**published;
         let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
         let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
-        flushed.unwrap_or(Err(FlushError::NothingPending))
+        flushed.unwrap_or(Err(FlushError::Empty))
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
     pub(super) fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
-        let Some(published) = &self.source else { return Some(Err(FlushError::Ended)) };
+        let Some(published) = &self.source else { return Some(Err(FlushError::Closed)) };
         let root = published.load();
-        if root.revision <= self.revision && !self.fresh_start {
+        if root.revision <= self.revision && !self.full {
             self.source.take_if(|_| root.frozen);
-            return root.frozen.then_some(Err(FlushError::Ended));
+            return root.frozen.then_some(Err(FlushError::Closed));
         }
         let commits = commits_after(&root, self.revision);
         let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
-        let missed = (self.revision.0 < first).then_some((self.revision, Revision(first)));
-        if let Some((after, up_to)) = missed {
-            published.shared().observed.missed_commits(after, up_to);
+        let lagged = (self.revision.0 < first).then_some((self.revision, Revision(first)));
+        if let Some((after, up_to)) = lagged {
+            published.shared().observed.lagged_commits(after, up_to);
         }
         let (revision, frozen) = (root.revision, root.frozen);
         // Before the feed moves: a destructor of the user's may panic.
         drop(root);
         self.revision = revision;
-        let fresh_start = mem::take(&mut self.fresh_start);
+        let full = mem::take(&mut self.full);
         self.source.take_if(|_| frozen);
-        Some(Ok(CommitDelivery { fresh_start, missed, commits }))
+        Some(Ok(CommitDelivery { full, lagged, commits }))
     }
 }
 
 /// The commits after a revision that the root still has, oldest first.
 fn commits_after<K: Clone, V, T: Clone + 'static, S>(root: &Root<K, V, S>, revision: Revision) -> Vec<Commit<K, V, T>> {
-    let Some(trail) = root.commits.as_deref() else { return Vec::new() };
-    let records = trail.after(revision.0.max(trail.floor())).into_iter().flatten();
+    let Some(history) = root.commits.as_deref() else { return Vec::new() };
+    let records = history.after(revision.0.max(history.floor())).into_iter().flatten();
     let kept = records.map(|record| {
         let Logged { origin, change } = &*record.what;
         Commit { revision: Revision(record.at), token: token(origin), change: change.clone() }
@@ -252,12 +252,8 @@ impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
 
 impl<K: fmt::Debug, V, T: fmt::Debug> fmt::Debug for CommitDelivery<K, V, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fresh_start, missed, commits } = self;
-        f.debug_struct("CommitDelivery")
-            .field("fresh_start", fresh_start)
-            .field("missed", missed)
-            .field("commits", commits)
-            .finish()
+        let Self { full, lagged, commits } = self;
+        f.debug_struct("CommitDelivery").field("full", full).field("lagged", lagged).field("commits", commits).finish()
     }
 }
 

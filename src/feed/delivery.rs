@@ -2,7 +2,7 @@
 
 use super::difference::{Difference, Updates};
 use crate::change::Change;
-use crate::content::{Entry, Revision};
+use crate::content::{Revision, Versioned};
 use crate::position::Position;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each
 /// time, and until it is dropped a delivery keeps alive what a [`Snapshot`](crate::Snapshot) would (one for which the
-/// buffer had fallen off the trail, also the content delivered before). It waits for nothing and holds up nobody.
+/// buffer had fallen off the history, also the content delivered before). It waits for nothing and holds up nobody.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -29,29 +29,29 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// dictionary.update_state(&(), Change::new().set("a", 3).remove("b"))?;
 /// let second = buffer.flush().unwrap();
 ///
-/// assert_eq!((first.to(), second.from(), second.to().get()), (second.from(), first.to(), 3));
+/// assert_eq!((first.revision(), second.since(), second.revision().get()), (second.since(), first.revision(), 3));
 /// assert_eq!(second.updates().map(|(key, entry)| (*key, **entry)).collect::<Vec<_>>(), [("a", 3)]);
 /// assert_eq!(second.removals().collect::<Vec<_>>(), [&"b"]);
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 pub struct Delivery<K, V, S = DefaultHashBuilder> {
     pub(super) from: Revision,
-    pub(super) fresh_start: bool,
+    pub(super) full: bool,
     pub(super) difference: Difference<K, V, S>,
 }
 
 impl<K, V, S> Delivery<K, V, S> {
     /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for a
-    /// [fresh start](Self::is_fresh_start).
+    /// [fresh start](Self::is_full).
     #[must_use]
-    pub fn from(&self) -> Revision {
+    pub fn since(&self) -> Revision {
         self.from
     }
 
     /// The delivery covers the commits up to and including this revision.
     #[must_use]
-    pub fn to(&self) -> Revision {
-        self.difference.to()
+    pub fn revision(&self) -> Revision {
+        self.difference.revision()
     }
 }
 
@@ -72,28 +72,28 @@ impl<K, V, S> Delivery<K, V, S> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
     /// let mut replica = HashMap::from([("from the day before", 0)]);
     /// let delivery = dictionary.change_buffer().flush().unwrap();
-    /// if delivery.is_fresh_start() {
+    /// if delivery.is_full() {
     ///     replica.clear();
     /// }
     /// replica.extend(delivery.updates().map(|(key, entry)| (*key, **entry)));
     /// assert_eq!(replica, HashMap::from([("a", 1)]));
     /// ```
     #[must_use]
-    pub fn is_fresh_start(&self) -> bool {
-        self.fresh_start
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 }
 
 impl<K: Eq, V, S> Delivery<K, V, S> {
     /// The keys that were set, each once, with their latest entry, in no particular order, the same each time. O(log n) for
-    /// each key touched; of a buffer that fell off the trail, O(n) for all.
+    /// each key touched; of a buffer that fell off the history, O(n) for all.
     #[must_use]
     pub fn updates(&self) -> Updates<'_, K, V> {
         self.difference.updates()
     }
 
     /// The keys that were removed, each once, in no particular order. None of them is among the updates. O(k) for k keys
-    /// touched, and O(log n) for each that a commit removed; of a buffer that fell off the trail, O(n).
+    /// touched, and O(log n) for each that a commit removed; of a buffer that fell off the history, O(n).
     #[must_use]
     pub fn removals(&self) -> impl ExactSizeIterator<Item = &K> {
         self.difference.removals().into_iter()
@@ -107,11 +107,11 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let elsewhere = Position { store: StoreId::from(0), revision: Revision::from(7) };
     /// let delivery = dictionary.change_buffer_with(BufferOptions::new().resume(elsewhere)).try_flush().unwrap();
-    /// assert!(delivery.is_fresh_start() && delivery.len() == 0);
+    /// assert!(delivery.is_full() && delivery.count() == 0);
     /// ```
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.updates().count() + self.removals().len()
     }
 
@@ -125,7 +125,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     /// assert_eq!((updates[0].0, *updates[0].1, removals.len()), ("a", 1, 0));
     /// ```
     #[must_use]
-    pub fn into_parts(self) -> (Vec<(K, Entry<V>)>, Vec<K>)
+    pub fn into_parts(self) -> (Vec<(K, Versioned<V>)>, Vec<K>)
     where
         K: Clone,
     {
@@ -135,7 +135,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
 
     /// The change that does to another dictionary what happened to this one.
     ///
-    /// That of a [fresh start](Self::is_fresh_start) sets what there is, and clears nothing: keys that the other dictionary has
+    /// That of a [fresh start](Self::is_full) sets what there is, and clears nothing: keys that the other dictionary has
     /// and this one has not stay there, unless the caller removes them.
     ///
     /// ```
@@ -156,7 +156,7 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     {
         let change = self
             .updates()
-            .fold(Change::new(), |change, (key, entry)| change.set_shared(key.clone(), entry.clone().into_value()));
+            .fold(Change::new(), |change, (key, entry)| change.set_arc(key.clone(), entry.clone().into_value()));
         self.removals().cloned().fold(change, Change::remove)
     }
 }
@@ -168,16 +168,16 @@ impl<K, V, S> RefUnwindSafe for Delivery<K, V, S> {}
 /// O(1), like a snapshot.
 impl<K: Clone, V, S> Clone for Delivery<K, V, S> {
     fn clone(&self) -> Self {
-        Self { from: self.from, fresh_start: self.fresh_start, difference: self.difference.clone() }
+        Self { from: self.from, full: self.full, difference: self.difference.clone() }
     }
 }
 
 impl<K: Eq + fmt::Debug, V: fmt::Debug, S> fmt::Debug for Delivery<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
-            .field("from", &self.from())
-            .field("to", &self.to())
-            .field("fresh_start", &self.fresh_start)
+            .field("since", &self.since())
+            .field("revision", &self.revision())
+            .field("full", &self.full)
             .field("updates", &self.updates())
             .field("removals", &self.difference.removals())
             .finish()

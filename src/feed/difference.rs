@@ -2,7 +2,7 @@
 //! finds out whether there is anything, and nothing is cloned for it.
 
 use super::options::{Filter, Tombstones, Wanted};
-use crate::content::{Content, Entries, Entry, Keys, Records, Revision, Root, Touched};
+use crate::content::{Content, Entries, Keys, Records, Revision, Root, Touched, Versioned};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
 use std::collections::HashMap;
@@ -21,19 +21,19 @@ pub(super) struct Difference<K, V, S> {
 enum Since<K, V> {
     /// Nothing, so that all of it is new. The buffer was made at this revision.
     Nothing(Revision),
-    /// A revision that the root's trail reaches back to.
-    Trail(Revision),
+    /// A revision that the root's history reaches back to.
+    History(Revision),
     /// The content of a revision that it does not reach.
     Content(Content<K, V>),
 }
 
 impl<K, V, S> Difference<K, V, S> {
-    /// Everything, for a buffer that has delivered nothing yet and was made at this revision.
+    /// Full, for a buffer that has delivered nothing yet and was made at this revision.
     pub(super) fn everything(root: Arc<Root<K, V, S>>, made: Revision, wanted: &Wanted<K>) -> Self {
         Self { since: Since::Nothing(made), root, wanted: wanted.clone() }
     }
 
-    /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the trail does not reach.
+    /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the history does not reach.
     pub(super) fn since(
         root: Arc<Root<K, V, S>>,
         cursor: Revision,
@@ -43,8 +43,8 @@ impl<K, V, S> Difference<K, V, S> {
     where
         K: Clone,
     {
-        let on_the_trail = root.trail.after(cursor.0).is_some();
-        let since = if on_the_trail { Since::Trail(cursor) } else { Since::Content(seen?.clone()) };
+        let on_the_history = root.history.after(cursor.0).is_some();
+        let since = if on_the_history { Since::History(cursor) } else { Since::Content(seen?.clone()) };
         Some(Self { since, root, wanted: wanted.clone() })
     }
 
@@ -53,7 +53,7 @@ impl<K, V, S> Difference<K, V, S> {
         Self { root: self.root.into_kept(), ..self }
     }
 
-    /// Whether contents are compared, for the trail does not reach back so far.
+    /// Whether contents are compared, for the history does not reach back so far.
     pub(super) fn is_compared(&self) -> bool {
         matches!(self.since, Since::Content(_))
     }
@@ -62,7 +62,7 @@ impl<K, V, S> Difference<K, V, S> {
         self.root.position()
     }
 
-    pub(super) fn to(&self) -> Revision {
+    pub(super) fn revision(&self) -> Revision {
         self.root.revision
     }
 }
@@ -71,10 +71,10 @@ impl<K: Eq, V, S> Difference<K, V, S> {
     pub(super) fn updates(&self) -> Updates<'_, K, V> {
         let content = &self.root.content;
         let source = match &self.since {
-            Since::Nothing(_) => Source::Everything(content.iter()),
-            Since::Trail(cursor) => match self.root.trail.after(cursor.0) {
-                Some(records) => Source::Trail { content, records, touched: [].iter(), revision: *cursor },
-                None => unreachable!("the trail of a root does not get shorter"),
+            Since::Nothing(_) => Source::Full(content.iter()),
+            Since::History(cursor) => match self.root.history.after(cursor.0) {
+                Some(records) => Source::History { content, records, touched: [].iter(), revision: *cursor },
+                None => unreachable!("the history of a root does not get shorter"),
             },
             Since::Content(seen) => Source::Compared { entries: content.iter(), seen },
         };
@@ -86,14 +86,14 @@ impl<K: Eq, V, S> Difference<K, V, S> {
         let removed = match &self.since {
             Since::Content(seen) => seen.keys().filter(|key| !content.contains_key(*key)).collect(),
             Since::Nothing(_) if self.wanted.tombstones == Tombstones::Delivered => Vec::new(),
-            Since::Nothing(cursor) | Since::Trail(cursor) => self.removals_after(*cursor),
+            Since::Nothing(cursor) | Since::History(cursor) => self.removals_after(*cursor),
         };
         removed.into_iter().map(|key| &key.key).filter(|key| self.wanted.filter.passes(key)).collect()
     }
 
     /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
     fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
-        let touched = || self.root.trail.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what);
+        let touched = || self.root.history.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what);
         let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
         let absent = removed.filter(|key| !self.root.content.contains_key(*key)).map(|key| (key, false));
         let mut absent: HashMap<_, _, BuildPassThrough> = absent.collect();
@@ -119,7 +119,7 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
     fn clone(&self) -> Self {
         let since = match &self.since {
             Since::Nothing(made) => Since::Nothing(*made),
-            Since::Trail(cursor) => Since::Trail(*cursor),
+            Since::History(cursor) => Since::History(*cursor),
             Since::Content(seen) => Since::Content(seen.clone()),
         };
         Self { since, root: Arc::clone(&self.root), wanted: self.wanted.clone() }
@@ -127,7 +127,7 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
 }
 
 /// The updates of a [`Delivery`](super::Delivery): keys with their latest entries. Each step is O(log n) in the content;
-/// of a delivery that was off the trail, all together are O(n).
+/// of a delivery that was off the history, all together are O(n).
 ///
 /// ```
 /// use state_dictionary::StateDictionary;
@@ -144,8 +144,8 @@ pub struct Updates<'a, K, V> {
 }
 
 enum Source<'a, K, V> {
-    Everything(Entries<'a, K, V>),
-    Trail {
+    Full(Entries<'a, K, V>),
+    History {
         content: &'a Content<K, V>,
         records: Records<'a, Keys<K>>,
         touched: slice::Iter<'a, Touched<K>>,
@@ -158,7 +158,7 @@ enum Source<'a, K, V> {
 }
 
 impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {
-    type Item = (&'a K, &'a Entry<V>);
+    type Item = (&'a K, &'a Versioned<V>);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -171,10 +171,10 @@ impl<'a, K: Eq, V> Iterator for Updates<'a, K, V> {
 }
 
 impl<'a, K: Eq, V> Source<'a, K, V> {
-    fn next(&mut self) -> Option<(&'a K, &'a Entry<V>)> {
+    fn next(&mut self) -> Option<(&'a K, &'a Versioned<V>)> {
         let (key, entry) = match self {
-            Self::Everything(entries) => entries.next(),
-            Self::Trail { content, records, touched, revision } => loop {
+            Self::Full(entries) => entries.next(),
+            Self::History { content, records, touched, revision } => loop {
                 let Some(next) = touched.next() else {
                     let record = records.next()?;
                     (*touched, *revision) = (record.what.iter(), Revision(record.at));
@@ -187,7 +187,7 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
                 }
             },
             Self::Compared { entries, seen } => {
-                entries.find(|(key, entry)| seen.get(*key).map(Entry::revision) != Some(entry.revision()))
+                entries.find(|(key, entry)| seen.get(*key).map(Versioned::revision) != Some(entry.revision()))
             }
         }?;
         Some((&key.key, entry))
@@ -203,9 +203,9 @@ impl<K, V> RefUnwindSafe for Updates<'_, K, V> {}
 impl<K, V> Clone for Updates<'_, K, V> {
     fn clone(&self) -> Self {
         let source = match &self.source {
-            Source::Everything(entries) => Source::Everything(entries.clone()),
-            Source::Trail { content, records, touched, revision } => {
-                Source::Trail { content, records: records.clone(), touched: touched.clone(), revision: *revision }
+            Source::Full(entries) => Source::Full(entries.clone()),
+            Source::History { content, records, touched, revision } => {
+                Source::History { content, records: records.clone(), touched: touched.clone(), revision: *revision }
             }
             Source::Compared { entries, seen } => Source::Compared { entries: entries.clone(), seen },
         };

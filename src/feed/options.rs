@@ -50,7 +50,7 @@ pub enum Tombstones {
     Delivered,
     /// Every removal after the buffer was made, or after the position that it resumes from, also of keys it never mentioned and
     /// of keys that were not there. If it cannot resume, those after it was made. Exact as long as the buffer does not fall off
-    /// the trail; from then on until its next flush as if `Delivered`.
+    /// the history; from then on until its next flush as if `Delivered`.
     Always,
 }
 
@@ -87,7 +87,7 @@ impl<K> BufferOptions<K> {
     /// catches up. With several filters, a key must pass all of them.
     ///
     /// `filter` must always say the same of a key. A flush asks it about the keys touched since the last flush (about all keys,
-    /// in the first flush and when the buffer was off the trail), whoever touched them, until it lets one through; if there is
+    /// in the first flush and when the buffer was off the history), whoever touched them, until it lets one through; if there is
     /// none, about all of them, and of removed ones once more. Iterating over the delivery asks it about all of them each time.
     /// So a filter saves what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on
     /// waiting. A flush runs it with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the
@@ -127,7 +127,7 @@ impl<K> BufferOptions<K> {
     ///
     /// let content = [("avatar.1", 0), ("cursor.1", 0), ("cursor.2", 0)];
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content(content).build();
-    /// let followed = |options| dictionary.change_buffer_with(options).try_flush().map_or(0, |delivery| delivery.len());
+    /// let followed = |options| dictionary.change_buffer_with(options).try_flush().map_or(0, |delivery| delivery.count());
     /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar.", "cursor."])), 3, "any of them");
     /// assert_eq!(followed(BufferOptions::new().prefixes(["avatar."]).prefixes(["cursor."])), 0, "both");
     /// ```
@@ -143,8 +143,8 @@ impl<K> BufferOptions<K> {
     /// Goes on from what a client has seen already: the first delivery has what changed since, merged, exactly.
     ///
     /// If that cannot be said, because the position is of another dictionary, or lies in the future, or further back than the
-    /// [trail](crate::Builder::trail_limit) reaches at the first flush, the first delivery is the whole content instead, and
-    /// says that it is a [fresh start](crate::Delivery::is_fresh_start): the client must forget what it has. That one comes at
+    /// [history](crate::Builder::history_limit) reaches at the first flush, the first delivery is the whole content instead, and
+    /// says that it is a [fresh start](crate::Delivery::is_full): the client must forget what it has. That one comes at
     /// once, also if there is no content. See [`Position`] for an example.
     ///
     /// The buffer does not know which keys the client followed before. With another filter than then, keys that are newly

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// use std::{thread, time::Duration};
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().manual_clock(&clock).build();
+/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().clock(&clock).build();
 /// let buffer = dictionary.change_buffer();
 /// thread::scope(|scope| {
 ///     let mut subscription = buffer.subscribe(Duration::from_secs(1));

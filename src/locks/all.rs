@@ -68,17 +68,17 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         fence: &mut impl Fence<K, T>,
     ) -> Vec<Removed<K, T>> {
         // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         let mut locked = self.lock_shards(shards.clone());
         locked.take_out();
         let now = clock.now();
         let ends: Vec<_> = locked.taken.iter().map(|(_, lock)| end(lock, now)).collect();
         if ends.iter().any(Option::is_some) {
-            if fence.tells() {
+            if fence.records_events() {
                 let ending = locked.taken.iter().zip(&ends);
-                told.extend(ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?))));
+                changes.extend(ending.filter_map(|((key, lock), end)| Some(lock.change(&key.key, (*end)?))));
             }
-            fence.replace(false, told);
+            fence.replace(false, changes);
         }
         let removed = locked.remove(ends);
         let mut earliest = vec![None; shards.len()];
@@ -90,7 +90,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             self.deadlines.reset(shard, earliest);
         }
         drop(locked);
-        self.gone(removed.len());
+        self.sub_outstanding(removed.len());
         fence.expired(removed.iter().filter(|(.., kind)| *kind == LockEventKind::Expired).count());
         removed
     }
@@ -134,8 +134,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let now = clock.now();
         let wanted = all.taken.iter().filter(|(_, lock)| wanted(lock, now));
         found.extend(wanted.map(|(key, lock)| {
-            let (key, holder) = clone_both(&key.key, &lock.owner);
-            (key, LockInfo { holder, remaining: lock.remaining(now), fencing_token: lock.id.granted })
+            let (key, owner) = clone_both(&key.key, &lock.owner);
+            (key, LockInfo { owner, remaining: lock.remaining(now), fencing_token: lock.id.granted })
         }));
         let looked = look();
         drop(all);
@@ -232,14 +232,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         }
     }
 
-    /// How a lock that goes is told.
+    /// How a lock that goes is changes.
     pub(crate) fn change(&self, going: Going) -> Option<LockChange<K, T>> {
         let (key, lock) = self.shard(going.hash).look_up(going.hash, |_, lock| lock.id == going.id)?;
         let kind = if going.expired { LockEventKind::Expired } else { LockEventKind::Released };
         Some(lock.change(key, kind))
     }
 
-    /// Removes a lock, which its caller counts off with [`LockTable::gone`]. Runs none of the user's code.
+    /// Removes a lock, which its caller counts off with [`LockTable::sub_outstanding`]. Runs none of the user's code.
     pub(crate) fn take(&mut self, going: Going) -> Option<(K, Lock<T>)> {
         let index = self.table.shards.index_of(going.hash) - self.first;
         self.shards[index].take(going.hash, |lock| lock.id == going.id)

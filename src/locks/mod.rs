@@ -36,7 +36,7 @@ use std::mem::ManuallyDrop;
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
 /// let acquire = |who| {
 ///     let receipt = dictionary.update_locks(&who, LockRequest::new().acquire("disk", Duration::from_secs(5)));
 ///     receipt.unwrap().granted[0].1
@@ -84,11 +84,11 @@ fn clone_both<A: Clone, B: Clone>(a: &A, b: &B) -> (A, B) {
 /// What the table asks of the content, while shards are locked.
 pub(crate) trait Fence<K, T> {
     /// Replaces the root and returns its version, or `None` if the dictionary is frozen: then nothing was replaced if locks are
-    /// being granted. Tells what the replacing is for, if [`tells`](Self::tells).
+    /// being granted. Tells what the replacing is for, if [`tells`](Self::records_events).
     fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64>;
 
     /// Whether anybody is told what comes and goes.
-    fn tells(&self) -> bool;
+    fn records_events(&self) -> bool;
 
     /// Whether the dictionary is frozen, for a renewal, which replaces nothing.
     fn is_frozen(&mut self) -> bool;
@@ -100,5 +100,5 @@ pub(crate) trait Fence<K, T> {
     fn expired(&mut self, locks: usize);
 
     /// A lock will run out before all others, so whoever waits for the next to do so must look again.
-    fn runs_out_sooner(&mut self);
+    fn deadline_advanced(&mut self);
 }

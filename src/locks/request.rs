@@ -1,4 +1,4 @@
-//! What a client asks of the locks, and what it is told.
+//! What a client asks of the locks, and what it is changes.
 
 use super::FencingToken;
 use std::time::Duration;
@@ -43,9 +43,9 @@ impl<K> LockRequest<K> {
     /// let acquire = |lease: Option<Duration>| dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", lease));
     /// acquire(Some(Duration::from_secs(60)))?;
     /// acquire(Some(Duration::from_secs(1)))?; // shorter, too
-    /// assert!(dictionary.lock("ball").unwrap().remaining <= Some(Duration::from_secs(1)));
+    /// assert!(dictionary.lock_info("ball").unwrap().remaining <= Some(Duration::from_secs(1)));
     /// acquire(None)?; // for ever
-    /// assert_eq!(dictionary.lock("ball").unwrap().remaining, None);
+    /// assert_eq!(dictionary.lock_info("ball").unwrap().remaining, None);
     /// assert!(matches!(acquire(Some(Duration::ZERO)), Err(LockError::ZeroLease { .. })));
     /// # Ok::<(), LockError<&str, &str>>(())
     /// ```
@@ -97,7 +97,7 @@ impl<K> Default for LockRequest<K> {
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
 /// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)));
 /// let first = acquire()?.granted[0].1;
 /// assert_eq!(acquire()?.renewed, [("ball", first)]);
@@ -148,11 +148,11 @@ impl<K> LockReceipt<K> {
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5))).unwrap();
 /// let refused = dictionary.update_state(&"bob", Change::new().set("ball", 1));
 /// let Err(UpdateError::Locked { change, conflicts, .. }) = refused else { panic!() };
-/// assert_eq!((conflicts[0].key, conflicts[0].holder), ("ball", "alice"));
+/// assert_eq!((conflicts[0].key, conflicts[0].owner), ("ball", "alice"));
 /// clock.advance(conflicts[0].remaining.unwrap());
 /// assert!(dictionary.update_state(&"bob", change).is_ok());
 /// ```
@@ -163,7 +163,7 @@ pub struct Conflict<K, T> {
     /// The key.
     pub key: K,
     /// Who holds it.
-    pub holder: T,
+    pub owner: T,
     /// For how long still, if its lease has an end and is not renewed.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
@@ -176,8 +176,8 @@ pub struct Conflict<K, T> {
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-/// let lock = dictionary.lock("ball").unwrap();
-/// assert_eq!((lock.holder, lock.remaining), ("alice", None));
+/// let lock = dictionary.lock_info("ball").unwrap();
+/// assert_eq!((lock.owner, lock.remaining), ("alice", None));
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ pub struct Conflict<K, T> {
 #[non_exhaustive]
 pub struct LockInfo<T> {
     /// Who holds it.
-    pub holder: T,
+    pub owner: T,
     /// For how long still, if its lease has an end and is not renewed.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,

@@ -94,11 +94,11 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             }
             let now = clock.now();
             if lock.expired(now) {
-                let told = fence.tells().then(|| lock.change(key, LockEventKind::Expired));
-                expired.push((hash, lock.id, told));
+                let changes = fence.records_events().then(|| lock.change(key, LockEventKind::Expired));
+                expired.push((hash, lock.id, changes));
             } else if reported.insert(lock.id) {
-                let (key, holder) = clone_both(key, &lock.owner);
-                conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
+                let (key, owner) = clone_both(key, &lock.owner);
+                conflicts.push(Conflict { key, owner, remaining: lock.remaining(now) });
             }
         }
         if !conflicts.is_empty() {
@@ -107,18 +107,18 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if expired.is_empty() {
             return Verdict::Free;
         }
-        for (hash, id, told) in expired {
-            self.take_away(hash, id, told, clock, fence);
+        for (hash, id, changes) in expired {
+            self.remove_expired(hash, id, changes, clock, fence);
         }
         Verdict::Expired
     }
 
     /// Removes a lock that was seen to have run out, if it is still there and has not been renewed.
-    fn take_away(
+    fn remove_expired(
         &self,
         hash: u64,
         id: LockId,
-        told: Option<LockChange<K, T>>,
+        changes: Option<LockChange<K, T>>,
         clock: &Clock,
         fence: &mut impl Fence<K, T>,
     ) {
@@ -127,10 +127,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         if !shard.look_up_mut(hash, |lock| lock.id == id).is_some_and(|lock| lock.expired(now)) {
             return;
         }
-        fence.replace(false, told.into_iter().collect());
+        fence.replace(false, changes.into_iter().collect());
         let removed = shard.take(hash, |lock| lock.id == id);
         drop(shard);
-        self.gone(usize::from(removed.is_some()));
+        self.sub_outstanding(usize::from(removed.is_some()));
         fence.expired(1);
         drop(removed);
     }
@@ -154,13 +154,13 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     }
 
     /// Counts locks that are about to be granted.
-    pub(super) fn coming(&self, locks: usize) {
+    pub(super) fn add_outstanding(&self, locks: usize) {
         // ORDERING: Relaxed, for the swap of the root that follows publishes it.
         self.outstanding.fetch_add(locks, Ordering::Relaxed);
     }
 
     /// Counts off locks that have gone.
-    pub(crate) fn gone(&self, locks: usize) {
+    pub(crate) fn sub_outstanding(&self, locks: usize) {
         // ORDERING: Release, so that a thread that sees the count fallen also sees the root that was replaced before.
         self.outstanding.fetch_sub(locks, Ordering::Release);
     }
@@ -174,11 +174,11 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 
 impl<T: Clone> Lock<T> {
     pub(super) fn change<K: Clone>(&self, key: &K, kind: LockEventKind) -> LockChange<K, T> {
-        let (key, holder) = clone_both(key, &self.owner);
-        LockChange { kind, key, holder, granted: Some(self.id.granted) }
+        let (key, owner) = clone_both(key, &self.owner);
+        LockChange { kind, key, owner, granted: Some(self.id.granted) }
     }
 
     pub(super) fn info(&self, now: Instant) -> LockInfo<T> {
-        LockInfo { holder: self.owner.clone(), remaining: self.remaining(now), fencing_token: self.id.granted }
+        LockInfo { owner: self.owner.clone(), remaining: self.remaining(now), fencing_token: self.id.granted }
     }
 }

@@ -40,7 +40,7 @@ struct Plan<K, T> {
     removals: Vec<(u64, LockId)>,
     renewals: Vec<(u64, LockId, Lease)>,
     grants: Vec<(Hashed<K>, T, Lease)>,
-    /// What to tell of it, if anybody is told.
+    /// What to tell of it, if anybody is changes.
     changes: Option<Vec<LockChange<K, T>>>,
 }
 
@@ -61,7 +61,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             None => self.prune_without_session(),
         }
         // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
-        let (mut wanted, mut releases) = (Plan::new(fence.tells()), Plan::new(fence.tells()));
+        let (mut wanted, mut releases) = (Plan::new(fence.records_events()), Plan::new(fence.records_events()));
         let mut shards = self.lock(&items);
 
         let acquiring = !request.acquire.is_empty();
@@ -79,7 +79,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let mut version = 0;
         let nothing = wanted.grants.is_empty() && wanted.removals.is_empty();
         if !refused && !nothing {
-            self.coming(wanted.grants.len());
+            self.add_outstanding(wanted.grants.len());
             owed.locks = wanted.grants.len();
             match fence.replace(acquiring, wanted.changes.take().unwrap_or_default()) {
                 Some(replaced) => version = replaced,
@@ -100,7 +100,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         let noted = (session, number);
         let (removed, sooner) = self.carry_out(plan, FencingToken(version), clock.now(), noted, &mut shards);
         if sooner {
-            fence.runs_out_sooner();
+            fence.deadline_advanced();
         }
         fence.expired(removed.len().saturating_sub(plan.receipt.released.len()));
         let receipt = mem::replace(&mut plan.receipt, LockReceipt::new());
@@ -161,8 +161,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                     plan.receipt.expired.push(key.clone());
                     plan.removals.push((hash, lock.id));
                 } else if live && acquire.is_some() {
-                    let (key, holder) = clone_both(key, &lock.owner);
-                    plan.conflicts.push(Conflict { key, holder, remaining: lock.remaining(now) });
+                    let (key, owner) = clone_both(key, &lock.owner);
+                    plan.conflicts.push(Conflict { key, owner, remaining: lock.remaining(now) });
                     continue;
                 } else if acquire.is_some() {
                     plan.removals.push((hash, lock.id));
@@ -178,9 +178,9 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
                 let (granted, owner) = clone_both(key, token);
                 plan.grants.push((Hashed { hash, key: granted }, owner, lease));
                 if let Some(changes) = &mut plan.changes {
-                    let (key, holder) = clone_both(key, token);
+                    let (key, owner) = clone_both(key, token);
                     let kind = LockEventKind::Granted;
-                    changes.push(LockChange { kind, key, holder, granted: None });
+                    changes.push(LockChange { kind, key, owner, granted: None });
                 }
             }
         }
@@ -272,14 +272,14 @@ impl<'a, K, T> Locked<'a, K, T> {
 }
 
 impl<K, T> Plan<K, T> {
-    fn new(tells: bool) -> Self {
+    fn new(records_events: bool) -> Self {
         Self {
             receipt: LockReceipt::new(),
             conflicts: Vec::new(),
             removals: Vec::new(),
             renewals: Vec::new(),
             grants: Vec::new(),
-            changes: tells.then(Vec::new),
+            changes: records_events.then(Vec::new),
         }
     }
 }
@@ -293,7 +293,7 @@ struct Owed<'a, K: Clone + Eq, T: Clone + PartialEq> {
 impl<K: Clone + Eq, T: Clone + PartialEq> Drop for Owed<'_, K, T> {
     fn drop(&mut self) {
         if self.locks > 0 {
-            self.table.gone(self.locks);
+            self.table.sub_outstanding(self.locks);
         }
     }
 }

@@ -48,7 +48,7 @@ mod imp {
         /// that are used up, and calls that could never have been carried out, such as a lease of zero.
         pub refusals: u64,
         /// Flushes of a [`ChangeBuffer`](crate::ChangeBuffer) that had to compare contents because the buffer had fallen off
-        /// the trail. If they are many, raise the [trail limit](crate::Builder::trail_limit).
+        /// the history. If they are many, raise the [history limit](crate::Builder::history_limit).
         pub catch_ups: u64,
         /// Buffers that were made and not dropped. One that is leaked counts for ever.
         pub live_buffers: usize,
@@ -69,11 +69,11 @@ mod imp {
         retries: AtomicU64,
         refusals: AtomicU64,
         catch_ups: AtomicU64,
-        buffers: Mutex<BTreeMap<u64, Arc<Place>>>,
+        buffers: Mutex<BTreeMap<u64, Arc<Cursor>>>,
     }
 
     /// Where a buffer is.
-    struct Place {
+    struct Cursor {
         cursor: AtomicU64,
         /// The revision that it ends with.
         end: AtomicU64,
@@ -83,7 +83,7 @@ mod imp {
     pub(crate) struct Following {
         numbers: Arc<CachePadded<Numbers>>,
         index: u64,
-        place: Arc<Place>,
+        cursor_of: Arc<Cursor>,
     }
 
     impl Tally {
@@ -104,12 +104,12 @@ mod imp {
         }
 
         pub(crate) fn follow(&self, cursor: Revision) -> Following {
-            let place = Arc::new(Place { cursor: AtomicU64::new(cursor.0), end: AtomicU64::new(u64::MAX) });
+            let cursor_of = Arc::new(Cursor { cursor: AtomicU64::new(cursor.0), end: AtomicU64::new(u64::MAX) });
             let mut buffers = self.0.buffers.lock();
             let index = buffers.last_key_value().map_or(0, |(last, _)| last + 1);
-            buffers.insert(index, Arc::clone(&place));
+            buffers.insert(index, Arc::clone(&cursor_of));
             drop(buffers);
-            Following { numbers: Arc::clone(&self.0), index, place }
+            Following { numbers: Arc::clone(&self.0), index, cursor_of }
         }
 
         pub(crate) fn read(&self, present: Revision) -> Counters {
@@ -121,12 +121,12 @@ mod imp {
                 refusals: refusals.load(Relaxed),
                 catch_ups: catch_ups.load(Relaxed),
                 live_buffers: buffers.len(),
-                slowest_lag: buffers.values().map(|place| place.lag(present)).max().unwrap_or(0),
+                slowest_lag: buffers.values().map(|cursor_of| cursor_of.lag(present)).max().unwrap_or(0),
             }
         }
     }
 
-    impl Place {
+    impl Cursor {
         fn lag(&self, present: Revision) -> u64 {
             // A buffer that has flushed since the present revision was read is ahead of it.
             self.end.load(Relaxed).min(present.0).saturating_sub(self.cursor.load(Relaxed))
@@ -135,11 +135,11 @@ mod imp {
 
     impl Following {
         pub(crate) fn reached(&self, cursor: Revision) {
-            self.place.cursor.store(cursor.0, Relaxed);
+            self.cursor_of.cursor.store(cursor.0, Relaxed);
         }
 
         pub(crate) fn ends_at(&self, end: Revision) {
-            self.place.end.store(end.0, Relaxed);
+            self.cursor_of.end.store(end.0, Relaxed);
         }
     }
 

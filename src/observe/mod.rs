@@ -65,10 +65,10 @@ impl Observed {
         }
     }
 
-    /// A buffer whose cursor had left the trail compared contents.
+    /// A buffer whose cursor had left the history compared contents.
     pub(crate) fn caught_up(&self, cursor: Revision, to: Revision) {
         self.tally.caught_up();
-        tell!(info, self, cursor = cursor.0, revision = to.0, "a buffer fell off the trail and compared contents");
+        tell!(info, self, cursor = cursor.0, revision = to.0, "a buffer fell off the history and compared contents");
     }
 
     /// The first delivery of a buffer that was to resume is the whole content.
@@ -76,11 +76,11 @@ impl Observed {
         tell!(info, self, revision = to.0, "a buffer could not resume and began anew");
     }
 
-    pub(crate) fn missed_commits(&self, after: Revision, up_to: Revision) {
+    pub(crate) fn lagged_commits(&self, after: Revision, up_to: Revision) {
         tell!(info, self, cursor = after.0, missed_up_to = up_to.0, "a feed missed commits");
     }
 
-    pub(crate) fn missed_lock_events(&self, cursor: u64, version: u64) {
+    pub(crate) fn lagged_lock_events(&self, cursor: u64, version: u64) {
         tell!(info, self, cursor = cursor, version = version, "a feed missed lock events and began anew");
     }
 

@@ -18,7 +18,7 @@ pub(crate) use checker::thread_local;
 
 /// An execution must be a function of its schedule alone.
 pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
-pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 2;
+pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 2;
 /// Few, so that models see one step end two sessions, and one expiry take two steps.
 pub(crate) const SESSIONS_AT_ONCE: usize = 4;
 /// One, so that loom's models see the content held. In shuttle's histories an operation that is only tried would be refused by
@@ -139,9 +139,9 @@ impl<T> TurnLock<T> {
 /// What a cell holds is counted by std: that reclamation is right is arc-swap's promise, not ours to check.
 use std::sync::Arc as Root;
 
-pub(crate) struct Cell<T>(RwLock<Root<T>>);
+pub(crate) struct RootCell<T>(RwLock<Root<T>>);
 
-impl<T> Cell<T> {
+impl<T> RootCell<T> {
     pub(crate) fn new(value: Root<T>) -> Self {
         Self(RwLock::new(value))
     }

@@ -7,7 +7,7 @@
 //!
 //! The contracts:
 //!
-//! * [`Cell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
+//! * [`RootCell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
 //!   given, compared by address, and an address cannot come back while somebody holds it. A swap that succeeds is a release,
 //!   and a load, or a swap that finds another value, acquires what the swap of the value that it finds has released, and all
 //!   before. What came before a swap is thus seen by those who have the root, or a later one: the count of outstanding locks
@@ -38,8 +38,9 @@ use shipped as imp;
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use imp::others;
 pub(crate) use imp::{
-    ATTEMPTS_TO_END, Arc, AtomicU64, AtomicUsize, Backoff, Cell, DEFAULT_TRAIL_LIMIT, DefaultHashBuilder, Mutex,
-    MutexGuard, SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards, thread_local,
+    ATTEMPTS_TO_END, Arc, AtomicU64, AtomicUsize, Backoff, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, Mutex,
+    MutexGuard, RootCell, SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards,
+    thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;

@@ -17,7 +17,7 @@ pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
 pub(crate) use std::thread::ThreadId;
 pub(crate) use std::thread_local;
 
-pub(crate) const DEFAULT_TRAIL_LIMIT: usize = 4096;
+pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 4096;
 /// How many keys and locks of sessions end in one step, if they are of several sessions: less than a millisecond's work.
 pub(crate) const SESSIONS_AT_ONCE: usize = 512;
 /// After so many lost swaps the end of a session holds the content, for the time that its removal takes.
@@ -47,7 +47,7 @@ impl<T> Mutex<T> {
 const LONGEST_WAIT: Duration = Duration::from_millis(3);
 
 /// How long a waiter sleeps before it parks: one that waits alone, and one of several, by how many there are. The longer, the
-/// more commits the owner makes in a row, with the tree in its core's cache, and the longer the others wait. Chosen by the
+/// more commits the owner makes in a row, with the tree in its engine's cache, and the longer the others wait. Chosen by the
 /// benchmark `tails`: with a quarter of a millisecond for all, 16 writers got a third less done; with half a millisecond for
 /// all, the unluckiest of 4 and 8 waited for too long.
 const SLEEP_ALONE: Duration = Duration::from_millis(1);
@@ -136,9 +136,9 @@ type Strategy = arc_swap::DefaultStrategy;
 #[cfg(feature = "rwlock-strategy")]
 type Strategy = std::sync::RwLock<()>;
 
-pub(crate) struct Cell<T>(ArcSwapAny<Arc<T>, Strategy>);
+pub(crate) struct RootCell<T>(ArcSwapAny<Arc<T>, Strategy>);
 
-impl<T> Cell<T> {
+impl<T> RootCell<T> {
     pub(crate) fn new(value: Arc<T>) -> Self {
         Self(ArcSwapAny::with_strategy(value, Strategy::default()))
     }

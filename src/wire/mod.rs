@@ -74,12 +74,12 @@ impl<'a> Parts<'a> {
 
 /// Where in a change an encoder or a decoder is: in the value of a key, so deep in it.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Location<'a> {
     key: &'a str,
     depth: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Location<'a> {
     fn value_of(key: &'a str) -> Self {
         Self { key, depth: 0 }
     }

@@ -3,7 +3,7 @@
 //! In `updates` null is a value like any other. Integers of 64 bits, signed or not, and floats of 64 bits stay what they
 //! are. Binary data, extension types and keys that are not strings have no place in JSON and are errors.
 
-use super::{DecodeError, EncodeError, MAX_BYTES, Parts, Place, float, limited};
+use super::{DecodeError, EncodeError, Location, MAX_BYTES, Parts, float, limited};
 use crate::{Change, Delivery};
 use rmp::Marker;
 use rmp::decode::{read_array_len, read_f32, read_f64, read_int, read_map_len, read_str_len};
@@ -30,7 +30,7 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
     encode_parts(&Parts::of_change(change)?)
 }
 
-/// A delivery as a message. That it is a [fresh start](Delivery::is_fresh_start) the message cannot say: whoever applies it
+/// A delivery as a message. That it is a [fresh start](Delivery::is_full) the message cannot say: whoever applies it
 /// as a difference keeps the keys that are gone.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
 /// The change that a message is. A key that is both updated and removed is removed; what is missing is empty.
 ///
 /// # Errors
-/// Everything in [`DecodeError`].
+/// Full in [`DecodeError`].
 ///
 /// ```
 /// use serde_json::json;
@@ -118,7 +118,7 @@ fn encode_parts(parts: &Parts<'_>) -> Result<Vec<u8>, EncodeError> {
     output.map(parts.updates.len());
     for (key, value) in &parts.updates {
         output.string(key);
-        output.value(value, Place::value_of(key))?;
+        output.value(value, Location::value_of(key))?;
     }
     output.string("removals");
     output.array(parts.removals.len());
@@ -144,7 +144,7 @@ impl Output {
         let Ok(()) = write_str(&mut self.0, string);
     }
 
-    fn value(&mut self, value: &Value, place: Place<'_>) -> Result<(), EncodeError> {
+    fn value(&mut self, value: &Value, place: Location<'_>) -> Result<(), EncodeError> {
         let inside = || place.inside().ok_or_else(|| EncodeError::TooDeep { key: place.key.to_owned() });
         match value {
             Value::Null => {
@@ -289,7 +289,7 @@ impl<'a> Input<'a> {
             if !seen.insert(key) {
                 return Err(DecodeError::Duplicate { name: key.to_owned() });
             }
-            updates.push((key.into(), self.value(Place::value_of(key), non_finite)?));
+            updates.push((key.into(), self.value(Location::value_of(key), non_finite)?));
         }
         Ok(updates)
     }
@@ -304,7 +304,7 @@ impl<'a> Input<'a> {
 
     fn value(
         &mut self,
-        place: Place<'_>,
+        place: Location<'_>,
         non_finite: &mut impl FnMut(f64) -> Option<Value>,
     ) -> Result<Value, DecodeError> {
         let inside = || place.inside().ok_or_else(|| DecodeError::TooDeep { key: place.key.to_owned() });

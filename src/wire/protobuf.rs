@@ -9,7 +9,7 @@
 //! In Narupa's services the `Struct` is a field of another message. Bytes that stand for a message and the message itself
 //! look the same in protobuf, so in a schema of one's own the field's type can be `bytes`.
 
-use super::{DecodeError, EncodeError, MAX_BYTES, Parts, Place, float, limited};
+use super::{DecodeError, EncodeError, Location, MAX_BYTES, Parts, float, limited};
 use crate::{Change, Delivery};
 use prost::Message;
 use prost_types::value::Kind;
@@ -37,7 +37,7 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
     encode_parts(&Parts::of_change(change)?)
 }
 
-/// A delivery as a message. That it is a [fresh start](Delivery::is_fresh_start) the message cannot say: whoever applies it
+/// A delivery as a message. That it is a [fresh start](Delivery::is_full) the message cannot say: whoever applies it
 /// as a difference keeps the keys that are gone.
 ///
 /// One value that does not fit, whichever client has set it, is an error for the whole delivery, and the buffer has moved on
@@ -125,7 +125,7 @@ pub fn decode_with<K: for<'a> From<&'a str>>(
     for (key, value) in fields {
         change = match value.kind {
             Some(Kind::NullValue(_)) => change.remove(&*key),
-            kind => change.set(&*key, from_kind(kind, Place::value_of(&key), &mut non_finite)?),
+            kind => change.set(&*key, from_kind(kind, Location::value_of(&key), &mut non_finite)?),
         };
     }
     Ok(change)
@@ -137,14 +137,14 @@ fn encode_parts(parts: &Parts<'_>) -> Result<Vec<u8>, EncodeError> {
         if value.is_null() {
             return Err(EncodeError::Null { key: (*key).to_owned() });
         }
-        message.fields.insert((*key).to_owned(), to_value(value, Place::value_of(key))?);
+        message.fields.insert((*key).to_owned(), to_value(value, Location::value_of(key))?);
     }
     let null = || prost_types::Value::from(Kind::NullValue(NullValue::NullValue.into()));
     message.fields.extend(parts.removals.iter().map(|key| ((*key).to_owned(), null())));
     limited(message.encode_to_vec(), MAX_BYTES)
 }
 
-fn to_value(value: &Value, place: Place<'_>) -> Result<prost_types::Value, EncodeError> {
+fn to_value(value: &Value, place: Location<'_>) -> Result<prost_types::Value, EncodeError> {
     let inside = || place.inside().ok_or_else(|| EncodeError::TooDeep { key: place.key.to_owned() });
     let kind = match value {
         Value::Null => Kind::NullValue(NullValue::NullValue.into()),
@@ -169,7 +169,7 @@ fn to_value(value: &Value, place: Place<'_>) -> Result<prost_types::Value, Encod
 
 fn from_kind(
     kind: Option<Kind>,
-    place: Place<'_>,
+    place: Location<'_>,
     non_finite: &mut impl FnMut(f64) -> Option<Value>,
 ) -> Result<Value, DecodeError> {
     let inside = || place.inside().ok_or_else(|| DecodeError::TooDeep { key: place.key.to_owned() });

@@ -1,7 +1,9 @@
 //! What several test files need.
 #![allow(dead_code)] // each test binary uses its own part
 
-use state_dictionary::{Change, Delivery, LockRequest, ManualClock, Session, SessionEnd, Snapshot, StateDictionary};
+use state_dictionary::{
+    Change, Delivery, LockRequest, ManualClock, Session, SessionSummary, Snapshot, StateDictionary,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +19,7 @@ pub(crate) const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
 pub(crate) fn with_manual_clock() -> (Dictionary, ManualClock) {
     let clock = ManualClock::new();
-    (StateDictionary::builder().manual_clock(&clock).build(), clock)
+    (StateDictionary::builder().clock(&clock).build(), clock)
 }
 
 pub(crate) fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
@@ -55,8 +57,8 @@ pub(crate) fn owning(dictionary: &Dictionary, token: &'static str, keys: &[&'sta
 }
 
 /// The keys that went with a session, of which nothing may be left.
-pub(crate) fn removed(end: SessionEnd<&'static str, &'static str>) -> Vec<&'static str> {
-    assert!(end.left.is_empty(), "{end:?}");
+pub(crate) fn removed(end: SessionSummary<&'static str, &'static str>) -> Vec<&'static str> {
+    assert!(end.not_removed.is_empty(), "{end:?}");
     sorted(end.removed)
 }
 

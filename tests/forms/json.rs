@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use state_dictionary::{
-    Change, CommitDelivery, Condition, Conflict, Expiry, FailedCondition, FencingToken, JsonChange, JsonDictionary,
-    Left, LockDelivery, LockError, LockEvent, LockEventKind, LockInfo, LockReceipt, LockRequest, ManualClock, Position,
-    Revision, SessionEnd, StateDictionary, StoreId, UpdateError,
+    Change, CommitDelivery, Condition, Conflict, Expired, FailedCondition, FencingToken, JsonChange, JsonDictionary,
+    LockDelivery, LockError, LockEvent, LockEventKind, LockInfo, LockReceipt, LockRequest, ManualClock, NotRemoved,
+    Position, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
 };
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ fn the_page_tells_the_truth() {
     let delivery = buffer.flush().unwrap();
     let mut written = serde_json::to_value(&delivery).unwrap();
     assert_eq!(written["position"], json!(delivery.position().to_string()));
-    written["position"] = json!(Position { store: 1234.into(), revision: delivery.to() }.to_string());
+    written["position"] = json!(Position { store: 1234.into(), revision: delivery.revision() }.to_string());
     page.shows("A delivery", &written);
 
     let request: LockRequest<Arc<str>> =
@@ -122,12 +122,12 @@ fn the_page_tells_the_truth() {
     assert_eq!((numbers(&receipt.granted), numbers(&receipt.renewed)), (vec![412], vec![407]));
     assert_eq!((receipt.released.len(), receipt.not_held.len() + receipt.expired.len()), (1, 0));
     let conflict: Conflict<Arc<str>, String> = from(&page.next("Locks"));
-    assert_eq!((&*conflict.key, &*conflict.holder, conflict.remaining), ("ball", "alice", Some(seconds(4.25))));
+    assert_eq!((&*conflict.key, &*conflict.owner, conflict.remaining), ("ball", "alice", Some(seconds(4.25))));
     let info: LockInfo<String> = from(&page.next("Locks"));
-    assert_eq!((&*info.holder, info.remaining, info.fencing_token.get()), ("alice", None, 12));
+    assert_eq!((&*info.owner, info.remaining, info.fencing_token.get()), ("alice", None, 12));
     match from(&page.next("Locks")) {
-        LockDelivery::<String, String>::Everything { version, revision, locks } => {
-            assert_eq!((version, revision.get(), &*locks[0].0, &*locks[0].1.holder), (12, 3, "ball", "alice"));
+        LockDelivery::<String, String>::Full { version, revision, locks } => {
+            assert_eq!((version, revision.get(), &*locks[0].0, &*locks[0].1.owner), (12, 3, "ball", "alice"));
         }
         LockDelivery::Events(_) => panic!(),
     }
@@ -136,19 +136,19 @@ fn the_page_tells_the_truth() {
             let LockEvent { version, kind, key, .. } = &events[0];
             assert_eq!((*version, *kind, &**key), (15, LockEventKind::Released, "ball"));
         }
-        LockDelivery::Everything { .. } => panic!(),
+        LockDelivery::Full { .. } => panic!(),
     }
 
     page.shows_both_ways("Positions", &Position { store: 1234.into(), revision: 17.into() });
     let commits: CommitDelivery<Arc<str>, Value, String> = from(&page.next("Commits"));
     let commit = &commits.commits[0];
-    assert_eq!((commits.missed, commit.revision.get()), (Some((3.into(), 7.into())), 8));
+    assert_eq!((commits.lagged, commit.revision.get()), (Some((3.into(), 7.into())), 8));
     assert_eq!((&*commit.token, &commit.change), ("alice", &JsonChange::new().set("score", json!(5)).remove("lamp")));
-    let end: SessionEnd<String, String> = from(&page.next("Sessions"));
-    let bobs = Left::Locked { holder: "bob".to_owned(), remaining: None };
-    assert_eq!(end.left, [("cursor.alice".to_owned(), bobs), ("marker.alice".to_owned(), Left::PutOff)]);
+    let end: SessionSummary<String, String> = from(&page.next("Sessions"));
+    let bobs = NotRemoved::Locked { owner: "bob".to_owned(), remaining: None };
+    assert_eq!(end.not_removed, [("cursor.alice".to_owned(), bobs), ("marker.alice".to_owned(), NotRemoved::Deferred)]);
     assert_eq!((end.released, end.removed), (vec!["ball".to_owned()], vec!["avatar.alice".to_owned()]));
-    let expiry: Expiry<String, String> = from(&page.next("Sessions"));
+    let expiry: Expired<String, String> = from(&page.next("Sessions"));
     assert_eq!((expiry.locks, expiry.next), (vec![("goal".to_owned(), "bob".to_owned())], Some(seconds(2.5))));
     let counters = page.next("Counters");
     #[cfg(feature = "counters")]
@@ -171,8 +171,8 @@ fn answers_are_written_as_the_page_shows_them() {
     there_and_back::<LockDelivery<String, String>>(&answers[10]);
     there_and_back::<LockDelivery<String, String>>(&answers[11]);
     there_and_back::<CommitDelivery<String, Value, String>>(&answers[13]);
-    there_and_back::<SessionEnd<String, String>>(&answers[14]);
-    there_and_back::<Expiry<String, String>>(&answers[15]);
+    there_and_back::<SessionSummary<String, String>>(&answers[14]);
+    there_and_back::<Expired<String, String>>(&answers[15]);
     #[cfg(feature = "counters")]
     there_and_back::<state_dictionary::Counters>(&answers[16]);
 }
@@ -185,13 +185,13 @@ fn what_a_dictionary_answers_can_be_sent() {
     let token = receipt.granted[0].1;
     assert_eq!(serde_json::to_value(&receipt).unwrap()["granted"], json!({ "ball": token }));
     clock.advance(SECOND / 4 * 3);
-    let conflict = json!({"key": "ball", "holder": "alice", "remaining": 4.25});
+    let conflict = json!({"key": "ball", "owner": "alice", "remaining": 4.25});
     match dictionary.update_locks(&"bob", request).unwrap_err() {
         LockError::Locked { conflicts, .. } => assert_eq!(serde_json::to_value(conflicts).unwrap(), json!([conflict])),
         other => panic!("{other}"),
     }
-    let info = serde_json::to_value(dictionary.lock("ball")).unwrap();
-    assert_eq!(info, json!({"holder": "alice", "remaining": 4.25, "fencing_token": token.get()}));
+    let info = serde_json::to_value(dictionary.lock_info("ball")).unwrap();
+    assert_eq!(info, json!({"owner": "alice", "remaining": 4.25, "fencing_token": token.get()}));
     match dictionary.update_state(&"bob", Change::new().set("bat", 1).if_present("bat")).unwrap_err() {
         UpdateError::ConditionFailed { failed, .. } => {
             let failed = serde_json::to_value(failed).unwrap();
@@ -210,7 +210,7 @@ fn what_the_feeds_deliver_can_be_sent() {
     }
     let clock = ManualClock::new();
     let dictionary: StateDictionary<String, i32, String> =
-        StateDictionary::builder().manual_clock(&clock).keep_commits().lock_events(10).build();
+        StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(10).build();
     let (mut locks, mut commits) = (dictionary.lock_feed(), dictionary.commit_feed());
     let mut alice = dictionary.session("alice".to_owned());
     alice.update_ephemeral(Change::new().set("cursor", 1).set("avatar", 2)).unwrap();
@@ -222,7 +222,7 @@ fn what_the_feeds_deliver_can_be_sent() {
     sent(&locked);
     sent(&at_once.flush().unwrap());
     let end = alice.end();
-    assert_eq!((end.removed.len(), end.left.len()), (1, 1));
+    assert_eq!((end.removed.len(), end.not_removed.len()), (1, 1));
     sent(&end);
     clock.advance(3 * SECOND);
     let expiry = dictionary.expire();
@@ -241,7 +241,7 @@ fn what_the_feeds_deliver_can_be_sent() {
     let first = serde_json::to_value(dictionary.change_buffer().flush().unwrap()).unwrap();
     let position = dictionary.position().to_string();
     let expected = json!({
-        "from": 0, "to": 4, "position": position, "fresh_start": true, "updates": {"score": 1}, "removals": []
+        "since": 0, "revision": 4, "position": position, "full": true, "updates": {"score": 1}, "removals": []
     });
     assert_eq!(first, expected);
 }
@@ -343,7 +343,7 @@ fn deep_nesting_is_refused() {
 
 #[test]
 fn answers_may_have_fields_of_later_versions() {
-    let conflict: Conflict<String, String> = from(&json!({"key": "a", "holder": "b", "remaining": 1, "since": 7}));
+    let conflict: Conflict<String, String> = from(&json!({"key": "a", "owner": "b", "remaining": 1, "since": 7}));
     assert_eq!(conflict.remaining, Some(SECOND));
 }
 

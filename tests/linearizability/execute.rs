@@ -85,21 +85,21 @@ struct Thread<'a> {
 
 pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
     let clock = ManualClock::new();
-    let Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients } = &program.setup;
+    let Setup { history_limit, lock_events, keep_commits, initial, buffers, clients } = &program.setup;
     let builder = StateDictionary::<Key, Value, _>::builder();
-    let builder = if *keep_commits { builder.keep_commits() } else { builder };
+    let builder = if *keep_commits { builder.commit_history(true) } else { builder };
     let dictionary = builder
         .hasher(S::default())
         .shards(2)
-        .manual_clock(&clock)
-        .trail_limit(*trail_limit)
-        .lock_events(lock_events.unwrap_or(0))
+        .clock(&clock)
+        .history_limit(*history_limit)
+        .lock_history_limit(lock_events.unwrap_or(0))
         .content(initial.iter().copied())
         .build();
     let buffers = buffers.map(|follow| dictionary.change_buffer_with(following(follow)));
     let between_calls = AtomicBool::new(false);
     let mut locks = dictionary.lock_feed();
-    assert!(matches!(locks.try_flush(), Ok(LockDelivery::Everything { locks, .. }) if locks.is_empty()));
+    assert!(matches!(locks.try_flush(), Ok(LockDelivery::Full { locks, .. }) if locks.is_empty()));
     let locks = Mutex::new(locks);
     let commits = Mutex::new(dictionary.commit_feed());
     let shared = Arc::new(Shared {
@@ -206,16 +206,16 @@ impl Thread<'_> {
             Op::ReleaseAll { by } => Observed::Keys(sorted(dictionary.release_all(&by))),
             Op::ClearLocks => Observed::Keys(sorted(dictionary.clear_locks())),
             Op::Lock { key } => {
-                Observed::Lock(dictionary.lock(&key).map(|lock| (lock.holder, lock.fencing_token.get())))
+                Observed::Lock(dictionary.lock_info(&key).map(|lock| (lock.owner, lock.fencing_token.get())))
             }
             Op::AllLocks => {
                 let locks = dictionary.locks().into_iter();
-                Observed::Locks(sorted(locks.map(|(key, lock)| (key, lock.holder, lock.fencing_token.get()))))
+                Observed::Locks(sorted(locks.map(|(key, lock)| (key, lock.owner, lock.fencing_token.get()))))
             }
             Op::Snapshot => whole(&dictionary.snapshot()),
             Op::Get { key } => {
                 let entry = dictionary.get(&key);
-                Observed::Entry(entry.map(|entry| (*entry, entry.revision().get())))
+                Observed::Versioned(entry.map(|entry| (*entry, entry.revision().get())))
             }
             Op::Revision => Observed::Revision(dictionary.revision().get()),
             Op::IsFrozen => Observed::Is(dictionary.is_frozen()),
@@ -223,14 +223,14 @@ impl Thread<'_> {
             Op::Flush { buffer, wait } => {
                 flushed(if wait { buffers[buffer].flush() } else { buffers[buffer].try_flush() })
             }
-            Op::FreezeBuffer { buffer } => Observed::Is(buffers[buffer].freeze()),
-            Op::IsEnded { buffer } => Observed::Is(buffers[buffer].is_ended()),
+            Op::FreezeBuffer { buffer } => Observed::Is(buffers[buffer].close()),
+            Op::IsEnded { buffer } => Observed::Is(buffers[buffer].is_closed()),
             Op::Hold { wait } => {
                 let answer = if wait { dictionary.lock_content() } else { dictionary.try_lock_content() };
                 match answer {
                     Ok(guard) => whole(self.guard.insert(guard)),
-                    Err(LockContentError::HeldByThisThread) => Observed::HeldByThisThread,
-                    Err(LockContentError::Held) => Observed::ContentHeld,
+                    Err(LockContentError::ContentLockedByThisThread) => Observed::ContentLockedByThisThread,
+                    Err(LockContentError::ContentLocked) => Observed::ContentLocked,
                     Err(other) => panic!("{other:?}"),
                 }
             }
@@ -257,14 +257,14 @@ impl Thread<'_> {
                 self.session.as_mut().map_or(Observed::Nothing, |session| updated(session.update_ephemeral(change)))
             }
             Op::EndSession { .. } => {
-                self.session.take().map_or(Observed::Nothing, |session| Observed::SessionEnd(ended(session.end())))
+                self.session.take().map_or(Observed::Nothing, |session| Observed::SessionSummary(ended(session.end())))
             }
             Op::DropSession { .. } => {
                 self.session = None;
                 Observed::Done
             }
             Op::LeaveSession { grace, .. } => self.session.take().map_or(Observed::Nothing, |session| {
-                session.leave(Duration::from_nanos(grace));
+                session.detach(Duration::from_nanos(grace));
                 Observed::Done
             }),
             Op::Expire => {
@@ -282,7 +282,7 @@ impl Thread<'_> {
             Op::FlushConnection => self.connection.as_ref().map_or(Observed::Nothing, |buffer| {
                 let flushed = buffer.try_flush();
                 let position = self.position.insert(buffer.position()).revision.get();
-                let ended = matches!(flushed, Err(FlushError::Ended));
+                let ended = matches!(flushed, Err(FlushError::Closed));
                 Observed::Looked(Looked { delivery: flushed.ok().map(|it| delivered(&it)), ended, position })
             }),
             Op::Position { buffer } => Observed::Position(self.shared.buffers[buffer].position().revision.get()),

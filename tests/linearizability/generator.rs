@@ -94,7 +94,7 @@ impl Generator {
     }
 
     pub(crate) fn program(mut self) -> Program {
-        let trail_limit = [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)];
+        let history_limit = [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)];
         let initial = if self.one_in(3) {
             (0..self.rng.u8(1..=self.keys)).map(|key| (key, self.rng.u8(1..4))).collect()
         } else {
@@ -119,7 +119,7 @@ impl Generator {
         let keep_commits = self.draws(Kind::Commits) && !self.one_in(8);
         let buffers = [(); BUFFERS].map(|()| self.follow());
         let clients = Follow { always: self.rng.bool(), ..self.follow() };
-        let setup = Setup { trail_limit, lock_events, keep_commits, initial, buffers, clients };
+        let setup = Setup { history_limit, lock_events, keep_commits, initial, buffers, clients };
         Program { setup, threads }
     }
 

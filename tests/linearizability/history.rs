@@ -31,13 +31,13 @@ pub(crate) enum Observed {
     Is(bool),
     Revision(u64),
     /// With the revision that set it.
-    Entry(Option<(Value, u64)>),
+    Versioned(Option<(Value, u64)>),
     Content(u64, Vec<(Key, Value, u64)>),
     Frozen,
     LockedByOthers(Vec<(Key, Token)>),
     ConditionFailed(Vec<(Key, If, Option<u64>)>),
-    ContentHeld,
-    HeldByThisThread,
+    ContentLocked,
+    ContentLockedByThisThread,
     Exhausted(usize),
     Locked(Receipt),
     LocksFrozen(Receipt),
@@ -49,9 +49,9 @@ pub(crate) enum Observed {
     Delivered(Delivery),
     NothingPending,
     Ended,
-    SessionEnd(SessionEnd),
+    SessionSummary(SessionSummary),
     /// The locks that had expired and the sessions that were ended, until these are made steps of their own.
-    Expired(Vec<(Key, Token)>, Vec<(Token, SessionEnd)>),
+    Expired(Vec<(Key, Token)>, Vec<(Token, SessionSummary)>),
     /// The owner of the lock that an expiry removed.
     ExpiredLock(Option<Token>),
     LockEvents(Vec<Event>),
@@ -63,18 +63,18 @@ pub(crate) enum Observed {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SessionEnd {
+pub(crate) struct SessionSummary {
     pub(crate) revision: u64,
     pub(crate) released: Vec<Key>,
     pub(crate) removed: Vec<Key>,
-    pub(crate) left: Vec<(Key, Left)>,
+    pub(crate) not_removed: Vec<(Key, NotRemoved)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Left {
+pub(crate) enum NotRemoved {
     Locked(Token),
     Frozen,
-    PutOff,
+    Deferred,
 }
 
 /// Something that happened to a lock.
@@ -82,14 +82,14 @@ pub(crate) enum Left {
 pub(crate) struct Event {
     pub(crate) version: u64,
     pub(crate) revision: u64,
-    pub(crate) told: Told,
+    pub(crate) told: LockChange,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Told {
+pub(crate) struct LockChange {
     pub(crate) kind: Kind,
     pub(crate) key: Key,
-    pub(crate) holder: Token,
+    pub(crate) owner: Token,
     pub(crate) token: u64,
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct Looked {
 pub(crate) struct Commits {
     pub(crate) after: u64,
     pub(crate) to: u64,
-    pub(crate) missed: Option<(u64, u64)>,
+    pub(crate) lagged: Option<(u64, u64)>,
     pub(crate) kept: Vec<Commit>,
     pub(crate) ended: bool,
 }
@@ -226,7 +226,7 @@ impl Call {
         match (&self.op, &self.observed) {
             (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_))
             | (Op::DropSession { .. }, _) => true,
-            (_, Observed::SessionEnd(end)) => !end.removed.is_empty(),
+            (_, Observed::SessionSummary(end)) => !end.removed.is_empty(),
             _ => false,
         }
     }
@@ -247,7 +247,7 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
             let latest = removing.map(|(_, end)| end.revision).max().unwrap_or(0);
             let freed: Vec<_> = ended.iter().flat_map(|(_, end)| end.released.iter().copied()).collect();
             steps.extend(std::mem::take(ended).into_iter().map(|(by, end)| Call {
-                observed: Observed::SessionEnd(end),
+                observed: Observed::SessionSummary(end),
                 ..step(Op::ExpiredSession { by, latest, freed: freed.clone() })
             }));
             let by = Token::try_from(call.began % 3).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! What the dictionary is meant to do, one operation after another: the documented semantics, in plain maps.
 //!
 //! Written from the documentation, not from the code, and sharing nothing with the code. A step takes an operation with
-//! the result that was observed and gives every state in which that may have left the dictionary: none if the result was
+//! the result that was observed and gives every state in which that may have not_removed the dictionary: none if the result was
 //! impossible, several where the documentation leaves a choice.
 
 use crate::history::{Call, Kind, Observed};
@@ -36,7 +36,7 @@ pub(crate) struct Model {
     frozen: bool,
     /// The thread that holds the content.
     held: Option<usize>,
-    trail_limit: usize,
+    history_limit: usize,
     buffers: [Buffer; BUFFERS],
     follow_clients: Follow,
     /// The buffers of clients, by thread, and where those are, with the keys that they know of.
@@ -65,7 +65,7 @@ impl Model {
             newest_token: 0,
             frozen: false,
             held: None,
-            trail_limit: setup.trail_limit,
+            history_limit: setup.history_limit,
             buffers: setup.buffers.map(|follow| Buffer::new(follow, revision)),
             follow_clients: setup.clients,
             connections: BTreeMap::new(),
@@ -111,7 +111,7 @@ impl Model {
             Op::Snapshot => self.same_if(*seen == self.whole()),
             Op::Get { key } => {
                 let entry = self.content.get(key).map(|(value, revision)| (*value, *revision));
-                self.same_if(*seen == Observed::Entry(entry))
+                self.same_if(*seen == Observed::Versioned(entry))
             }
             Op::Revision => self.same_if(*seen == Observed::Revision(self.revision)),
             Op::IsFrozen => self.same_if(*seen == Observed::Is(self.frozen)),
@@ -205,11 +205,11 @@ impl Model {
         let through_guard = how == How::Guard;
         match self.held {
             Some(thread) if thread == call.thread && !through_guard => {
-                return self.same_if(*seen == Observed::HeldByThisThread);
+                return self.same_if(*seen == Observed::ContentLockedByThisThread);
             }
             Some(thread) if thread != call.thread => {
                 // Whoever does not wait is told; whoever waits is not done yet.
-                return self.same_if(how == How::Try && *seen == Observed::ContentHeld);
+                return self.same_if(how == How::Try && *seen == Observed::ContentLocked);
             }
             None if through_guard => return Vec::new(),
             _ => {}
@@ -244,8 +244,8 @@ impl Model {
     fn hold(&self, wait: bool, call: &Call) -> Vec<Self> {
         match self.held {
             None => Self { held: Some(call.thread), ..self.clone() }.only_if(call.observed == self.whole()),
-            Some(thread) if thread == call.thread => self.same_if(call.observed == Observed::HeldByThisThread),
-            Some(_) => self.same_if(!wait && call.observed == Observed::ContentHeld),
+            Some(thread) if thread == call.thread => self.same_if(call.observed == Observed::ContentLockedByThisThread),
+            Some(_) => self.same_if(!wait && call.observed == Observed::ContentLocked),
         }
     }
 }

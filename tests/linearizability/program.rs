@@ -21,7 +21,7 @@ pub(crate) struct Program {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Setup {
-    pub(crate) trail_limit: usize,
+    pub(crate) history_limit: usize,
     /// How many events of locks are kept, if the program follows the locks.
     pub(crate) lock_events: Option<usize>,
     pub(crate) keep_commits: bool,

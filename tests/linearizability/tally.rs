@@ -1,7 +1,7 @@
 //! What has happened in the histories, so that a check of nothing cannot pass for a check.
 
 use crate::batch::History;
-use crate::history::{Call, Commits, Delivery, Kind, Left, Looked, Observed, SessionEnd};
+use crate::history::{Call, Commits, Delivery, Kind, Looked, NotRemoved, Observed, SessionSummary};
 use crate::program::{Follow, How, Op, Setup};
 use around::Around;
 use expected::EXPECTED;
@@ -90,7 +90,7 @@ fn operation(op: &Op) -> &'static str {
         Op::Flush { wait: true, .. } => "flush",
         Op::Flush { wait: false, .. } => "try_flush",
         Op::FreezeBuffer { .. } => "buffer.freeze",
-        Op::IsEnded { .. } => "is_ended",
+        Op::IsEnded { .. } => "is_closed",
         Op::Hold { wait: true } => "lock_content",
         Op::Hold { wait: false } => "try_lock_content",
         Op::Read => "guard",
@@ -122,14 +122,14 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Is(true) => "true",
         Observed::Is(false) => "false",
         Observed::Revision(_) => "revision",
-        Observed::Entry(Some(_)) | Observed::Lock(Some(_)) => "some",
-        Observed::Entry(None) | Observed::Lock(None) => "none",
+        Observed::Versioned(Some(_)) | Observed::Lock(Some(_)) => "some",
+        Observed::Versioned(None) | Observed::Lock(None) => "none",
         Observed::Content(..) => "content",
         Observed::Frozen | Observed::LocksFrozen(_) => "Frozen",
         Observed::LockedByOthers(_) | Observed::LocksLocked(..) => "Locked",
         Observed::ConditionFailed(_) => "ConditionFailed",
-        Observed::ContentHeld => "Held",
-        Observed::HeldByThisThread => "HeldByThisThread",
+        Observed::ContentLocked => "Held",
+        Observed::ContentLockedByThisThread => "ContentLockedByThisThread",
         Observed::Exhausted(_) => "RetriesExhausted",
         Observed::Locked(_) => "Ok",
         Observed::ZeroLease(_) => "ZeroLease",
@@ -141,7 +141,7 @@ fn result(observed: &Observed) -> &'static str {
         Observed::ExpiredLock(None) => "not expired",
         Observed::ExpiredLock(Some(_)) => "removed",
         Observed::Delivered(_) => "delivery",
-        Observed::SessionEnd(_) => "end",
+        Observed::SessionSummary(_) => "end",
         Observed::LockEvents(_) => "events",
         Observed::EveryLock(..) => "everything",
         Observed::Position(0) => "the beginning",
@@ -151,7 +151,7 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Ended
         | Observed::Looked(Looked { ended: true, .. })
         | Observed::Commits(Commits { ended: true, .. }) => "Ended",
-        Observed::Commits(Commits { missed: Some(_), .. }) => "missed",
+        Observed::Commits(Commits { lagged: Some(_), .. }) => "lagged",
         Observed::Commits(Commits { kept, .. }) if !kept.is_empty() => "commits",
         Observed::NothingPending | Observed::Looked(_) | Observed::Commits(_) => "NothingPending",
     }
@@ -163,13 +163,13 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
     let mut detail = |found: bool, what| details.extend(found.then_some(what));
     match (&call.op, &call.observed) {
         (Op::Flush { .. }, Observed::Delivered(delivery)) => {
-            // The trail remembers no more than twice its limit, and a commit is at least one key.
-            let beyond = delivery.from > 0 && delivery.to - delivery.from > 2 * setup.trail_limit as u64;
+            // The history remembers no more than twice its limit, and a commit is at least one key.
+            let beyond = delivery.from > 0 && delivery.to - delivery.from > 2 * setup.history_limit as u64;
             detail(delivery.from == 0, "the first delivery");
             detail(!delivery.removals.is_empty(), "with removals");
-            detail(beyond, "beyond the trail");
-            detail(beyond && setup.trail_limit == 2, "beyond a trail of 2");
-            detail(beyond && !delivery.removals.is_empty(), "beyond the trail, with removals");
+            detail(beyond, "beyond the history");
+            detail(beyond && setup.history_limit == 2, "beyond a history of 2");
+            detail(beyond && !delivery.removals.is_empty(), "beyond the history, with removals");
             details.extend(of_delivery(delivery, followed(&call.op, setup)));
         }
         (_, Observed::Locked(receipt) | Observed::LocksFrozen(receipt) | Observed::LocksLocked(receipt, _)) => {
@@ -190,7 +190,7 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(change.iter().any(|(_, value)| value.is_none()), "a removal");
         }
         (Op::Update { .. }, Observed::LockedByOthers(conflicts)) => detail(conflicts.len() > 1, "several conflicts"),
-        (_, Observed::SessionEnd(end)) => details.extend(of_end(end)),
+        (_, Observed::SessionSummary(end)) => details.extend(of_end(end)),
         (_, Observed::LockEvents(events)) => {
             for (kind, what) in [
                 (Kind::Granted, "Granted"),
@@ -206,9 +206,9 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
             detail(delivery.fresh && delivery.updates.is_empty(), "a fresh start with nothing");
             details.extend(of_delivery(delivery, setup.clients));
         }
-        (_, Observed::Commits(Commits { kept: commits, missed, .. })) => {
+        (_, Observed::Commits(Commits { kept: commits, lagged, .. })) => {
             detail(commits.len() > 1, "several");
-            detail(missed.is_some() && !commits.is_empty(), "missed some");
+            detail(lagged.is_some() && !commits.is_empty(), "lagged some");
         }
         (Op::Modify { nested: true, .. }, Observed::Revision(_)) => detail(true, "InsideUpdate"),
         _ => {}
@@ -239,17 +239,17 @@ fn of_delivery(delivery: &Delivery, follow: Follow) -> Vec<&'static str> {
     .collect()
 }
 
-fn of_end(end: &SessionEnd) -> Vec<&'static str> {
-    let left = |kind: fn(&Left) -> bool| end.left.iter().any(|(_, left)| kind(left));
-    let locked = left(|left| matches!(left, Left::Locked(_)));
+fn of_end(end: &SessionSummary) -> Vec<&'static str> {
+    let left = |kind: fn(&NotRemoved) -> bool| end.not_removed.iter().any(|(_, left)| kind(left));
+    let locked = left(|left| matches!(left, NotRemoved::Locked(_)));
     [
         (!end.released.is_empty(), "released"),
         (!end.removed.is_empty(), "removed"),
         (!end.released.is_empty() && !end.removed.is_empty(), "released and removed"),
-        (locked, "left: Locked"),
-        (locked && !end.removed.is_empty(), "left: Locked, others removed"),
-        (left(|left| *left == Left::Frozen), "left: Frozen"),
-        (left(|left| *left == Left::PutOff), "left: PutOff"),
+        (locked, "not removed: Locked"),
+        (locked && !end.removed.is_empty(), "not removed: Locked, others removed"),
+        (left(|left| *left == NotRemoved::Frozen), "not removed: Frozen"),
+        (left(|left| *left == NotRemoved::Deferred), "not removed: Deferred"),
     ]
     .into_iter()
     .filter_map(|(found, what)| found.then_some(what))

@@ -48,7 +48,7 @@ impl Client<'_> {
                 let buffer = if self.rng.bool() { self.token } else { THREADS };
                 self.record(|client| match client.buffers[buffer].try_flush() {
                     Ok(delivery) => delivered(buffer, &delivery),
-                    Err(FlushError::NothingPending) => Seen::NothingPending { buffer },
+                    Err(FlushError::Empty) => Seen::NothingPending { buffer },
                     Err(error) => panic!("{error}"),
                 });
             }
@@ -113,7 +113,7 @@ impl Client<'_> {
         let key = self.key();
         let entry = self.dictionary.get(&key).map(|entry| (*entry, entry.revision().get()));
         self.last = entry.map(|(_, revision)| (key, revision));
-        Seen::Entry(key, entry)
+        Seen::Versioned(key, entry)
     }
 
     fn locks(&mut self) -> Seen {
@@ -160,7 +160,7 @@ fn seen(answer: Answer, change: Vec<(u8, Option<u64>)>, given: Option<Given>) ->
     match (answer, given) {
         (Ok(revision), _) => Seen::Committed { revision: revision.get(), change, given },
         (Err(UpdateError::Locked { conflicts, .. }), _) => {
-            Seen::LockedByOthers(conflicts.iter().map(|conflict| (conflict.key, conflict.holder)).collect())
+            Seen::LockedByOthers(conflicts.iter().map(|conflict| (conflict.key, conflict.owner)).collect())
         }
         (Err(UpdateError::ConditionFailed { failed, .. }), Some(given)) => {
             assert!(failed.len() == 1 && (failed[0].key, failed[0].expected) == given);

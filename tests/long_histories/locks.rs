@@ -99,11 +99,11 @@ pub(crate) fn check_locks(threads: &[Vec<Record>]) {
                     }
                 }
                 Seen::LockedByOthers(conflicts) => {
-                    for (key, holder) in conflicts {
+                    for (key, owner) in conflicts {
                         let there = |tenure: &Tenure| tenure.possible.0 < ended && began < tenure.possible.1;
                         let mut latest_first = tenures[usize::from(*key)].iter().rev();
-                        let held = latest_first.any(|tenure| tenure.owner == *holder && there(tenure));
-                        assert!(held, "{token} was refused because of {holder}, who did not hold {key}");
+                        let held = latest_first.any(|tenure| tenure.owner == *owner && there(tenure));
+                        assert!(held, "{token} was refused because of {owner}, who did not hold {key}");
                     }
                 }
                 _ => {}

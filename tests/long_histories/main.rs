@@ -30,7 +30,7 @@ use std::{env, thread};
 type Dictionary = StateDictionary<u8, u64, usize>;
 type Buffer = ChangeBuffer<u8, u64, RandomState>;
 /// Of a key: its value and the revision that set it.
-type Entry = Option<(u64, u64)>;
+type Versioned = Option<(u64, u64)>;
 /// Of a change: that a key is there, is not, or is at a revision.
 type Given = (u8, Condition);
 
@@ -39,7 +39,7 @@ const KEYS: u8 = 24;
 /// How many operations of each thread are checked at once.
 const ROUND: usize = 25_000;
 /// Small, so that buffers fall off it.
-const TRAIL_LIMIT: usize = 16;
+const HISTORY_LIMIT: usize = 16;
 
 #[derive(Debug)]
 struct Record {
@@ -55,7 +55,7 @@ enum Seen {
     LockedByOthers(Vec<(u8, usize)>),
     ConditionFailed { given: Given, found: Option<u64> },
     Content { revision: u64, fingerprint: u64 },
-    Entry(u8, Entry),
+    Versioned(u8, Versioned),
     Delivered { buffer: usize, from: u64, to: u64, updates: Vec<(u8, u64, u64)>, removals: Vec<u8> },
     NothingPending { buffer: usize },
     Locks { acquired: Vec<(u8, bool)>, granted: Vec<u64>, released: Vec<u8> },
@@ -72,8 +72,8 @@ impl Seen {
             Self::LockedByOthers(_) => "locked by others",
             Self::ConditionFailed { .. } => "condition failed",
             Self::Content { .. } => "content",
-            Self::Entry(..) => "entry",
-            Self::Delivered { from, to, .. } if to - from > 2 * TRAIL_LIMIT as u64 => "delivered beyond the trail",
+            Self::Versioned(..) => "entry",
+            Self::Delivered { from, to, .. } if to - from > 2 * HISTORY_LIMIT as u64 => "delivered beyond the history",
             Self::Delivered { .. } => "delivered",
             Self::NothingPending { .. } => "nothing pending",
             Self::Locks { granted, .. } if granted.is_empty() => "no locks granted",
@@ -109,7 +109,7 @@ fn content(snapshot: &Snapshot<u8, u64, RandomState>) -> Seen {
 }
 
 fn delivered(buffer: usize, delivery: &Delivery<u8, u64>) -> Seen {
-    let (from, to) = (delivery.from().get(), delivery.to().get());
+    let (from, to) = (delivery.since().get(), delivery.revision().get());
     let mut updates: Vec<_> = delivery.updates().map(|(key, entry)| (*key, **entry, entry.revision().get())).collect();
     updates.sort_unstable();
     let mut removals = delivery.removals().copied().collect::<Vec<_>>();
@@ -123,7 +123,7 @@ fn a_long_history_replays() {
     let began = Instant::now();
     let clock = ManualClock::new();
     let dictionary: Dictionary =
-        StateDictionary::<u8, u64, _>::builder().manual_clock(&clock).trail_limit(TRAIL_LIMIT).build();
+        StateDictionary::<u8, u64, _>::builder().clock(&clock).history_limit(HISTORY_LIMIT).build();
     let buffers: Vec<_> = (0..=THREADS).map(|_| dictionary.change_buffer()).collect();
     let mut model = Model::new(buffers.len());
     let time = AtomicU64::new(1);
@@ -164,7 +164,7 @@ fn a_long_history_replays() {
         if model.pending(number) != (Vec::new(), Vec::new()) {
             assert!(model.explains(&delivered(number, &buffer.flush().unwrap())), "the last delivery is incomplete");
         }
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Ended);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
     }
     assert_eq!(dictionary.revision().get(), model.revision);
     println!("{done} operations, {} commits in {:.1} s", model.revision, began.elapsed().as_secs_f64());

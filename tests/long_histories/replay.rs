@@ -1,13 +1,13 @@
 //! The commits in the order of their revisions, and everything else where it must have been.
 
-use crate::{Entry, Given, KEYS, Record, Seen, THREADS, fingerprint};
+use crate::{Given, KEYS, Record, Seen, THREADS, Versioned, fingerprint};
 use state_dictionary::Condition;
 use std::iter;
 
 /// What the dictionary must be like after the commits up to a revision.
 pub(crate) struct Model {
     pub(crate) revision: u64,
-    content: [Entry; KEYS as usize],
+    content: [Versioned; KEYS as usize],
     /// Where each buffer's last delivery ended, and which keys were there.
     buffers: Vec<(u64, Vec<u8>)>,
 }
@@ -56,7 +56,7 @@ impl Model {
                 assert!(!here || *seen == fingerprint(self.entries()), "not the content of revision {revision}");
                 here
             }
-            Seen::Entry(key, entry) => self.content[usize::from(*key)] == *entry,
+            Seen::Versioned(key, entry) => self.content[usize::from(*key)] == *entry,
             Seen::ConditionFailed { given: (key, condition), found } => {
                 let as_found = self.content[usize::from(*key)].map(|(_, revision)| revision) == *found;
                 as_found && !self.holds((*key, *condition))

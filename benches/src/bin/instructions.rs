@@ -5,7 +5,7 @@
 //! instructions NAME COUNT
 //! ```
 //!
-//! Making the change or the request is a part of each. Everything that differs from run to run or from machine to machine is
+//! Making the change or the request is a part of each. Full that differs from run to run or from machine to machine is
 //! fixed: hasher, order of the keys, number of shards.
 
 use benches::{Key, Keys};
@@ -38,10 +38,10 @@ const ACTIONS: [(&str, fn() -> Action); 9] = [
     ("commit 10 of 1000 keys and flush them", || {
         let (dictionary, mut keys) = dictionary(1_000);
         let buffer = dictionary.change_buffer();
-        assert!(buffer.try_flush().is_ok_and(|delivery| delivery.len() == 1_000));
+        assert!(buffer.try_flush().is_ok_and(|delivery| delivery.count() == 1_000));
         Box::new(move || {
             assert!(dictionary.update_state(&WRITER, change(&mut keys, 10)).is_ok());
-            assert!(buffer.try_flush().is_ok_and(|delivery| delivery.len() == 10));
+            assert!(buffer.try_flush().is_ok_and(|delivery| delivery.count() == 10));
         })
     }),
     ("lock and release", || {
@@ -94,10 +94,10 @@ fn change(keys: &mut Keys, changed: usize) -> Change<Key, u64> {
     keys.next_keys(changed).iter().map(|key| (Arc::clone(key), 1)).collect()
 }
 
-/// Its trail is so short that it is full before the counting begins, and emptied regularly.
+/// Its history is so short that it is full before the counting begins, and emptied regularly.
 fn dictionary(size: usize) -> (Dictionary, Keys) {
     let keys = Keys::new(size);
     let content = keys.all().iter().map(|key| (Arc::clone(key), 0));
-    let builder = StateDictionary::builder().hasher(BuildHasherDefault::default()).shards(8).trail_limit(200);
+    let builder = StateDictionary::builder().hasher(BuildHasherDefault::default()).shards(8).history_limit(200);
     (builder.content(content).build(), keys)
 }

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Everything below a folder of criterion's.
+/// Full below a folder of criterion's.
 fn collect(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
         let path = entry?.path();

@@ -16,13 +16,13 @@ impl<V> Clone for Ours<V> {
 }
 
 impl<V: Value> Ours<V> {
-    /// With a trail that forgets everything at once, so that every flush compares contents.
+    /// With a history that forgets everything at once, so that every flush compares contents.
     pub fn without_trail(content: Vec<Pair<V>>) -> Self {
         Self::build(content, 0)
     }
 
-    fn build(content: Vec<Pair<V>>, trail_limit: usize) -> Self {
-        let store = Self(Arc::new(StateDictionary::builder().trail_limit(trail_limit).build()));
+    fn build(content: Vec<Pair<V>>, history_limit: usize) -> Self {
+        let store = Self(Arc::new(StateDictionary::builder().history_limit(history_limit).build()));
         store.commit(Self::many_keys(content));
         store
     }
@@ -37,7 +37,7 @@ impl<V: Value> Store<V> for Ours<V> {
     }
 
     fn one_key((key, value): Pair<V>) -> Self::Change {
-        Change::new().set_shared(key, value)
+        Change::new().set_arc(key, value)
     }
 
     fn commit(&self, change: Self::Change) {
@@ -45,13 +45,13 @@ impl<V: Value> Store<V> for Ours<V> {
     }
 
     fn get(&self, key: &str) -> Option<Arc<V>> {
-        self.0.get(key).map(state_dictionary::Entry::into_value)
+        self.0.get(key).map(state_dictionary::Versioned::into_value)
     }
 }
 
 impl<V: Value> MultiKey<V> for Ours<V> {
     fn many_keys(pairs: Vec<Pair<V>>) -> Self::Change {
-        pairs.into_iter().fold(Change::new(), |change, (key, value)| change.set_shared(key, value))
+        pairs.into_iter().fold(Change::new(), |change, (key, value)| change.set_arc(key, value))
     }
 
     fn get_all(&self, keys: &[Key], found: &mut Vec<Arc<V>>) {
@@ -68,7 +68,7 @@ impl<V: Value> Snapshots<V> for Ours<V> {
     }
 
     fn look_up<'s>(snapshot: &'s Self::Snapshot<'_>, key: &str) -> Option<&'s Arc<V>> {
-        snapshot.entry(key).map(state_dictionary::Entry::value)
+        snapshot.entry(key).map(state_dictionary::Versioned::value)
     }
 }
 
@@ -86,7 +86,7 @@ impl<V: Value> Feed<V> for Ours<V> {
     }
 
     fn follow(buffer: &Self::Buffer, interval: Duration, mut delivered: impl FnMut(usize)) {
-        buffer.subscribe(interval).for_each(|delivery| delivered(delivery.len()));
+        buffer.subscribe(interval).for_each(|delivery| delivered(delivery.count()));
     }
 
     fn end(&self) {

@@ -2,7 +2,7 @@
 //!
 //! This is an example of a program that embeds `state-dictionary` and is model checked: see `tests/loom.rs`.
 
-use state_dictionary::{Change, Entry, LockRequest, StateDictionary};
+use state_dictionary::{Change, LockRequest, StateDictionary, Versioned};
 use std::time::Duration;
 
 /// What the workers share: a job's progress under its name.
@@ -15,7 +15,7 @@ pub const JOB: &str = "job";
 pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Records a worker's progress, if the job is still its own.
-pub type Record = fn(&Jobs, &'static str, Option<&Entry<u32>>) -> bool;
+pub type Record = fn(&Jobs, &'static str, Option<&Versioned<u32>>) -> bool;
 
 /// Takes the job if nobody has it, does one step of it, records it and gives the job back. Whether the step was recorded.
 #[must_use]
@@ -40,7 +40,7 @@ pub fn heartbeat(jobs: &Jobs, worker: &'static str) -> bool {
 
 /// Records the step provided that the job is where the worker found it.
 #[must_use]
-pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Entry<u32>>) -> bool {
+pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Versioned<u32>>) -> bool {
     let change = match before {
         Some(before) => Change::new().set(JOB, **before + 1).if_revision(JOB, before.revision()),
         None => Change::new().set(JOB, 1).if_absent(JOB),
@@ -51,7 +51,7 @@ pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Entry<u32>>) ->
 /// Records the step as one is tempted to: the heartbeat has just said that the job is ours. But the lease can run out
 /// between the heartbeat and the write, the other worker do its step and leave, and then nothing refuses this write.
 #[must_use]
-pub fn record_trusting_the_heartbeat(jobs: &Jobs, worker: &'static str, before: Option<&Entry<u32>>) -> bool {
+pub fn record_trusting_the_heartbeat(jobs: &Jobs, worker: &'static str, before: Option<&Versioned<u32>>) -> bool {
     let progress = before.map_or(0, |before| **before);
     heartbeat(jobs, worker) && jobs.update_state(&worker, Change::new().set(JOB, progress + 1)).is_ok()
 }

@@ -18,7 +18,7 @@ fn no_step_is_lost(record: Record) {
     model.check(move || {
         // Under loom time does not pass by itself, and a wait with a time limit is not possible.
         let clock = ManualClock::new();
-        let jobs: Jobs = StateDictionary::builder().manual_clock(&clock).build();
+        let jobs: Jobs = StateDictionary::builder().clock(&clock).build();
         let jobs = Arc::new(jobs);
         let workers = ["alice", "bob"].map(|worker| {
             let jobs = Arc::clone(&jobs);

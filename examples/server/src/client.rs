@@ -174,7 +174,7 @@ impl Client<'_> {
     /// the card since.
     fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
         let id = self.session.token();
-        let lost = |key: &&Key| self.room.board.lock(*key).is_none_or(|lock| lock.holder != *id);
+        let lost = |key: &&Key| self.room.board.lock_info(*key).is_none_or(|lock| lock.owner != *id);
         if let Some(key) = keys.iter().find(lost) {
             return Err(Refusal::Conflict(format!("the lock of {key:?} is not yours any more")));
         }

@@ -129,10 +129,10 @@ impl Serialize for Revised<'_> {
         let shared = updates.iter().filter(|(key, _)| rules::is_shared(key));
         let revisions = shared.map(|(key, entry)| (*key, entry.revision())).collect();
         let mut form = serializer.serialize_struct("Delivery", 7)?;
-        form.serialize_field("from", &delivery.from())?;
-        form.serialize_field("to", &delivery.to())?;
+        form.serialize_field("since", &delivery.since())?;
+        form.serialize_field("revision", &delivery.revision())?;
         form.serialize_field("position", &delivery.position())?;
-        form.serialize_field("fresh_start", &delivery.is_fresh_start())?;
+        form.serialize_field("full", &delivery.is_full())?;
         form.serialize_field("updates", &Map(values))?;
         form.serialize_field("revisions", &Map(revisions))?;
         form.serialize_field("removals", &delivery.removals().collect::<Vec<_>>())?;

@@ -57,7 +57,7 @@ pub(crate) struct Seat {
 impl Room {
     /// A board with a few cards, and the tasks that look after it.
     pub(crate) fn open(options: Options) -> Arc<Self> {
-        let board = Arc::new(Board::builder().content(cards()).lock_events(LOCK_EVENTS).build());
+        let board = Arc::new(Board::builder().content(cards()).lock_history_limit(LOCK_EVENTS).build());
         let (joins, asked) = mpsc::channel(1);
         tokio::spawn(follow(Arc::clone(&board), asked));
         tokio::spawn(keep_house(Arc::clone(&board)));
@@ -95,7 +95,7 @@ impl Room {
         let Seat { session, mut taken_over, _turn } = seat;
         let id = Arc::clone(session.token());
         if may_come_back {
-            session.leave(self.options.grace);
+            session.detach(self.options.grace);
         } else {
             session.end_async().await;
         }

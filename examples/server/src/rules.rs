@@ -45,7 +45,7 @@ pub(crate) fn judge(id: &str, change: JsonChange, board: &Board) -> Result<Parts
     for (key, value) in change.operations() {
         let key = Key::clone(key);
         let write = |part: JsonChange| match value {
-            Some(value) => part.set_shared(Key::clone(&key), Arc::clone(value)),
+            Some(value) => part.set_arc(Key::clone(&key), Arc::clone(value)),
             None => part.remove(Key::clone(&key)),
         };
         if is_shared(&key) {
@@ -116,8 +116,8 @@ fn with_leave(
         return Err(Objection::NotAllowed(format!("there is no {key:?}")));
     };
     let change = change.if_revision(Key::clone(key), entry.revision());
-    match board.lock(&*card) {
-        Some(lock) if *lock.holder == *id => Ok(change),
+    match board.lock_info(&*card) {
+        Some(lock) if *lock.owner == *id => Ok(change),
         // Refused because of the lock, with its owner; should the lock go first, because both conditions cannot hold.
         Some(_) => Ok(change.if_absent(Key::clone(key))),
         None => Err(Objection::Conflict(format!(

@@ -22,7 +22,7 @@ fn place(x: f64) -> Value {
 /// The one key that was refused, and who holds it.
 fn refusal(message: &Value) -> (&str, &str) {
     let [lock] = &message["locked"].as_array().expect("a refusal")[..] else { panic!("not one lock: {message}") };
-    (lock["key"].as_str().unwrap(), lock["holder"].as_str().unwrap())
+    (lock["key"].as_str().unwrap(), lock["owner"].as_str().unwrap())
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_card_is_moved_by_the_owner_of_its_lock_and_by_no_other() {
     assert_eq!(granted, json!({ "type": "granted", "seq": seq, "keys": ["card.1"], "tokens": { "card.1": token } }));
     let events = bob.until(|message| message["delivery"]["events"][0]["kind"] == "granted").await;
     let event = &events["delivery"]["events"][0];
-    assert_eq!((event["holder"].as_str(), &event["fencing_token"]), (Some(&*ada.id), token));
+    assert_eq!((event["owner"].as_str(), &event["fencing_token"]), (Some(&*ada.id), token));
 
     let seq = bob.lock("card.1").await;
     assert_eq!(refusal(&bob.answer(seq).await), ("card.1", ada.id.as_str()));
@@ -226,9 +226,9 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
     // Besides what Bob did: the name that the hello has set.
     let missed = json!({ "card.3": place(0.3), user.as_str(): { "name": "again" } });
     assert_eq!((&changes["delivery"]["updates"], &changes["delivery"]["removals"]), (&missed, &json!([cursor])));
-    assert_eq!(changes["delivery"]["fresh_start"], false);
+    assert_eq!(changes["delivery"]["full"], false);
     let locks = ada.until(|message| message["type"] == "locks").await;
-    assert_eq!(locks["delivery"]["everything"]["locks"]["card.1"]["holder"], id);
+    assert_eq!(locks["delivery"]["everything"]["locks"]["card.1"]["owner"], id);
     bob.sees_value(&user, &json!({ "name": "again" })).await;
     assert_eq!(ada.content, bob.content);
 }
@@ -242,7 +242,7 @@ async fn who_cannot_resume_gets_a_fresh_start() {
     for position in [foreign, format!("{store}:999999")] {
         let mut client = Client::hello(&server, json!({ "name": "Bob", "position": position })).await;
         let changes = client.until(|message| message["type"] == "changes").await;
-        assert_eq!(changes["delivery"]["fresh_start"], true);
+        assert_eq!(changes["delivery"]["full"], true);
         assert!(first.content.keys().all(|key| client.content.contains_key(key)));
     }
     let mut client = Client::silent(&server).await;

@@ -5,10 +5,10 @@
 //! is replaced; from then on none of the user's code runs until the shards are unlocked and waiters are notified.
 
 use super::state::{Detached, DetachedSession, State};
-use super::{Left, SessionEnd};
-use crate::content::{Entry, Hold, Logged, PutOff, Revision, Root};
-use crate::dictionary::Core;
-use crate::dictionary::locking::Told;
+use super::{NotRemoved, SessionSummary};
+use crate::content::{Deferred, Hold, Logged, Revision, Root, Versioned};
+use crate::dictionary::Engine;
+use crate::dictionary::locking::LockChanges;
 use crate::dictionary::write::Patience;
 use crate::event::LockChange;
 use crate::key::Hashed;
@@ -58,7 +58,7 @@ struct Part<K, T> {
     ended: bool,
     locks: Vec<Going>,
     changes: Vec<LockChange<K, T>>,
-    told: Option<Told<K>>,
+    recorded: Option<LockChanges<K>>,
     /// For each of its keys: who has locked it, if another owner has.
     obstacles: Vec<Option<(T, Option<Duration>)>>,
     /// For each of its keys, a clone of it if it may have to be reported and kept.
@@ -69,7 +69,7 @@ struct Part<K, T> {
     locked: Vec<usize>,
     fate: Fate,
     revision: Revision,
-    end: Option<SessionEnd<K, T>>,
+    end: Option<SessionSummary<K, T>>,
     reported: bool,
 }
 
@@ -89,35 +89,35 @@ enum Fate {
 /// What one step did.
 struct Step<K, T> {
     /// The sessions of which something ended.
-    ended: Vec<(T, SessionEnd<K, T>)>,
+    ended: Vec<(T, SessionSummary<K, T>)>,
     /// The last session that was looked at.
     last: Option<SessionId>,
 }
 
 /// The content, held for the end of sessions. Dropped, because of a panic, it is let go of.
 struct Holding<'a, K, V, T, S> {
-    core: &'a Core<K, V, T, S>,
+    engine: &'a Engine<K, V, T, S>,
     hold: Hold,
 }
 
 impl<K, V, T, S> Holding<'_, K, V, T, S> {
     /// The root that ended the sessions holds the content no more.
     fn end(self) {
-        self.core.published.wakeups.gate.notify_all();
+        self.engine.published.wakeups.gate.notify_all();
         mem::forget(self);
     }
 }
 
 impl<K, V, T, S> Drop for Holding<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.core.let_go();
+        self.engine.let_go();
     }
 }
 
 /// What is dropped when no shard is locked and waiters have been notified, also when unwinding.
 struct Leftovers<K, V, T, S> {
     parts: Vec<Part<K, T>>,
-    entries: Vec<Vec<(Hashed<K>, Entry<V>)>>,
+    entries: Vec<Vec<(Hashed<K>, Versioned<V>)>>,
     locks: Vec<Lock<T>>,
     states: Vec<State<K, T>>,
     keys: Vec<K>,
@@ -130,10 +130,10 @@ struct Leftovers<K, V, T, S> {
 #[cfg(feature = "async")]
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
     /// Ends the session, unless the content must be waited for.
-    pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionEnd<K, T>> {
-        match self.core.end_one(Ask::EndOrWait(self.state.take()?)) {
+    pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionSummary<K, T>> {
+        match self.engine.end_one(Ask::EndOrWait(self.state.take()?)) {
             Ok(end) => Some(end),
-            Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.core.end(state, Patience::None)),
+            Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.engine.end(state, Patience::None)),
             Err(HeldUp(state, _)) => {
                 self.state = Some(state);
                 None
@@ -142,8 +142,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Sessi
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T, S> {
-    pub(super) fn end(&self, state: State<K, T>, patience: Patience) -> SessionEnd<K, T> {
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
+    pub(super) fn end(&self, state: State<K, T>, patience: Patience) -> SessionSummary<K, T> {
         let ask = if patience == Patience::ForAll { Ask::EndOrWait } else { Ask::End };
         let mut answer = self.end_one(ask(state));
         loop {
@@ -160,7 +160,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
     }
 
-    fn end_one(&self, ask: Ask<K, T>) -> Result<SessionEnd<K, T>, HeldUp<K, T>> {
+    fn end_one(&self, ask: Ask<K, T>) -> Result<SessionSummary<K, T>, HeldUp<K, T>> {
         match self.end_some(ask)?.ended.pop() {
             Some((_, end)) => Ok(end),
             None => unreachable!("a session that a caller ends is reported"),
@@ -168,7 +168,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
     }
 
     /// Ends the sessions that are due, in steps of limited length.
-    pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionEnd<K, T>)> {
+    pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionSummary<K, T>)> {
         let (mut ended, mut after) = (Vec::new(), None);
         while self.sessions.lock().due(now, after).next().is_some() {
             let Ok(step) = self.end_some(Ask::Expire(now, after)) else {
@@ -203,12 +203,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             Ask::Expire(at, after) => choose(table.due(at, after), all.any_without_session()),
         };
         leftovers.parts.extend(chosen.into_iter().filter_map(|id| Some(Part::new(table.get(id)?))));
-        self.plan(&mut leftovers.parts, &table, &all, fence.tells(), now);
-        let (replaced, put_off) = self.replace_root(&mut leftovers, &table, inside, if_held, &mut holding);
+        self.plan(&mut leftovers.parts, &table, &all, fence.records_events(), now);
+        let (replaced, deferred) = self.replace_root(&mut leftovers, &table, inside, if_held, &mut holding);
         let of_parts = |done: fn(&Part<K, T>) -> bool| replaced.is_ok() && leftovers.parts.iter().any(done);
         let unlocks = of_parts(|part| part.fate != Fate::Waits && !part.locks.is_empty());
         let removes = of_parts(|part| part.fate == Fate::Ends && !part.free.is_empty());
-        fence.replaced(unlocks, removes, put_off);
+        fence.replaced(unlocks, removes, deferred);
         if let Err(Some(hold)) = replaced {
             let state = leftovers.parts.first().and_then(|part| table.remove(part.id));
             return match state {
@@ -222,7 +222,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         }
         drop(table);
         drop(all);
-        self.locks.gone(leftovers.locks.len());
+        self.locks.sub_outstanding(leftovers.locks.len());
         fence.expired(leftovers.expired);
         if let Some(holding) = holding {
             holding.end();
@@ -243,7 +243,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         parts: &mut [Part<K, T>],
         table: &Detached<K, T>,
         all: &LockedShards<'_, K, T>,
-        tells: bool,
+        records_events: bool,
         now: Instant,
     ) {
         let mut going = HashSet::new();
@@ -272,9 +272,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 part.obstacles.push(obstacle);
                 part.clones.push(is_locked.then(|| key.key.clone()));
             }
-            if tells {
+            if records_events {
                 part.changes.extend(part.locks.iter().filter_map(|going| all.change(*going)));
-                part.told = self.kept(mem::take(&mut part.changes));
+                part.recorded = self.kept(mem::take(&mut part.changes));
             }
         }
     }
@@ -288,9 +288,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         inside: bool,
         if_held: IfHeld,
         holding: &mut Option<Holding<'a, K, V, T, S>>,
-    ) -> (Result<(), Option<Hold>>, PutOff) {
+    ) -> (Result<(), Option<Hold>>, Deferred) {
         let Leftovers { parts, entries, .. } = leftovers;
-        let (mut attempts, mut all_put_off) = (0, PutOff::default());
+        let (mut attempts, mut all_deferred) = (0, Deferred::default());
         loop {
             let own = holding.as_ref().map(|holding| holding.hold);
             let mut taken = None;
@@ -313,11 +313,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
                 }
                 if changed { Ok(()) } else { Err(None) }
             };
-            let (replaced, put_off) = self.published.replace(edit, |_| ());
-            all_put_off = all_put_off.and(put_off);
+            let (replaced, deferred) = self.published.replace(edit, |_| ());
+            all_deferred = all_deferred.and(deferred);
             match taken {
-                Some(hold) if replaced.is_ok() => *holding = Some(Holding { core: self, hold }),
-                _ => return (replaced, all_put_off),
+                Some(hold) if replaced.is_ok() => *holding = Some(Holding { engine: self, hold }),
+                _ => return (replaced, all_deferred),
             }
         }
     }
@@ -328,7 +328,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
         root: &mut Root<K, V, S>,
         part: &mut Part<K, T>,
         session: &DetachedSession<K, T>,
-        entries: &mut Vec<Vec<(Hashed<K>, Entry<V>)>>,
+        entries: &mut Vec<Vec<(Hashed<K>, Versioned<V>)>>,
     ) -> bool {
         let settings = &self.settings;
         let removes = part.fate == Fate::Ends && !part.free.is_empty();
@@ -338,12 +338,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Core<K, V, T
             let log = settings
                 .commit_log
                 .map(|erase| move |change| Box::new(Logged { origin: erase(token.clone()), change }));
-            entries.push(root.remove(keys, log, settings.trail_limit));
+            entries.push(root.remove(keys, log, settings.history_limit));
         }
         part.revision = root.revision;
         let unlocks = part.fate != Fate::Waits && !part.locks.is_empty();
         if unlocks && !root.frozen {
-            root.locks_changed(part.told.as_ref(), settings.lock_trail_limit);
+            root.locks_changed(part.recorded.as_ref(), settings.lock_history_limit);
         }
         removes || unlocks
     }
@@ -376,7 +376,7 @@ impl<K: Clone + Eq, T: Clone> Part<K, T> {
             ended: *ended,
             locks: Vec::new(),
             changes: Vec::new(),
-            told: None,
+            recorded: None,
             obstacles: Vec::with_capacity(state.keys.len()),
             clones: Vec::with_capacity(state.keys.len()),
             free: Vec::new(),
@@ -435,7 +435,7 @@ impl<K: Clone + Eq, V, T: Clone + PartialEq, S> Leftovers<K, V, T, S> {
             session.due = now.checked_add(RETRY);
             return;
         }
-        let (mut released, mut removed, mut left, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut released, mut removed, mut not_removed, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for going in &part.locks {
             let Some((key, lock)) = all.take(*going) else { continue };
             self.locks.push(lock);
@@ -447,18 +447,19 @@ impl<K: Clone + Eq, V, T: Clone + PartialEq, S> Leftovers<K, V, T, S> {
             let own = free || part.locked.binary_search(&index).is_ok();
             match part.fate {
                 _ if !own => self.keys.push(key.key),
-                Fate::Frozen => left.push((key.key, Left::Frozen)),
+                Fate::Frozen => not_removed.push((key.key, NotRemoved::Frozen)),
                 Fate::Ends if free => removed.push(key.key),
                 Fate::Ends | Fate::Defers | Fate::Waits => {
                     let locked = part.obstacles[index].take();
-                    let why = locked.map(|(holder, remaining)| Left::Locked { holder, remaining });
-                    left.extend(part.clones[index].take().map(|clone| (clone, why.unwrap_or(Left::PutOff))));
+                    let why = locked.map(|(owner, remaining)| NotRemoved::Locked { owner, remaining });
+                    not_removed
+                        .extend(part.clones[index].take().map(|clone| (clone, why.unwrap_or(NotRemoved::Deferred))));
                     kept.push((key, set));
                 }
             }
         }
         part.reported = !(part.ended && released.is_empty() && removed.is_empty());
-        part.end = Some(SessionEnd { revision: part.revision, released, removed, left });
+        part.end = Some(SessionSummary { revision: part.revision, released, removed, not_removed });
         if kept.is_empty() {
             self.states.extend(table.remove(part.id));
         } else {

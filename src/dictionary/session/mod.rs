@@ -6,7 +6,7 @@ mod state;
 pub(super) use state::Sessions;
 
 use super::write::Patience;
-use super::{Core, StateDictionary};
+use super::{Engine, StateDictionary};
 use crate::change::Change;
 use crate::content::Revision;
 use crate::error::{LockError, UpdateError};
@@ -31,7 +31,7 @@ use std::{mem, thread};
 /// moment is deferred and reported: a later [`expire`](StateDictionary::expire) removes the key once the lock is gone, unless
 /// the key has been set again meanwhile.
 ///
-/// A client that may come back is given time with [`leave`](Self::leave). A session owns what it needs and may outlive the
+/// A client that may come back is given time with [`leave`](Self::detach). A session owns what it needs and may outlive the
 /// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
 ///
 /// The locks of a session are those that were last acquired or renewed through it. Locks that its token has acquired past it,
@@ -61,15 +61,15 @@ use std::{mem, thread};
 /// ```
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T, S = DefaultHashBuilder> {
-    pub(super) core: Core<K, V, T, S>,
+    pub(super) engine: Engine<K, V, T, S>,
     /// Is there until something consumes the session.
     state: Option<State<K, T>>,
     resumed: bool,
-    /// `Core::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
+    /// `Engine::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
     end: End<K, V, T, S>,
 }
 
-type End<K, V, T, S> = fn(&Core<K, V, T, S>, State<K, T>, Patience) -> SessionEnd<K, T>;
+type End<K, V, T, S> = fn(&Engine<K, V, T, S>, State<K, T>, Patience) -> SessionSummary<K, T>;
 
 /// What became of a session's locks and keys when it ended. Keys are in no particular order.
 ///
@@ -81,14 +81,14 @@ type End<K, V, T, S> = fn(&Core<K, V, T, S>, State<K, T>, Patience) -> SessionEn
 /// alice.update_ephemeral(Change::new().set("cursor", 1))?;
 /// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
 /// let end = alice.end();
-/// assert_eq!((end.removed, end.released, end.left.len()), (vec!["cursor"], vec!["ball"], 0));
+/// assert_eq!((end.removed, end.released, end.not_removed.len()), (vec!["cursor"], vec!["ball"], 0));
 /// assert_eq!(end.revision, dictionary.revision());
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct SessionEnd<K, T> {
+pub struct SessionSummary<K, T> {
     /// The commit that removed the keys; if there were none, the latest one.
     pub revision: Revision,
     /// The locks that were released, but for those that had run out.
@@ -101,15 +101,15 @@ pub struct SessionEnd<K, T> {
         feature = "serde",
         serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
     )]
-    pub left: Vec<(K, Left<T>)>,
+    pub not_removed: Vec<(K, NotRemoved<T>)>,
 }
 
-impl<K, T> SessionEnd<K, T> {
+impl<K, T> SessionSummary<K, T> {
     /// Tells that a session's grace is over, unless it was put off and ends another time.
     fn tell(&self, observed: &Observed) {
-        let Self { revision, released, removed, left } = self;
-        if !left.iter().any(|(_, why)| matches!(why, Left::PutOff)) {
-            observed.session_over(*revision, released.len(), removed.len(), left.len());
+        let Self { revision, released, removed, not_removed } = self;
+        if !not_removed.iter().any(|(_, why)| matches!(why, NotRemoved::Deferred)) {
+            observed.session_over(*revision, released.len(), removed.len(), not_removed.len());
         }
     }
 }
@@ -117,14 +117,14 @@ impl<K, T> SessionEnd<K, T> {
 /// Why a session's key was not removed, or not yet.
 ///
 /// ```
-/// use state_dictionary::{Change, Left, LockRequest, StateDictionary};
+/// use state_dictionary::{Change, NotRemoved, LockRequest, StateDictionary};
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
 /// let mut alice = dictionary.session("alice");
 /// alice.update_ephemeral(Change::new().set("ball", 1))?;
 /// dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).unwrap();
 /// let end = alice.end();
-/// assert_eq!(end.left, [("ball", Left::Locked { holder: "bob", remaining: None })]);
+/// assert_eq!(end.not_removed, [("ball", NotRemoved::Locked { owner: "bob", remaining: None })]);
 /// assert!(dictionary.get("ball").is_some(), "bob plays on");
 ///
 /// dictionary.release_all(&"bob");
@@ -135,12 +135,12 @@ impl<K, T> SessionEnd<K, T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum Left<T> {
+pub enum NotRemoved<T> {
     /// Another client has locked the key. A later call of [`expire`](StateDictionary::expire) removes it once the lock is gone,
     /// unless the key was set again, or the session taken up, before.
     Locked {
         /// The owner of the lock.
-        holder: T,
+        owner: T,
         /// For how long still, if its lease has an end and is not renewed.
         #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
         remaining: Option<Duration>,
@@ -150,7 +150,7 @@ pub enum Left<T> {
     /// The content is held by [`lock_content`](StateDictionary::lock_content), or the session ended inside a closure of
     /// `update_state_with`, and to wait was not possible. A later call of [`expire`](StateDictionary::expire) removes the
     /// key, unless [`session`](StateDictionary::session) takes the session, with these keys, up again before.
-    PutOff,
+    Deferred,
 }
 
 /// What a call of [`StateDictionary::expire`] found, and when the next is due.
@@ -160,9 +160,9 @@ pub enum Left<T> {
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
-/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
-/// dictionary.session("alice").leave(Duration::from_secs(10));
-/// dictionary.session("bob").leave(Duration::from_secs(15));
+/// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
+/// dictionary.session("alice").detach(Duration::from_secs(10));
+/// dictionary.session("bob").detach(Duration::from_secs(15));
 /// clock.advance(Duration::from_secs(10));
 /// let expiry = dictionary.expire();
 /// assert_eq!(expiry.sessions.iter().map(|(token, _)| *token).collect::<Vec<_>>(), ["alice"]);
@@ -171,14 +171,14 @@ pub enum Left<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct Expiry<K, T> {
+pub struct Expired<K, T> {
     /// The locks whose lease had run out, and who held them.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
     /// The sessions whose grace was over, except those that could not be ended yet, because the content is held: they follow
     /// when it is not. Also the sessions that had ended before, of which keys could be removed only now; their locks were
     /// released, and reported, then.
-    pub sessions: Vec<(T, SessionEnd<K, T>)>,
+    pub sessions: Vec<(T, SessionSummary<K, T>)>,
     /// When it is worthwhile to call again, as things are; `None` if nothing is under way. New leases may change it. At most a
     /// second where keys wait for the locks of others, which may be released at any time. It may be too early, where a lock with a
     /// lease was released or its lease made longer, and is never too late.
@@ -187,11 +187,11 @@ pub struct Expiry<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// A session for the client with this token: the one that is lingering after [`Session::leave`], with all that belongs to
+    /// A session for the client with this token: the one that is lingering after [`Session::detach`], with all that belongs to
     /// it, or else a new one.
     ///
     /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
-    /// ended except for keys whose removal was [deferred](Left). Of several with the token, it is the one opened last. One that a caller
+    /// ended except for keys whose removal was [deferred](NotRemoved). Of several with the token, it is the one opened last. One that a caller
     /// still has does not linger: then this is a second session of the same token, and each ends with what is its own. A server
     /// that may see that keeps its sessions by client, as
     /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
@@ -206,13 +206,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// let session = dictionary.session("alice");
     /// assert!(!session.is_resumed());
-    /// session.leave(Duration::from_secs(10));
+    /// session.detach(Duration::from_secs(10));
     /// assert!(dictionary.session("alice").is_resumed());
     /// ```
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
-        self.core.locks.expect_sessions();
-        let (state, resumed) = self.core.sessions.take_up(token);
-        Session { core: self.core.clone(), state: Some(state), resumed, end: Core::end }
+        self.engine.locks.expect_sessions();
+        let (state, resumed) = self.engine.sessions.take_up(token);
+        Session { engine: self.engine.clone(), state: Some(state), resumed, end: Engine::end }
     }
 
     /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
@@ -229,7 +229,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// use std::time::Duration;
     ///
     /// let clock = ManualClock::new();
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
     /// assert_eq!(dictionary.expire().next, Some(Duration::from_secs(5)));
     /// clock.advance(Duration::from_secs(5));
@@ -239,16 +239,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
-    pub fn expire(&self) -> Expiry<K, T> {
-        let clock = &self.core.published.clock;
-        let locks = self.core.locks.expire(clock, &mut self.core.fence());
-        let sessions = self.core.expire_sessions(clock.now());
+    pub fn expire(&self) -> Expired<K, T> {
+        let clock = &self.engine.published.clock;
+        let locks = self.engine.locks.expire(clock, &mut self.engine.fence());
+        let sessions = self.engine.expire_sessions(clock.now());
         for (_, end) in &sessions {
-            end.tell(&self.core.published.shared().observed);
+            end.tell(&self.engine.published.shared().observed);
         }
-        let deadlines = [self.core.locks.next_deadline(), self.core.sessions.next_due()];
+        let deadlines = [self.engine.locks.next_deadline(), self.engine.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
-        Expiry { locks, sessions, next: next.map(|next| next.saturating_duration_since(clock.now())) }
+        Expired { locks, sessions, next: next.map(|next| next.saturating_duration_since(clock.now())) }
     }
 }
 
@@ -259,7 +259,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
         &self.state().token
     }
 
-    /// Whether this was a session before, that had been left.
+    /// Whether this was a session before, that had been not_removed.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed
@@ -277,24 +277,24 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// use std::time::Duration;
     ///
     /// let clock = ManualClock::new();
-    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().manual_clock(&clock).build();
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().clock(&clock).build();
     /// let mut session = dictionary.session("alice");
     /// session.update_ephemeral(Change::new().set("cursor.alice", 1))?;
-    /// session.leave(Duration::from_secs(10)); // the connection was lost
+    /// session.detach(Duration::from_secs(10)); // the connection was lost
     ///
     /// let session = dictionary.session("alice"); // and is back
     /// assert!(session.is_resumed());
-    /// session.leave(Duration::from_secs(10)); // lost again, this time for good
+    /// session.detach(Duration::from_secs(10)); // lost again, this time for good
     ///
     /// clock.advance(Duration::from_secs(10));
     /// let (token, end) = dictionary.expire().sessions.remove(0);
     /// assert_eq!((token, end.removed), ("alice", vec!["cursor.alice".to_owned()]));
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
     /// ```
-    pub fn leave(mut self, grace: Duration) {
+    pub fn detach(mut self, grace: Duration) {
         if let Some(state) = self.state.take() {
-            let due = self.core.published.clock.now().checked_add(grace);
-            self.core.sessions.detach(state, due);
+            let due = self.engine.published.clock.now().checked_add(grace);
+            self.engine.sessions.detach(state, due);
         }
     }
 
@@ -326,7 +326,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// assert!(dictionary.get("ball").is_some());
     /// ```
     pub fn update_state(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.core.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
+        self.engine.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }
 
     /// [`StateDictionary::update_state`] for this client. The keys that it sets are the session's, until they are set in another
@@ -358,13 +358,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         change: Change<K, V>,
         patience: Patience,
     ) -> Result<Revision, UpdateError<K, V, T>> {
-        let Self { core, state: Some(state), .. } = self else {
+        let Self { engine, state: Some(state), .. } = self else {
             unreachable!("only what consumes a session takes its state")
         };
-        let mut set = state.keys_set_by(&change, &core.published);
+        let mut set = state.keys_set_by(&change, &engine.published);
         let State { token, keys, .. } = state;
         let mut note = |revision| keys.extend(set.drain().map(|key| (key, revision)));
-        let committed = core.commit_borrowed(token, &change, None, patience, Some(&mut note));
+        let committed = engine.commit_borrowed(token, &change, None, patience, Some(&mut note));
         committed.map(|root| root.revision).map_err(|refusal| refusal.of(change))
     }
 
@@ -381,43 +381,43 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// let alice = dictionary.session("alice");
     /// let receipt = alice.update_locks(LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
     /// assert_eq!(receipt.granted[0].0, "ball");
-    /// assert_eq!(dictionary.lock("ball").unwrap().holder, *alice.token());
+    /// assert_eq!(dictionary.lock_info("ball").unwrap().owner, *alice.token());
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     pub fn update_locks(&self, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
-        self.core.update_locks(self.token(), Some(&self.state().locks), request)
+        self.engine.update_locks(self.token(), Some(&self.state().locks), request)
     }
 
     /// The keys that are the session's: those that would be removed if it ended now and no other client had locked them.
     /// O(k log n) for the k keys that it has set lately.
     #[must_use]
     pub fn ephemeral_keys(&self) -> Vec<K> {
-        self.state().own_keys(&self.core.published.load())
+        self.state().own_keys(&self.engine.published.load())
     }
 
     /// Ends the session: releases its locks and removes the keys that are its own, in one commit.
     ///
     /// O(k log n) for k keys and locks, and O(n) in the number of owners that have acquired locks without a session. Beside busy
     /// writers it holds the content for that time. Waits for threads that are updating locks, and while the content is held,
-    /// though not for a guard of this thread: then the removal of the keys is [deferred](Left::PutOff). A session that is dropped
+    /// though not for a guard of this thread: then the removal of the keys is [deferred](NotRemoved::Deferred). A session that is dropped
     /// instead does not wait for held content.
     ///
     /// ```
-    /// use state_dictionary::{Change, Left, StateDictionary};
+    /// use state_dictionary::{Change, NotRemoved, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// let mut alice = dictionary.session("alice");
     /// alice.update_ephemeral(Change::new().set("cursor", 1)).unwrap();
     ///
     /// let guard = dictionary.lock_content().unwrap();
-    /// assert_eq!(alice.end().left, [("cursor", Left::PutOff)], "this very thread is in the way");
+    /// assert_eq!(alice.end().not_removed, [("cursor", NotRemoved::Deferred)], "this very thread is in the way");
     /// drop(guard);
     /// assert!(dictionary.get("cursor").is_some()); // until `expire` is called, a little later
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
-    pub fn end(mut self) -> SessionEnd<K, T> {
+    pub fn end(mut self) -> SessionSummary<K, T> {
         match self.state.take() {
-            Some(state) => self.core.end(state, Patience::ForAll),
+            Some(state) => self.engine.end(state, Patience::ForAll),
             None => unreachable!("only what consumes a session takes its state"),
         }
     }
@@ -427,11 +427,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
 impl<K, V, T, S> UnwindSafe for Session<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for Session<K, V, T, S> {}
 
-/// Ends the session, without waiting for held content; see [`Left::PutOff`].
+/// Ends the session, without waiting for held content; see [`NotRemoved::Deferred`].
 impl<K, V, T, S> Drop for Session<K, V, T, S> {
     fn drop(&mut self) {
         let Some(state) = self.state.take() else { return };
-        let end = || drop((self.end)(&self.core, state, Patience::None));
+        let end = || drop((self.end)(&self.engine, state, Patience::None));
         if !thread::panicking() {
             end();
         } else if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(end)) {

@@ -1,18 +1,20 @@
 //! What the crate answers, in the words of a history.
 
 use super::{Feed, S};
-use crate::history::{Commit, Commits, Delivery, Event, Kind, Left, Observed, Receipt, SessionEnd, Told};
+use crate::history::{
+    Commit, Commits, Delivery, Event, Kind, LockChange, NotRemoved, Observed, Receipt, SessionSummary,
+};
 use crate::program::{If, Key, Token, Value};
 use state_dictionary::{
-    CommitDelivery, Condition, Conflict, Entry, FlushError, LockDelivery, LockError, LockEvent, LockEventKind,
-    LockReceipt, Revision, Snapshot, UpdateError, Updates,
+    CommitDelivery, Condition, Conflict, FlushError, LockDelivery, LockError, LockEvent, LockEventKind, LockReceipt,
+    Revision, Snapshot, UpdateError, Updates, Versioned,
 };
 
 pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) -> Observed {
     match answer {
         Ok(revision) => Observed::Revision(revision.get()),
         Err(UpdateError::Frozen { .. }) => Observed::Frozen,
-        Err(UpdateError::Locked { conflicts, .. }) => Observed::LockedByOthers(holders(&conflicts)),
+        Err(UpdateError::Locked { conflicts, .. }) => Observed::LockedByOthers(owners(&conflicts)),
         Err(UpdateError::ConditionFailed { failed, .. }) => {
             let failed = failed.into_iter().map(|failed| {
                 let expected = match failed.expected {
@@ -26,8 +28,8 @@ pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) 
             failed.sort_by_key(|(key, ..)| *key);
             Observed::ConditionFailed(failed)
         }
-        Err(UpdateError::ContentHeld { .. }) => Observed::ContentHeld,
-        Err(UpdateError::HeldByThisThread { .. }) => Observed::HeldByThisThread,
+        Err(UpdateError::ContentLocked { .. }) => Observed::ContentLocked,
+        Err(UpdateError::ContentLockedByThisThread { .. }) => Observed::ContentLockedByThisThread,
         Err(UpdateError::RetriesExhausted { attempts, .. }) => Observed::Exhausted(attempts),
         Err(other) => panic!("{other:?}"),
     }
@@ -37,7 +39,7 @@ pub(super) fn locked(answer: &Result<LockReceipt<Key>, LockError<Key, Token>>) -
     match answer {
         Ok(granted) => Observed::Locked(receipt(granted)),
         Err(LockError::Frozen { receipt: of, .. }) => Observed::LocksFrozen(receipt(of)),
-        Err(LockError::Locked { receipt: of, conflicts, .. }) => Observed::LocksLocked(receipt(of), holders(conflicts)),
+        Err(LockError::Locked { receipt: of, conflicts, .. }) => Observed::LocksLocked(receipt(of), owners(conflicts)),
         Err(LockError::ZeroLease { key, .. }) => Observed::ZeroLease(*key),
         Err(other) => panic!("{other:?}"),
     }
@@ -53,15 +55,15 @@ fn receipt(receipt: &LockReceipt<Key>) -> Receipt {
     }
 }
 
-fn holders(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
-    sorted(conflicts.iter().map(|conflict| (conflict.key, conflict.holder)))
+fn owners(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
+    sorted(conflicts.iter().map(|conflict| (conflict.key, conflict.owner)))
 }
 
 pub(super) fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>) -> Observed {
     match answer {
         Ok(delivery) => Observed::Delivered(delivered(&delivery)),
-        Err(FlushError::NothingPending) => Observed::NothingPending,
-        Err(FlushError::Ended) => Observed::Ended,
+        Err(FlushError::Empty) => Observed::NothingPending,
+        Err(FlushError::Closed) => Observed::Ended,
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -76,33 +78,33 @@ pub(super) fn delivered(delivery: &state_dictionary::Delivery<Key, Value, S>) ->
         assert_eq!(in_order(updates), all[done..], "what was cloned in the middle gives the rest");
     }
     Delivery {
-        fresh: delivery.is_fresh_start(),
-        from: delivery.from().get(),
-        to: delivery.to().get(),
+        fresh: delivery.is_full(),
+        from: delivery.since().get(),
+        to: delivery.revision().get(),
         updates: entries(delivery.updates()),
         removals: sorted(delivery.removals().copied()),
     }
 }
 
-pub(super) fn ended(end: state_dictionary::SessionEnd<Key, Token>) -> SessionEnd {
-    let left = end.left.into_iter().map(|(key, left)| match left {
-        state_dictionary::Left::Locked { holder, .. } => (key, Left::Locked(holder)),
-        state_dictionary::Left::Frozen => (key, Left::Frozen),
-        state_dictionary::Left::PutOff => (key, Left::PutOff),
+pub(super) fn ended(end: state_dictionary::SessionSummary<Key, Token>) -> SessionSummary {
+    let not_removed = end.not_removed.into_iter().map(|(key, not_removed)| match not_removed {
+        state_dictionary::NotRemoved::Locked { owner, .. } => (key, NotRemoved::Locked(owner)),
+        state_dictionary::NotRemoved::Frozen => (key, NotRemoved::Frozen),
+        state_dictionary::NotRemoved::Deferred => (key, NotRemoved::Deferred),
         other => panic!("{other:?}"),
     });
     let (released, removed) = (sorted(end.released), sorted(end.removed));
-    SessionEnd { revision: end.revision.get(), released, removed, left: sorted(left) }
+    SessionSummary { revision: end.revision.get(), released, removed, not_removed: sorted(not_removed) }
 }
 
 pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
     let after = feed.position().revision.get();
     let flushed = feed.try_flush();
-    let ended = matches!(flushed, Err(FlushError::Ended));
-    let (missed, commits) = match flushed {
-        Ok(CommitDelivery { fresh_start, missed, commits, .. }) => {
-            assert!(!fresh_start, "the feed was to begin where it can");
-            (missed, commits)
+    let ended = matches!(flushed, Err(FlushError::Closed));
+    let (lagged, commits) = match flushed {
+        Ok(CommitDelivery { full, lagged, commits, .. }) => {
+            assert!(!full, "the feed was to begin where it can");
+            (lagged, commits)
         }
         Err(_) => (None, Vec::new()),
     };
@@ -114,7 +116,7 @@ pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
     Observed::Commits(Commits {
         after,
         to: feed.position().revision.get(),
-        missed: missed.map(|(after, to)| (after.get(), to.get())),
+        lagged: lagged.map(|(after, to)| (after.get(), to.get())),
         kept: commits.collect(),
         ended,
     })
@@ -122,8 +124,8 @@ pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
 
 pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>) -> Observed {
     match answer {
-        Ok(LockDelivery::Everything { revision, locks, .. }) => {
-            let locks = locks.into_iter().map(|(key, lock)| (key, lock.holder, lock.fencing_token.get()));
+        Ok(LockDelivery::Full { revision, locks, .. }) => {
+            let locks = locks.into_iter().map(|(key, lock)| (key, lock.owner, lock.fencing_token.get()));
             Observed::EveryLock(revision.get(), sorted(locks))
         }
         Ok(LockDelivery::Events(events)) => {
@@ -135,17 +137,17 @@ pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>
                     LockEventKind::Cleared => Kind::Cleared,
                     other => panic!("{other:?}"),
                 };
-                let (key, holder, token) = (event.key, event.holder, event.fencing_token.get());
+                let (key, owner, token) = (event.key, event.owner, event.fencing_token.get());
                 Event {
                     version: event.version,
                     revision: event.revision.get(),
-                    told: Told { kind, key, holder, token },
+                    told: LockChange { kind, key, owner, token },
                 }
             };
             Observed::LockEvents(events.into_iter().map(told).collect())
         }
-        Err(FlushError::NothingPending) => Observed::NothingPending,
-        Err(FlushError::Ended) => Observed::Ended,
+        Err(FlushError::Empty) => Observed::NothingPending,
+        Err(FlushError::Closed) => Observed::Ended,
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -154,7 +156,7 @@ pub(super) fn whole(content: &Snapshot<Key, Value, S>) -> Observed {
     Observed::Content(content.revision().get(), entries(content.entries()))
 }
 
-fn entries<'a>(entries: impl Iterator<Item = (&'a Key, &'a Entry<Value>)>) -> Vec<(Key, Value, u64)> {
+fn entries<'a>(entries: impl Iterator<Item = (&'a Key, &'a Versioned<Value>)>) -> Vec<(Key, Value, u64)> {
     sorted(entries.map(|(key, entry)| (*key, **entry, entry.revision().get())))
 }
 

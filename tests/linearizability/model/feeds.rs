@@ -87,7 +87,7 @@ impl Model {
     fn reaches_back(&self, from: u64, to: u64) -> bool {
         let size = |commit: &Commit| if self.keep_commits { commit.change.len() } else { commit.keys() };
         let kept: usize = self.between(from, to).map(size).sum();
-        from >= self.first_revision && kept <= self.trail_limit
+        from >= self.first_revision && kept <= self.history_limit
     }
 
     /// The commits after one revision, up to and including another.
@@ -217,15 +217,15 @@ impl Model {
 
     /// Whether a feed of commits may deliver this now.
     pub(super) fn commits_after(&self, seen: &Commits) -> bool {
-        let Commits { after, to, missed, kept: commits, ended } = seen;
+        let Commits { after, to, lagged, kept: commits, ended } = seen;
         if *to != self.revision || *after > *to {
             return false;
         }
         if after == to {
-            return missed.is_none() && commits.is_empty() && *ended == self.frozen;
+            return lagged.is_none() && commits.is_empty() && *ended == self.frozen;
         }
         let certain = self.keep_commits && self.reaches_back(*after, *to);
-        let first = match missed {
+        let first = match lagged {
             Some((from, first)) if certain || from != after || first <= from || first > to => return false,
             Some((_, first)) => *first,
             None => *after,

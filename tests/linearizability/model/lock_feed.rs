@@ -1,11 +1,11 @@
 //! What a feed of locks is meant to tell: what has happened to them, in order and without a gap, or all there are.
 //!
 //! When a lock that has run out is taken away is the crate's to choose: at some moment between that and the next time
-//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Everything
+//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Full
 //! else is told exactly when it happens.
 
 use super::locks::Lock;
-use crate::history::{Event, Kind, Observed, Told};
+use crate::history::{Event, Kind, LockChange, Observed};
 use crate::program::{Key, Token};
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct LockFeed {
     known: BTreeMap<Key, (Token, u64)>,
     /// What has happened since, step by step, except for locks that have run out; and of which call it was a step, if that
     /// has several.
-    pending: Vec<(Option<u64>, Vec<Told>)>,
+    pending: Vec<(Option<u64>, Vec<LockChange>)>,
     version: u64,
     revision: u64,
 }
@@ -39,7 +39,7 @@ impl LockFeed {
     }
 
     /// What one step did.
-    pub(super) fn add(&mut self, mut told: Vec<Told>, step: Option<u64>) {
+    pub(super) fn add(&mut self, mut told: Vec<LockChange>, step: Option<u64>) {
         if !told.is_empty() {
             told.sort_unstable();
             self.pending.push((step, told));
@@ -98,11 +98,11 @@ impl LockFeed {
             self.version = together[0].version;
             let mut expected = Vec::new();
             for Event { version, revision, told } in together {
-                let Told { kind, key, holder, token } = *told;
+                let LockChange { kind, key, owner, token } = *told;
                 let in_order = self.revision <= *revision && *revision <= now.revision;
                 let followed = match kind {
-                    Kind::Granted => token == *version && self.known.insert(key, (holder, token)).is_none(),
-                    _ => self.known.remove(&key) == Some((holder, token)),
+                    Kind::Granted => token == *version && self.known.insert(key, (owner, token)).is_none(),
+                    _ => self.known.remove(&key) == Some((owner, token)),
                 };
                 if !(in_order && followed) {
                     return false;

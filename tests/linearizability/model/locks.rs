@@ -2,7 +2,7 @@
 
 use super::lock_feed::Instant;
 use super::{Model, add};
-use crate::history::{Call, Kind, Observed, Receipt, Told};
+use crate::history::{Call, Kind, LockChange, Observed, Receipt};
 use crate::program::{Key, Lease, Token};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    pub(super) fn told(&self, kind: Kind, key: Key) -> Told {
-        Told { kind, key, holder: self.owner, token: self.token }
+    pub(super) fn told(&self, kind: Kind, key: Key) -> LockChange {
+        LockChange { kind, key, owner: self.owner, token: self.token }
     }
 }
 
@@ -183,7 +183,7 @@ impl Model {
                 receipt.renewed.push((*key, token));
             } else {
                 receipt.granted.push((*key, token));
-                told.push(Told { kind: Kind::Granted, key: *key, holder: by, token });
+                told.push(LockChange { kind: Kind::Granted, key: *key, owner: by, token });
                 if mine(key) && counts(key) == Counts::RunOut && !release.contains(key) {
                     receipt.expired.push(*key);
                 }
@@ -246,7 +246,7 @@ impl Model {
     }
 
     /// What is told by steps of one call may be told together.
-    pub(super) fn tell(&mut self, told: Vec<Told>, step: Option<u64>) {
+    pub(super) fn tell(&mut self, told: Vec<LockChange>, step: Option<u64>) {
         if let Some(followers) = self.followers.as_mut().filter(|_| !self.frozen) {
             followers.add(told, step);
         }

@@ -6,7 +6,7 @@
 
 use super::locks::{Lock, Slack};
 use super::{Model, add};
-use crate::history::{Call, Kind, Left, Observed, SessionEnd};
+use crate::history::{Call, Kind, NotRemoved, Observed, SessionSummary};
 use crate::program::{Key, Op, Token};
 use std::collections::BTreeSet;
 
@@ -30,13 +30,13 @@ pub(super) struct Detached {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Stage {
     /// It ends at this time.
-    Left { due: u64 },
+    NotRemoved { due: u64 },
     /// It has ended, and these keys were deferred.
     Ended,
 }
 
 /// What becomes of a key: it is removed, or stays for a reason.
-type Fates = Vec<(Key, Option<Left>)>;
+type Fates = Vec<(Key, Option<NotRemoved>)>;
 
 impl Model {
     pub(super) fn begin_session(&self, by: Token, call: &Call) -> Vec<Self> {
@@ -45,7 +45,7 @@ impl Model {
         if call.observed == Observed::Is(false) {
             // An ended session is not there any more when its keys are not, and nothing of it goes when all is frozen.
             let is_there = |detached: &Detached| match detached.stage {
-                Stage::Left { .. } => true,
+                Stage::NotRemoved { .. } => true,
                 Stage::Ended => !detached.session.keys.is_empty() && !self.frozen,
             };
             let mut next = self.clone();
@@ -65,10 +65,10 @@ impl Model {
     pub(super) fn leave_session(&self, grace: u64, call: &Call) -> Vec<Self> {
         let mut all = Vec::new();
         // The time is counted from some moment of the call.
-        for left in call.earliest_clock..=self.clock {
+        for not_removed in call.earliest_clock..=self.clock {
             let mut next = self.clone();
             let Some(session) = next.sessions.remove(&call.thread) else { return Vec::new() };
-            next.detach(session, Stage::Left { due: left + grace }, call);
+            next.detach(session, Stage::NotRemoved { due: not_removed + grace }, call);
             add(&mut all, vec![next]);
         }
         all
@@ -86,9 +86,9 @@ impl Model {
             owner.filter(|owner| *owner != session.token)
         };
         let fate = |key: &Key| match another(key) {
-            _ if self.frozen => Some(Left::Frozen),
-            Some(owner) => Some(Left::Locked(owner)),
-            None => self.held.map(|_| Left::PutOff),
+            _ if self.frozen => Some(NotRemoved::Frozen),
+            Some(owner) => Some(NotRemoved::Locked(owner)),
+            None => self.held.map(|_| NotRemoved::Deferred),
         };
         session.keys.iter().map(|key| (*key, fate(key))).collect()
     }
@@ -100,12 +100,12 @@ impl Model {
             let Some(session) = next.sessions.remove(&call.thread) else { return Vec::new() };
             let fates = self.fates(&session, held);
             let of_another = self.held.is_some_and(|thread| thread != call.thread);
-            if waits && of_another && fates.iter().any(|(_, fate)| *fate == Some(Left::PutOff)) {
+            if waits && of_another && fates.iter().any(|(_, fate)| *fate == Some(NotRemoved::Deferred)) {
                 return Vec::new(); // it is not done yet
             }
             let released = next.end(&session, &fates, held, call);
             let possible = match &call.observed {
-                Observed::SessionEnd(end) => self.is_end(end, &released, &fates, next.revision),
+                Observed::SessionSummary(end) => self.is_end(end, &released, &fates, next.revision),
                 observed => !waits && *observed == Observed::Done,
             };
             next.only_if(possible)
@@ -115,7 +115,7 @@ impl Model {
     /// What an expiry ends of a detached session, in the same step as others or by itself. In the same step as others, one that
     /// removes nothing may report their revision, and the locks that they release are in the way of none of them.
     pub(super) fn end_detached(&self, by: Token, latest: u64, freed: &[Key], call: &Call) -> Vec<Self> {
-        let Observed::SessionEnd(end) = &call.observed else { return Vec::new() };
+        let Observed::SessionSummary(end) = &call.observed else { return Vec::new() };
         self.any_view(call, Slack::Late, |held| {
             let mut all = Vec::new();
             let of_token = self.detached.iter().enumerate().filter(|(_, detached)| detached.session.token == by);
@@ -126,8 +126,8 @@ impl Model {
                     let mut next = self.clone();
                     next.detached.remove(index);
                     let released = match stage {
-                        Stage::Left { due } if *due > self.clock => continue,
-                        Stage::Left { .. } => next.end(session, &fates, held, call),
+                        Stage::NotRemoved { due } if *due > self.clock => continue,
+                        Stage::NotRemoved { .. } => next.end(session, &fates, held, call),
                         // Its locks went when it ended.
                         Stage::Ended => {
                             next.remove(session, &fates);
@@ -145,7 +145,7 @@ impl Model {
         })
     }
 
-    /// Whether nothing is left that an expiry must have ended by now.
+    /// Whether nothing is not_removed that an expiry must have ended by now.
     pub(super) fn nothing_due(&self, by: Token, call: &Call) -> Vec<Self> {
         let of_token: Vec<_> = self.detached.iter().filter(|detached| detached.session.token == by).collect();
         // Of several sessions each may have been looked at at another time.
@@ -154,7 +154,7 @@ impl Model {
             let fates = self.fates(&detached.session, held);
             let must = match detached.stage {
                 // An expiry does not wait for locked content; it may leave such a session for the next.
-                Stage::Left { due } => {
+                Stage::NotRemoved { due } => {
                     due <= call.earliest_clock && (self.held.is_none() || self.frozen || fates.is_empty())
                 }
                 Stage::Ended => !removed(&fates).is_empty(),
@@ -174,9 +174,9 @@ impl Model {
     }
 
     /// Whether this is what is reported of a session that leads from this state to one with that revision.
-    fn is_end(&self, seen: &SessionEnd, released: &[Key], fates: &Fates, revision: u64) -> bool {
+    fn is_end(&self, seen: &SessionSummary, released: &[Key], fates: &Fates, revision: u64) -> bool {
         (seen.revision, &seen.released[..], &seen.removed) == (revision, released, &removed(fates))
-            && self.may_be_left(&seen.left, fates)
+            && self.may_be_left(&seen.not_removed, fates)
     }
 
     fn remove(&mut self, session: &Session, fates: &Fates) {
@@ -188,7 +188,8 @@ impl Model {
 
     /// What could not be removed is kept in mind; on a frozen dictionary nothing more will be.
     fn defer(&mut self, session: &Session, fates: &Fates, call: &Call) {
-        let deferred = fates.iter().filter(|(_, fate)| matches!(fate, Some(Left::Locked(_) | Left::PutOff)));
+        let deferred =
+            fates.iter().filter(|(_, fate)| matches!(fate, Some(NotRemoved::Locked(_) | NotRemoved::Deferred)));
         let keys: BTreeSet<_> = deferred.map(|(key, _)| *key).collect();
         if !keys.is_empty() {
             self.detach(Session { keys, ..session.clone() }, Stage::Ended, call);
@@ -196,11 +197,12 @@ impl Model {
     }
 
     /// Where a lock is in the way and the content is locked too, either is the reason.
-    fn may_be_left(&self, seen: &[(Key, Left)], fates: &Fates) -> bool {
+    fn may_be_left(&self, seen: &[(Key, NotRemoved)], fates: &Fates) -> bool {
         let expected = fates.iter().filter_map(|(key, fate)| Some((*key, (*fate)?)));
-        let either = |left| self.held.is_some() && left == Left::PutOff;
-        let same = |((key, left), (of, expected)): (&(Key, Left), (Key, Left))| {
-            *key == of && (*left == expected || either(*left) && matches!(expected, Left::Locked(_)))
+        let either = |not_removed| self.held.is_some() && not_removed == NotRemoved::Deferred;
+        let same = |((key, not_removed), (of, expected)): (&(Key, NotRemoved), (Key, NotRemoved))| {
+            *key == of
+                && (*not_removed == expected || either(*not_removed) && matches!(expected, NotRemoved::Locked(_)))
         };
         seen.len() == expected.clone().count() && seen.iter().zip(expected).all(same)
     }

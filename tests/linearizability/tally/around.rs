@@ -1,7 +1,7 @@
 //! What a call met with, as the rest of the history shows: whose keys it wrote, how far the history reached.
 
 use crate::batch::History;
-use crate::history::{Call, Delivery, Left, Looked, Observed, SessionEnd};
+use crate::history::{Call, Delivery, Looked, NotRemoved, Observed, SessionSummary};
 use crate::program::{Key, Op, Program, Token};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,7 +87,7 @@ impl<'a> Around<'a> {
     /// Sessions of one token, and what becomes of keys that were deferred.
     fn sessions(&mut self, calls: &[Call]) {
         let mut open = BTreeMap::<usize, Token>::new();
-        let mut deferred = BTreeMap::<(Token, Key), (u64, Left)>::new();
+        let mut deferred = BTreeMap::<(Token, Key), (u64, NotRemoved)>::new();
         for (index, call) in calls.iter().enumerate() {
             match (&call.op, &call.observed) {
                 (Op::Session { by }, Observed::Is(resumed)) => {
@@ -99,22 +99,21 @@ impl<'a> Around<'a> {
                 (Op::EndSession { by } | Op::DropSession { by }, observed) => {
                     open.remove(&call.thread);
                     self.detail(index, open.values().any(|token| token == by), "beside another of its token");
-                    if let Observed::SessionEnd(end) = observed {
+                    if let Observed::SessionSummary(end) = observed {
                         note(&mut deferred, *by, end);
                     }
                 }
-                (Op::ExpiredSession { by, .. }, Observed::SessionEnd(end)) => {
+                (Op::ExpiredSession { by, .. }, Observed::SessionSummary(end)) => {
                     for key in &end.removed {
                         let Some((revision, left)) = deferred.remove(&(*by, *key)) else { continue };
-                        let locked = matches!(left, Left::Locked(_));
+                        let locked = matches!(left, NotRemoved::Locked(_));
                         self.detail(index, locked, "removes a key that was locked");
                         self.detail(index, !locked, "removes a key that was put off");
                         self.detail(index, revision + 1 < end.revision, "removes a deferred key after other commits");
                     }
                     note(&mut deferred, *by, end);
                     let same_expiry = |other: &&Call| (other.began, other.thread) == (call.began, call.thread);
-                    let removes =
-                        |other: &Call| matches!(&other.observed, Observed::SessionEnd(end) if !end.removed.is_empty());
+                    let removes = |other: &Call| matches!(&other.observed, Observed::SessionSummary(end) if !end.removed.is_empty());
                     let several = calls.iter().filter(same_expiry).filter(|other| removes(other)).count() > 1;
                     self.detail(index, several, "with others, all removing keys");
                 }
@@ -176,7 +175,7 @@ impl<'a> Around<'a> {
         if delivery.from == 0 {
             return;
         }
-        let limit = self.program.setup.trail_limit;
+        let limit = self.program.setup.history_limit;
         let between = || self.commits.range(delivery.from + 1..=delivery.to).map(|(_, commit)| commit);
         let size: usize = between().map(|commit| commit.size).sum();
         let exactly = limit > 0 && size == limit;
@@ -188,8 +187,8 @@ impl<'a> Around<'a> {
     }
 }
 
-fn note(deferred: &mut BTreeMap<(Token, Key), (u64, Left)>, token: Token, end: &SessionEnd) {
-    for (key, left) in end.left.iter().filter(|(_, left)| *left != Left::Frozen) {
+fn note(deferred: &mut BTreeMap<(Token, Key), (u64, NotRemoved)>, token: Token, end: &SessionSummary) {
+    for (key, left) in end.not_removed.iter().filter(|(_, left)| *left != NotRemoved::Frozen) {
         deferred.insert((token, *key), (end.revision, *left));
     }
 }
@@ -206,7 +205,7 @@ fn commits(index: usize, call: &Call) -> Vec<(u64, Commit)> {
             vec![commit(*revision, change.iter().map(|(key, _)| *key).collect(), false)]
         }
         (Op::Modify { to, .. }, Observed::Revision(revision)) => vec![commit(*revision, vec![*to], false)],
-        (_, Observed::SessionEnd(end)) if !end.removed.is_empty() => {
+        (_, Observed::SessionSummary(end)) if !end.removed.is_empty() => {
             vec![commit(end.revision, end.removed.clone(), true)]
         }
         _ => Vec::new(),

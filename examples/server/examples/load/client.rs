@@ -60,7 +60,7 @@ impl Shared {
         struct Delivery<'a> {
             from: u64,
             to: u64,
-            fresh_start: bool,
+            full: bool,
             #[serde(borrow)]
             updates: HashMap<&'a str, &'a RawValue>,
             removals: Vec<&'a str>,
@@ -73,12 +73,8 @@ impl Shared {
             return Ok(Some(Arc::clone(changes)));
         }
         let Incoming { delivery } = serde_json::from_str(text)?;
-        let mut changes = Changes {
-            fresh_start: delivery.fresh_start,
-            from: delivery.from,
-            revision: delivery.to,
-            ..Changes::default()
-        };
+        let mut changes =
+            Changes { full: delivery.full, from: delivery.from, revision: delivery.to, ..Changes::default() };
         for (key, value) in delivery.updates {
             changes.sent.extend(number(value.get(), "t"));
             let count = number(value.get(), "n").unwrap_or_default();

@@ -12,7 +12,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// time for the server. Keys are numbers here, and values are known by their hash.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    pub(crate) fresh_start: bool,
+    pub(crate) full: bool,
     pub(crate) from: u64,
     pub(crate) revision: u64,
     pub(crate) updates: Vec<(usize, Written)>,
@@ -37,7 +37,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn apply(&mut self, changes: &Changes) -> Result<(), String> {
-        if changes.fresh_start {
+        if changes.full {
             self.values.clear();
         } else if changes.from > self.revision {
             return Err(format!("nothing came of the revisions after {} up to {}", self.revision, changes.from));

@@ -68,7 +68,7 @@ async fn two_pages_share_a_board() {
         page.until("document.querySelectorAll('#people li[data-me]').length == 1").await;
     }
 
-    // Ada drags a card, and does not let go of it. Bob sees card, cursor and holder.
+    // Ada drags a card, and does not let go of it. Bob sees card, cursor and owner.
     let before = bob.middle(CARD).await;
     let from = ada.middle(CARD).await;
     drag(&mut ada, 2).await;
@@ -76,7 +76,7 @@ async fn two_pages_share_a_board() {
         let step = f64::from(step);
         ada.mouse("mouseMoved", (from.0 - 15.0 * step, from.1 + 8.0 * step)).await;
     }
-    bob.until(&format!("{CARD}.querySelector('.holder').textContent == 'Ada'")).await;
+    bob.until(&format!("{CARD}.querySelector('.owner').textContent == 'Ada'")).await;
     let named = "[...document.querySelectorAll('#board bdi')].filter(name => name.checkVisibility() && name.textContent == 'Ada')";
     assert_eq!(bob.eval(&format!("{named}.length")).await, 1, "the owner's name is there once");
     bob.until(&format!("document.querySelectorAll('.cursor').length == 1 && {CARD}.dataset.held == 'theirs'")).await;

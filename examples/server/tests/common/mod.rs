@@ -78,7 +78,7 @@ impl Client {
         socket.set_recv_buffer_size(128 << 10).unwrap();
         let mut client = Self::on(socket.connect(server.address.parse().unwrap()).await.unwrap()).await;
         client.send(json!({ "type": "hello", "name": name })).await;
-        client.until(|message| message["delivery"]["fresh_start"] == true).await;
+        client.until(|message| message["delivery"]["full"] == true).await;
         client
     }
 
@@ -99,7 +99,7 @@ impl Client {
     /// A new client, which has the whole content.
     pub(crate) async fn join(server: &Server, name: &str) -> Self {
         let mut client = Self::hello(server, json!({ "name": name })).await;
-        client.until(|message| message["delivery"]["fresh_start"] == true).await;
+        client.until(|message| message["delivery"]["full"] == true).await;
         client
     }
 
@@ -164,7 +164,7 @@ impl Client {
     }
 
     fn apply(&mut self, message: &Value) {
-        if message["delivery"]["fresh_start"] == true {
+        if message["delivery"]["full"] == true {
             self.content.clear();
             self.revisions.clear();
         } else {

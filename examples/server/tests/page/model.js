@@ -12,8 +12,8 @@ const parse = text => {
 export class Model {
   content = new Map(); // key -> { value, revision }
   removed = new Map(); // key -> revision
-  locks = new Map(); // key -> { holder, token, until }
-  events = []; // { version, kind, key, holder, fencing_token }
+  locks = new Map(); // key -> { owner, token, until }
+  events = []; // { version, kind, key, owner, fencing_token }
   sessions = new Map(); // id -> { link: the connection, until: when it ends if it has none }
   written = []; // JSON of all values that were ever set
 
@@ -38,9 +38,9 @@ export class Model {
     return this.revision;
   }
 
-  #emit(kind, key, { holder, token }) {
+  #emit(kind, key, { owner, token }) {
     this.version++;
-    this.events.push({ version: this.version, kind, key, holder, fencing_token: kind === "granted" ? this.version : token });
+    this.events.push({ version: this.version, kind, key, owner, fencing_token: kind === "granted" ? this.version : token });
   }
 
   // Locks and sessions that have run out.
@@ -51,7 +51,7 @@ export class Model {
 
   #end(id) {
     this.sessions.delete(id);
-    for (const [key, lock] of this.locks) if (lock.holder === id) this.release(key, "released");
+    for (const [key, lock] of this.locks) if (lock.owner === id) this.release(key, "released");
     this.commit({}, [`user.${id}`, `cursor.${id}`].filter(key => this.content.has(key)));
   }
 
@@ -63,14 +63,14 @@ export class Model {
   owner(key) {
     const lock = this.locks.get(key);
     if (lock && lock.until <= this.now()) this.release(key, "expired");
-    return this.locks.get(key)?.holder;
+    return this.locks.get(key)?.owner;
   }
 
-  acquire(holder, key) {
-    if (this.owner(key) === holder) this.locks.get(key).until = this.now() + this.lease;
+  acquire(owner, key) {
+    if (this.owner(key) === owner) this.locks.get(key).until = this.now() + this.lease;
     else {
-      this.#emit("granted", key, { holder });
-      this.locks.set(key, { holder, token: this.version, until: this.now() + this.lease });
+      this.#emit("granted", key, { owner });
+      this.locks.set(key, { owner, token: this.version, until: this.now() + this.lease });
     }
     return this.locks.get(key).token;
   }
@@ -133,7 +133,7 @@ export class Model {
   }
 
   #refuse(answer, seq, taken) {
-    answer({ type: "refused", seq, locked: taken.map(key => ({ key, holder: this.owner(key), remaining: 1 })) });
+    answer({ type: "refused", seq, locked: taken.map(key => ({ key, owner: this.owner(key), remaining: 1 })) });
   }
 
   #welcome(link, { name, session, position }) {
@@ -149,9 +149,9 @@ export class Model {
     const [store, revision] = position?.split(":") ?? [];
     link.reached = store === this.store ? Number(revision) : null;
     this.frame(link);
-    const locks = [...this.locks].map(([key, { holder, token }]) => [key, { holder, fencing_token: token, remaining: 1 }]);
-    const everything = { version: this.version, revision: this.revision, locks: Object.fromEntries(locks) };
-    link.out.push(JSON.stringify({ type: "locks", delivery: { everything } }));
+    const locks = [...this.locks].map(([key, { owner, token }]) => [key, { owner, fencing_token: token, remaining: 1 }]);
+    const full = { version: this.version, revision: this.revision, locks: Object.fromEntries(locks) };
+    link.out.push(JSON.stringify({ type: "locks", delivery: { full } }));
     link.version = this.version;
   }
 
@@ -162,7 +162,7 @@ export class Model {
     const changed = [...this.content].filter(([, { revision }]) => revision > from);
     const revisions = changed.filter(([key]) => /^(card|title)/.test(key)).map(([key, { revision }]) => [key, revision]);
     const delivery = {
-      from, to: this.revision, fresh_start: isFull,
+      from, to: this.revision, full: isFull,
       updates: Object.fromEntries(changed.map(([key, { value }]) => [key, value])), revisions: Object.fromEntries(revisions),
       removals: isFull ? [] : [...this.removed].filter(([, revision]) => revision > from).map(([key]) => key),
     };

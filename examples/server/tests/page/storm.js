@@ -131,7 +131,7 @@ export function storm(page, Model, seed) {
     equal(plain(board.content), plain(world.model.content), "the content");
     equal([board.moves.size, board.edits.size, board.held.size, board.holding], [0, 0, 0, null], "what is left over");
     for (const key of board.content.keys()) if (key.startsWith("card.")) equal(board.place(key), world.model.content.get(key).value, key);
-    equal([...board.holders.keys()], [...world.model.locks.keys()], "the locks");
+    equal([...board.owners.keys()], [...world.model.locks.keys()], "the locks");
   }
   // A card that is dragged may be renamed meanwhile, so its title is not looked for.
   const isLoss = title => notice => /no connection|begun anew/.test(notice)

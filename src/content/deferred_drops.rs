@@ -1,6 +1,6 @@
 //! Where roots go when they are dropped at a bad moment.
 
-use super::{Content, Keys, Logged, Root, Trail};
+use super::{Content, History, Keys, Logged, Root};
 use crate::event::LockRecord;
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
@@ -14,57 +14,57 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. Yet whoever replaces
 /// the root cannot know what it will be the last to own: arc-swap lets go of other threads' roots inside its `load` and its
-/// `compare_and_swap`. So a root that is dropped inside [`put_off_drops`] leaves its content here.
+/// `compare_and_swap`. So a root that is dropped inside [`defer_drops`] leaves its content here.
 ///
 /// It is emptied by the next operation that comes to its end, as a rule the one that filled it. If that one unwinds before, or
 /// cannot say that it did, the next one is.
-pub(super) struct Graveyard<K, V> {
-    remains: Mutex<Vec<Remains<K, V>>>,
+pub(super) struct DeferredDrops<K, V> {
+    parts: Mutex<Vec<RootParts<K, V>>>,
     occupied: AtomicBool,
 }
 
 /// What of a root may hold something of the user's.
-struct Remains<K, V> {
+struct RootParts<K, V> {
     _content: Content<K, V>,
-    _trail: Trail<Keys<K>>,
-    _commits: Option<Arc<Trail<Box<Logged<K, V>>>>>,
-    _lock_trail: Option<Arc<Trail<LockRecord<K>>>>,
+    _history: History<Keys<K>>,
+    _commits: Option<Arc<History<Box<Logged<K, V>>>>>,
+    _lock_history: Option<Arc<History<LockRecord<K>>>>,
 }
 
-/// That roots may be in their graveyard, to be [settled](super::Shared::settle) when nothing is locked.
+/// That roots may be in their deferred_drops, to be [settled](super::Shared::settle) when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub(crate) struct PutOff(());
+pub(crate) struct Deferred(());
 
-impl PutOff {
+impl Deferred {
     pub(crate) fn and(self, _: Self) -> Self {
         self
     }
 }
 
 thread_local! {
-    /// Whether this thread is inside `put_off_drops`. Of a type without a destructor, so that it is there also while the thread
+    /// Whether this thread is inside `defer_drops`. Of a type without a destructor, so that it is there also while the thread
     /// ends and its other thread-locals are destroyed.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
-    static PUTTING_OFF: Cell<bool> = Cell::new(false);
+    static DEFERRING: Cell<bool> = Cell::new(false);
 }
 
-/// Runs `act` so that roots dropped meanwhile by this thread go to their graveyard.
-pub(crate) fn put_off_drops<R>(act: impl FnOnce() -> R) -> (R, PutOff) {
+/// Runs `act` so that roots dropped meanwhile by this thread go to their deferred_drops.
+pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let _ = PUTTING_OFF.try_with(|putting_off| putting_off.set(self.0));
+            let _ = DEFERRING.try_with(|deferring| deferring.set(self.0));
         }
     }
-    let before = PUTTING_OFF.try_with(|putting_off| putting_off.replace(true));
+    let before = DEFERRING.try_with(|deferring| deferring.replace(true));
     let _restore = Restore(before.unwrap_or_default());
-    (act(), PutOff(()))
+    (act(), Deferred(()))
 }
 
-impl<K, V> Graveyard<K, V> {
+impl<K, V> DeferredDrops<K, V> {
     pub(super) fn new() -> Self {
-        Self { remains: Mutex::new(Vec::new()), occupied: AtomicBool::new(false) }
+        Self { parts: Mutex::new(Vec::new()), occupied: AtomicBool::new(false) }
     }
 
     /// Drops what was put off. Nothing may be locked.
@@ -79,17 +79,17 @@ impl<K, V> Graveyard<K, V> {
     #[cold]
     #[inline(never)]
     fn empty_now(&self) {
-        let mut remains = self.remains.lock();
+        let mut parts = self.parts.lock();
         // ORDERING: Relaxed, see `put`.
         self.occupied.store(false, Ordering::Relaxed);
-        let taken = mem::take(&mut *remains);
-        drop(remains);
+        let taken = mem::take(&mut *parts);
+        drop(parts);
         drop(taken);
     }
 
-    fn put(&self, remains: Remains<K, V>) {
-        let mut all = self.remains.lock();
-        all.push(remains);
+    fn put(&self, parts: RootParts<K, V>) {
+        let mut all = self.parts.lock();
+        all.push(parts);
         // ORDERING: Relaxed, see `empty`; the lock orders it with the store there.
         self.occupied.store(true, Ordering::Relaxed);
     }
@@ -98,14 +98,14 @@ impl<K, V> Graveyard<K, V> {
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
         // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
-        if PUTTING_OFF.try_with(Cell::get).unwrap_or(true) {
-            let remains = Remains {
+        if DEFERRING.try_with(Cell::get).unwrap_or(true) {
+            let parts = RootParts {
                 _content: mem::take(&mut self.content),
-                _trail: mem::replace(&mut self.trail, Trail::starting_after(0)),
+                _history: mem::replace(&mut self.history, History::starting_after(0)),
                 _commits: self.commits.take(),
-                _lock_trail: self.lock_trail.take(),
+                _lock_history: self.lock_history.take(),
             };
-            self.shared.graveyard.put(remains);
+            self.shared.deferred_drops.put(parts);
         }
     }
 }
@@ -120,39 +120,39 @@ mod tests {
     type Number = Root<u8, u32, DefaultHashBuilder>;
 
     /// A root, and whether its value is still there.
-    struct PutsOffAtExit(Option<Number>);
+    struct DefersAtExit(Option<Number>);
 
-    impl Drop for PutsOffAtExit {
+    impl Drop for DefersAtExit {
         fn drop(&mut self) {
             let Some(root) = self.0.take() else { return };
-            puts_off(root);
+            defers(root);
         }
     }
 
     thread_local! {
-        static AT_EXIT: RefCell<Option<PutsOffAtExit>> = const { RefCell::new(None) };
+        static AT_EXIT: RefCell<Option<DefersAtExit>> = const { RefCell::new(None) };
     }
 
     fn root() -> Number {
         Root::new(DefaultHashBuilder::default(), [(1, 1)])
     }
 
-    fn puts_off(root: Number) {
+    fn defers(root: Number) {
         let (shared, value) =
             (Arc::clone(&root.shared), root.content.values().next().map(|entry| Arc::downgrade(entry.value())));
         let is_there = || value.as_ref().is_some_and(|value| value.strong_count() > 0);
-        let ((), put_off) = put_off_drops(|| drop(root));
+        let ((), deferred) = defer_drops(|| drop(root));
         assert!(is_there());
-        shared.settle(put_off);
+        shared.settle(deferred);
         assert!(!is_there());
     }
 
     #[test]
-    fn drops_are_put_off_also_while_a_thread_ends() {
-        puts_off(root());
+    fn drops_are_deferred_also_while_a_thread_ends() {
+        defers(root());
         let ended = thread::spawn(|| {
-            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(PutsOffAtExit(Some(root()))));
-            puts_off(root());
+            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(DefersAtExit(Some(root()))));
+            defers(root());
         });
         assert!(ended.join().is_ok());
     }

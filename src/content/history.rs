@@ -1,11 +1,11 @@
 //! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; the commits themselves, if they
 //! are kept; and which locks came and went.
 //!
-//! A trail hangs on the root and is as immutable as the rest of it: a list, newest record first, that shares its tail
-//! with the trails of older roots. It is bounded in keys by two generations. When the newer one has no room for a record
+//! A history hangs on the root and is as immutable as the rest of it: a list, newest record first, that shares its tail
+//! with the histories of older roots. It is bounded in keys by two generations. When the newer one has no room for a record
 //! it becomes the older one, and what was the older one is forgotten.
 //!
-//! Each of the three is a trail of its own, since snapshots and deliveries have the first one alone: a record of touched keys
+//! Each of the three is a history of its own, since snapshots and deliveries have the first one alone: a record of touched keys
 //! keeps clones of keys alive, at most twice the limit; the other two also keep values and tokens alive.
 
 use crate::change::Change;
@@ -38,9 +38,9 @@ impl<K: Clone, V> Logged<K, V> {
     }
 }
 
-/// One record of a trail of `R`s.
+/// One record of a history of `R`s.
 pub(crate) struct Record<R> {
-    /// A revision on the trail of commits, a version on that of locks.
+    /// A revision on the history of commits, a version on that of locks.
     pub(crate) at: u64,
     pub(crate) what: R,
     older: Option<Arc<Record<R>>>,
@@ -76,24 +76,24 @@ impl<R> Generation<R> {
     }
 }
 
-pub(crate) struct Trail<R> {
+pub(crate) struct History<R> {
     newer: Generation<R>,
     older: Generation<R>,
 }
 
-impl<R> Clone for Trail<R> {
+impl<R> Clone for History<R> {
     fn clone(&self) -> Self {
         Self { newer: self.newer.clone(), older: self.older.clone() }
     }
 }
 
-impl<R> Trail<R> {
-    /// A trail that knows of nothing up to and including `floor`.
+impl<R> History<R> {
+    /// A history that knows of nothing up to and including `floor`.
     pub(crate) const fn starting_after(floor: u64) -> Self {
         Self { newer: Generation::empty(floor), older: Generation::empty(floor) }
     }
 
-    /// The trail after one more record, of so many keys. Keeps at least the records whose keys sum up to `limit`, and at
+    /// The history after one more record, of so many keys. Keeps at least the records whose keys sum up to `limit`, and at
     /// most twice that. A record larger than the limit is not kept, and nothing before it then is.
     pub(crate) fn with(&self, at: u64, what: R, keys: usize, limit: usize) -> Self {
         if keys > limit {
@@ -109,13 +109,13 @@ impl<R> Trail<R> {
         next
     }
 
-    /// The records after `cursor`, newest first, or `None` if the trail does not reach back that far.
+    /// The records after `cursor`, newest first, or `None` if the history does not reach back that far.
     pub(crate) fn after(&self, cursor: u64) -> Option<Records<'_, R>> {
         let (next, older) = (self.newer.newest.as_deref(), self.older.newest.as_deref());
         (cursor >= self.older.floor).then_some(Records { next, older, cursor })
     }
 
-    /// From where on the trail has everything.
+    /// From where on the history has everything.
     pub(crate) const fn floor(&self) -> u64 {
         self.older.floor
     }
@@ -149,41 +149,41 @@ impl<R> Clone for Records<'_, R> {
 mod tests {
     use super::*;
 
-    fn keys(trail: &Trail<()>, cursor: u64) -> Option<Vec<u64>> {
-        Some(trail.after(cursor)?.map(|record| record.at).collect())
+    fn keys(history: &History<()>, cursor: u64) -> Option<Vec<u64>> {
+        Some(history.after(cursor)?.map(|record| record.at).collect())
     }
 
-    fn commits(limit: usize, sizes: &[usize]) -> Trail<()> {
-        let mut trail = Trail::starting_after(0);
+    fn commits(limit: usize, sizes: &[usize]) -> History<()> {
+        let mut history = History::starting_after(0);
         for (&size, revision) in sizes.iter().zip(1..) {
-            trail = trail.with(revision, (), size, limit);
+            history = history.with(revision, (), size, limit);
         }
-        trail
+        history
     }
 
     #[test]
     fn reaches_back_as_far_as_two_generations() {
-        let trail = commits(2, &[1, 1, 1, 1]);
-        assert_eq!(keys(&trail, 0), Some(vec![4, 3, 2, 1]));
-        let trail = commits(2, &[1, 1, 1, 1, 1]);
-        assert_eq!(keys(&trail, 1), None);
-        assert_eq!(keys(&trail, 2), Some(vec![5, 4, 3]));
-        assert_eq!(keys(&trail, 5), Some(vec![]));
+        let history = commits(2, &[1, 1, 1, 1]);
+        assert_eq!(keys(&history, 0), Some(vec![4, 3, 2, 1]));
+        let history = commits(2, &[1, 1, 1, 1, 1]);
+        assert_eq!(keys(&history, 1), None);
+        assert_eq!(keys(&history, 2), Some(vec![5, 4, 3]));
+        assert_eq!(keys(&history, 5), Some(vec![]));
     }
 
     #[test]
     fn a_commit_larger_than_the_limit_raises_the_floor() {
-        let trail = commits(2, &[1, 3]);
-        assert_eq!(keys(&trail, 1), None);
-        assert_eq!(keys(&trail, 2), Some(vec![]));
+        let history = commits(2, &[1, 3]);
+        assert_eq!(keys(&history, 1), None);
+        assert_eq!(keys(&history, 2), Some(vec![]));
         assert_eq!(keys(&commits(2, &[1, 3, 1]), 2), Some(vec![3]));
     }
 
     #[test]
     fn a_limit_of_zero_keeps_nothing() {
-        let trail = commits(0, &[1, 1]);
-        assert_eq!(keys(&trail, 1), None);
-        assert_eq!(keys(&trail, 2), Some(vec![]));
+        let history = commits(0, &[1, 1]);
+        assert_eq!(keys(&history, 1), None);
+        assert_eq!(keys(&history, 2), Some(vec![]));
     }
 
     #[test]

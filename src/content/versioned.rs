@@ -70,12 +70,12 @@ impl From<u64> for Revision {
 /// assert_eq!(entry.revision().get(), 1);
 /// # Ok::<(), state_dictionary::UpdateError<&str, String, ()>>(())
 /// ```
-pub struct Entry<V> {
+pub struct Versioned<V> {
     value: Arc<V>,
     revision: Revision,
 }
 
-impl<V> Entry<V> {
+impl<V> Versioned<V> {
     pub(crate) const fn new(value: Arc<V>, revision: Revision) -> Self {
         Self { value, revision }
     }
@@ -100,25 +100,25 @@ impl<V> Entry<V> {
 }
 
 // Never changes; the value is shared, and only the user's own code could change what is inside it.
-impl<V> UnwindSafe for Entry<V> {}
-impl<V> RefUnwindSafe for Entry<V> {}
+impl<V> UnwindSafe for Versioned<V> {}
+impl<V> RefUnwindSafe for Versioned<V> {}
 
-impl<V> Clone for Entry<V> {
+impl<V> Clone for Versioned<V> {
     fn clone(&self) -> Self {
         Self { value: Arc::clone(&self.value), revision: self.revision }
     }
 }
 
 /// The same value set by the same commit.
-impl<V: PartialEq> PartialEq for Entry<V> {
+impl<V: PartialEq> PartialEq for Versioned<V> {
     fn eq(&self, other: &Self) -> bool {
         self.revision == other.revision && self.value == other.value
     }
 }
 
-impl<V: Eq> Eq for Entry<V> {}
+impl<V: Eq> Eq for Versioned<V> {}
 
-impl<V> Deref for Entry<V> {
+impl<V> Deref for Versioned<V> {
     type Target = V;
 
     fn deref(&self) -> &V {
@@ -126,7 +126,7 @@ impl<V> Deref for Entry<V> {
     }
 }
 
-impl<V: fmt::Debug> fmt::Debug for Entry<V> {
+impl<V: fmt::Debug> fmt::Debug for Versioned<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} @ {}", self.value, self.revision)
     }
