@@ -236,7 +236,7 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     commit(&dictionary, [set("b", 5).remove("c")]);
     let delivery = buffer.try_flush().unwrap();
     let shown = format!("{:?}", delivery.clone());
-    assert!(shown.starts_with("Delivery { from: Revision(2), to: Revision(3), full: false, "), "{shown}");
+    assert!(shown.starts_with("Delivery { since: Revision(2), revision: Revision(3), full: false, "), "{shown}");
     assert!(shown.ends_with(r#"updates: [("b", 5 @ 3)], removals: ["c"] }"#) && delivery.count() == 2, "{shown}");
     let (updates, removals) = delivery.into_parts();
     assert_eq!((updates.len(), removals), (1, vec!["c"]));
