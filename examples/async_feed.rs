@@ -1,11 +1,11 @@
-//! Following the content in async code: a stream at a limited rate, changes that wait without blocking a thread, and a
-//! client that gives up waiting and loses nothing.
+//! A feed in async code: a stream at a limited rate, changes that wait without blocking a thread, and a client that stops
+//! waiting and loses nothing.
 //!
 //! ```text
 //! cargo run -p async-tests --example async_feed
 //! ```
 //!
-//! Three players move their figures about a board. A screen shows it, at most every 20 ms; a referee stops the game to count
+//! Three players move their figures on a board. A screen shows it, at most every 20 ms; a referee stops the game to count
 //! its moves. All of them are tasks on one thread.
 
 use futures_lite::StreamExt;
@@ -27,11 +27,11 @@ const MOVES: u32 = 50;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let board = Arc::new(Board::new());
 
-    // A wait is given up by dropping its future; what comes later is not lost by that.
+    // To drop the future of a wait ends the wait; later changes are not lost by that.
     let buffer = board.change_buffer();
     let too_soon = timeout(Duration::from_millis(5), buffer.flush_async()).await;
     assert!(too_soon.is_err());
-    println!("Nobody has moved yet, and the screen has waited for 5 ms.");
+    println!("No player has moved yet, and the screen has waited for 5 ms.");
 
     let screen = tokio::spawn(show(buffer));
     let players = PLAYERS.map(|name| tokio::spawn(play(Arc::clone(&board), name)));
@@ -41,13 +41,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     referee.await??;
 
-    // The end of the feed is heard also by a screen that waits for its timer.
+    // The end of the feed also wakes a screen that waits for its timer.
     board.freeze();
     let (picture, deliveries) = screen.await?;
     println!("The screen has shown {} commits in {deliveries} pictures: {picture:?}.", board.revision());
     let content: Picture = board.snapshot().iter().map(|(key, value)| (key.clone(), *value)).collect();
     assert_eq!(picture, content);
-    assert!(deliveries <= board.revision().get(), "moves that follow each other closely come together");
+    assert!(deliveries <= board.revision().get(), "moves in quick succession are delivered together");
     assert!(PLAYERS.iter().all(|name| content[*name] == MOVES));
     Ok(())
 }
@@ -67,7 +67,7 @@ async fn show(buffer: ChangeBuffer<String, u32>) -> (Picture, u64) {
     (picture, deliveries)
 }
 
-/// Moves a figure. While the referee holds the board, the task waits, and its thread does other things.
+/// Moves a figure. While the referee has locked the board, the task waits, and its thread runs other tasks.
 async fn play(board: Arc<Board>, name: &'static str) -> Result<(), Refused> {
     for step in 1..=MOVES {
         board.update_state_async(&name, Change::new().set(name, step)).await?;
@@ -77,7 +77,7 @@ async fn play(board: Arc<Board>, name: &'static str) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Holds the board still, counts, and writes the sum through the guard: nothing moves meanwhile, however long it takes.
+/// Locks the board, counts, and writes the sum through the guard: nothing moves meanwhile, however long it takes.
 async fn count(board: Arc<Board>) -> Result<(), Refused> {
     sleep(Duration::from_millis(25)).await;
     let mut guard = board.lock_content_async().await;
@@ -85,6 +85,6 @@ async fn count(board: Arc<Board>) -> Result<(), Refused> {
     sleep(Duration::from_millis(10)).await;
     assert_eq!(guard.values().sum::<u32>(), sum);
     guard.update_state(&"referee", Change::new().set("moves at half-time", sum))?;
-    println!("The referee has counted {sum} moves, and lets them go on.");
+    println!("The referee has counted {sum} moves, and unlocks the board.");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Following the content: each delivery is what has changed since the one before, merged to the latest value of every key.
+//! A feed of the content: each delivery has what changed since the one before, merged to the latest value of every key.
 //!
 //! ```text
 //! cargo run --example change_feed
 //! ```
 //!
-//! A thermometer is read every millisecond or so. A display follows it, at most every 100 ms; a logger looks just once, at
-//! the end. Neither costs the thermometer anything, and both end up with what is true.
+//! A thermometer is read about every millisecond. A display follows it, at most every 100 ms; a logger flushes once, at the
+//! end. Neither costs the thermometer anything, and both end up with the content.
 
 use state_dictionary::{Change, Delivery, FlushError, Revision, StateDictionary, UpdateError};
 use std::collections::BTreeMap;
@@ -41,14 +41,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     measure(&house)?;
     let content: Replica = house.snapshot().iter().map(|(key, value)| (key.clone(), *value)).collect();
     let last = house.revision();
-    drop(house); // ends all feeds, as `freeze` does; whoever follows gets what is pending first
+    drop(house); // ends all feeds, as `freeze` does; buffers deliver what is pending first
 
     let (replica, deliveries) = display.join().map_err(|_| "the display panicked")?;
     println!("The display followed {last} commits in {deliveries} deliveries.");
     assert_eq!(replica, content);
     assert!(deliveries <= last.get());
 
-    // A watcher that is slow misses no key: it gets everything in one delivery, and the feed is over only after that.
+    // A slow watcher misses no key: it gets everything in one delivery, and the feed ends only after that.
     let delivery = for_logger.flush()?;
     println!("The logger has revisions {} to {}: {}.", delivery.since(), delivery.revision(), describe(&delivery));
     let mut replica = Replica::new();

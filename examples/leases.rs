@@ -1,13 +1,13 @@
-//! Two workers and one job. Ann vanishes in the middle of it; when her lease has run out, Bob takes over; and when Ann
-//! comes back, knowing nothing of it, she does no harm.
+//! Two workers and one job. Ann vanishes in the middle of it; when her lease is over, Bob takes over; and when Ann comes
+//! back, without knowing of it, she does no harm.
 //!
 //! ```text
 //! cargo run --example leases
 //! ```
-//! Nobody can tell a worker that is dead from one that is slow, so any lock may be given to somebody else between any two
-//! steps of a worker. The *lease* sees to it that the job does not wait for ever. Progress is written on a *condition*: that
-//! nobody else has written it. And what is outside the dictionary, here an archive, goes by *fencing tokens*: each is greater
-//! than those of all locks before, so a worker that shows a smaller one than the greatest seen has lost its lock.
+//!
+//! A worker may lose its lock between any two steps, since a dead worker cannot be told from a slow one. The *lease* ensures
+//! that the job does not wait for ever. Progress is written on the *condition* that no other worker has written it. The
+//! archive, outside the dictionary, refuses a *fencing token* smaller than the greatest it has seen.
 
 use parking_lot::Mutex;
 use state_dictionary::{Change, FencingToken, LockError, LockRequest, StateDictionary};
@@ -35,10 +35,10 @@ fn main() -> Result<(), Failure> {
         let ann = scope.spawn(move || {
             work("Ann", dictionary, archive, |page| {
                 if page == 3 {
-                    println!("Ann vanishes, with the lock in her hand.");
+                    println!("Ann vanishes, and still owns the lock.");
                     vanish.send(())?;
                     awake.recv()?;
-                    println!("Ann is back, and goes on where she was: with page {page}.");
+                    println!("Ann is back, and goes on with page {page}.");
                 }
                 Ok(())
             })
@@ -46,8 +46,8 @@ fn main() -> Result<(), Failure> {
         vanished.recv()?;
         work("Bob", dictionary, archive, |_| Ok(()))?;
         wake.send(())?;
-        let refusal = ann.join().unwrap_or_else(|_| Err("Ann panicked".into())).err().ok_or("Ann was let through")?;
-        println!("Ann gives up: {refusal}.");
+        let refusal = ann.join().unwrap_or_else(|_| Err("Ann panicked".into())).err().ok_or("Ann was not refused")?;
+        println!("Ann stops: {refusal}.");
         assert!(refusal.to_string().contains("out of date"));
         Ok::<_, Failure>(())
     })?;
@@ -59,7 +59,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does pages until all are done. `before_storing` is where something can come in between.
+/// Does pages until all are done. `before_storing` is where a worker can be delayed.
 fn work(
     me: &'static str,
     dictionary: &Dictionary,
@@ -81,7 +81,7 @@ fn work(
     }
 }
 
-/// Takes the lock or renews it. If somebody else has it, waits for as long as it may still last.
+/// Acquires the lock or renews it. If another worker owns it, waits for as long as it may still last.
 fn take(me: &'static str, dictionary: &Dictionary) -> Result<FencingToken, Failure> {
     loop {
         match dictionary.update_locks(&me, LockRequest::new().acquire("pages done", LEASE)) {

@@ -1,12 +1,12 @@
-//! Read, modify, write, when others do the same: four threads move money between accounts, and none of it is lost or made.
+//! Read, modify, write, while others do the same: four threads move money between accounts, and the sum stays the same.
 //!
 //! ```text
 //! cargo run --example transactions
 //! ```
 //!
-//! There are two ways. `update_state_with` makes the change from a snapshot, and makes it again if anything at all was
-//! committed in between. Conditions name what the change depends on, so that commits to other keys do not matter; it is the
-//! caller who tries again. Use the second if what comes before the change is slow, or happens somewhere else.
+//! There are two ways. `update_state_with` makes the change from a snapshot, and makes it again after any commit in between.
+//! Conditions name what the change depends on, so that commits to other keys do not matter; the caller tries again. Use
+//! conditions if the work before the change is slow, or happens elsewhere.
 
 use state_dictionary::{Change, Snapshot, StateDictionary, UpdateError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ fn main() -> Result<(), Failure> {
     let open = AtomicBool::new(true);
 
     let (transfers, audits) = thread::scope(|scope| {
-        // Whenever it looks, all money is there: a snapshot never shows half a transfer.
+        // In each snapshot the sum is the same: a snapshot never shows half a transfer.
         let auditor = scope.spawn(|| {
             let mut audits = 0;
             loop {
@@ -77,7 +77,7 @@ fn main() -> Result<(), Failure> {
 fn with_closure(bank: &Bank, teller: u64, from: u32, to: u32, amount: u64, runs: &AtomicU64) -> Result<bool, Failure> {
     let mut covered = false;
     bank.update_state_with(&teller, |content| {
-        // Run again for every attempt, so what it leaves behind must not add up. It counts here only to be shown.
+        // The closure runs for every attempt, so its effects must not add up. It counts here only for the output.
         runs.fetch_add(1, Ordering::Relaxed);
         covered = from != to && content[&from] >= amount;
         if !covered {
@@ -88,7 +88,7 @@ fn with_closure(bank: &Bank, teller: u64, from: u32, to: u32, amount: u64, runs:
     Ok(covered)
 }
 
-/// The same with conditions. The two balances need not be of one instant: the commit sees to it that both still stand.
+/// The same with conditions. The two balances need not be of one instant: the commit checks that both are unchanged.
 fn with_conditions(
     bank: &Bank,
     teller: u64,
@@ -106,7 +106,7 @@ fn with_conditions(
         let unchanged = Change::new().if_revision(from, debit.revision()).if_revision(to, credit.revision());
         match bank.update_state(&teller, unchanged.set(from, *debit - amount).set(to, *credit + amount)) {
             Ok(_) => return Ok(true),
-            Err(UpdateError::ConditionFailed { .. }) => {} // somebody was faster
+            Err(UpdateError::ConditionFailed { .. }) => {} // another teller was faster
             Err(other) => return Err(other),
         }
     }

@@ -1,69 +1,147 @@
 //! A shared key/value store for programs in which many clients write and many watch: a multi-user session, a game room, a
 //! live configuration, a digital twin.
 //!
-//! Clients make atomic changes of many keys, take exclusive write access to keys for as long as a lease lasts, read the
-//! whole content at one instant in O(1), and follow it through buffers that merge what has changed since they last looked.
+//! Clients change several keys in one atomic commit, lock keys for as long as a lease lasts, read the whole content at one
+//! instant in O(1), and follow it through feeds that deliver the latest value of each key that has changed.
 //!
 //! ```
-//! use state_dictionary::{Change, LockRequest, StateDictionary};
-//! use std::time::Duration;
+//! use state_dictionary::{Change, StateDictionary};
 //!
-//! // Keys are strings, values whatever you like, and a writer is known by a token: here, a name.
-//! let dictionary: StateDictionary<String, f64, &str> = StateDictionary::new();
-//! let buffer = dictionary.change_buffer();
+//! // Keys are strings, values are numbers, and a writer is known by a token: here, a name.
+//! let room: StateDictionary<String, f64, &str> = StateDictionary::new();
+//! let buffer = room.change_buffer();
+//! room.update_state(&"alice", Change::new().set("ball.x", 0.5).set("score", 1.0))?;
 //!
-//! // Alice takes the ball for five seconds and moves it. Bob cannot.
-//! dictionary.update_locks(&"alice", LockRequest::new().acquire("ball.x", Duration::from_secs(5)))?;
-//! dictionary.update_state(&"alice", Change::new().set("ball.x", 0.5).set("score", 1.0))?;
-//! let refused = dictionary.update_state(&"bob", Change::new().set("ball.x", 0.0)).unwrap_err();
-//! assert!(refused.to_string().starts_with("locked by others: \"ball.x\" by \"alice\""));
+//! // A snapshot is the content at one instant. It never changes.
+//! let snapshot = room.snapshot();
+//! room.update_state(&"bob", Change::new().set("ball.x", 0.7))?;
+//! assert_eq!((snapshot["ball.x"], room.snapshot()["ball.x"]), (0.5, 0.7));
 //!
-//! // A snapshot is one instant, and stays it.
-//! let snapshot = dictionary.snapshot();
-//! dictionary.update_state(&"alice", Change::new().set("ball.x", 0.7))?;
-//! assert_eq!(snapshot["ball.x"], 0.5);
-//!
-//! // Whoever follows gets the latest value of every key, once.
+//! // A buffer delivers the latest value of each key, once.
 //! let delivery = buffer.flush()?;
 //! assert_eq!(delivery.updates().count(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Read, modify, write
+//!
+//! The closure makes a change from a snapshot. If another commit comes in between, it runs again with a new snapshot.
+//!
+//! ```
+//! use state_dictionary::{Change, StateDictionary};
+//!
+//! let bank: StateDictionary<&str, i64, ()> =
+//!     StateDictionary::builder().content([("alice", 100), ("bob", 0)]).build();
+//! bank.update_state_with(&(), |now| {
+//!     Change::new().set("alice", now["alice"] - 30).set("bob", now["bob"] + 30)
+//! })?;
+//! assert_eq!((bank.snapshot()["alice"], bank.snapshot()["bob"]), (70, 30));
+//!
+//! // Or on a condition, which depends on this one key and is checked when the change is committed.
+//! let alice = bank.get("alice").unwrap();
+//! let change = Change::new().set("alice", *alice + 5).if_revision("alice", alice.revision());
+//! bank.update_state(&(), change)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A lock with a lease
+//!
+//! A lock keeps all other writers from a key. It ends when it is released, or when its lease is over and has not been renewed.
+//!
+//! ```
+//! use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary};
+//! use std::time::Duration;
+//!
+//! let clock = ManualClock::new(); // for tests; without it, the system's clock
+//! let room: StateDictionary<&str, f64, &str> = StateDictionary::builder().clock(&clock).build();
+//! let five_seconds = Duration::from_secs(5);
+//! room.update_locks(&"alice", LockRequest::new().acquire("ball", five_seconds))?;
+//! let refused = room.update_state(&"bob", Change::new().set("ball", 0.0)).unwrap_err();
+//! assert!(refused.to_string().contains("\"alice\""));
+//!
+//! clock.advance(five_seconds); // Alice does not renew the lease
+//! room.update_state(&"bob", Change::new().set("ball", 0.0))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A feed with resume
+//!
+//! A client that was away resumes from the position it has seen, and is delivered only what has changed since.
+//!
+//! ```
+//! use state_dictionary::{BufferOptions, Change, StateDictionary};
+//!
+//! let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+//! let buffer = room.change_buffer();
+//! room.update_state(&"alice", Change::new().set("ball", 1).set("score", 1))?;
+//! let seen = buffer.flush()?.position(); // the client keeps it; it has a text form
+//! drop(buffer); // the connection is lost
+//! room.update_state(&"alice", Change::new().set("score", 2))?;
+//!
+//! let buffer = room.change_buffer_with(BufferOptions::new().resume(seen));
+//! let delivery = buffer.flush()?;
+//! assert!(!delivery.is_full()); // otherwise the delivery replaces all that the client has
+//! assert_eq!(delivery.updates().count(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A session
+//!
+//! A session has what belongs to one client. When it ends, its locks are released and its ephemeral keys are removed, in one
+//! commit.
+//!
+//! ```
+//! use state_dictionary::{Change, LockRequest, StateDictionary};
+//!
+//! let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+//! let mut alice = room.session("alice");
+//! alice.update_locks(LockRequest::new().acquire("ball", None))?;
+//! alice.update_ephemeral(Change::new().set("cursor.alice", 7))?;
+//! alice.update_state(Change::new().set("score", 1))?; // lasting
+//!
+//! drop(alice); // or `end`; or `leave`, which gives her time to come back
+//! assert!(room.get("cursor.alice").is_none() && room.lock_info("ball").is_none());
+//! assert_eq!(room.snapshot()["score"], 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The three parts
 //!
-//! **Content** is *what is true*: a persistent hash map of keys to values, each with the [`Revision`] of the commit that set
-//! it. [`StateDictionary::update_state`] commits a [`Change`]; [`StateDictionary::snapshot`] keeps an instant.
+//! **Content** is a persistent hash map of keys to values, each with the [`Revision`] of the commit that set it.
+//! [`StateDictionary::update_state`] commits a [`Change`]; [`StateDictionary::snapshot`] keeps an instant.
 //!
-//! **Locks** are *who may write*: a [`LockRequest`] takes and gives back exclusive write access, with a lease so that a
-//! client that vanishes does not hold a key for ever, and with a [`FencingToken`]. Locks never hinder a reader.
+//! **Locks** decide who may write. A [`LockRequest`] acquires and releases exclusive write access to keys, with a lease and a
+//! [`FencingToken`]. Locks never delay a reader.
 //!
-//! **The feed** is *who has seen what*: a [`ChangeBuffer`] is a cursor into the one order of revisions. Writers push
-//! nothing to anybody, so a commit does no work for a subscriber, however many there are, but to wake those who sleep. A
-//! client that was away goes on from the [`Position`] it has seen. There are feeds of the locks that come and go
-//! ([`LockFeed`]) and of every single commit ([`CommitFeed`]) as well.
+//! **Feeds** deliver what has changed. A [`ChangeBuffer`] is a cursor into the one order of revisions, so a commit does no work
+//! for it, however many there are, except to wake those that sleep in a flush. There are feeds of locks ([`LockFeed`]) and of
+//! every single commit ([`CommitFeed`]) as well.
 //!
-//! **Sessions** tie the three to a client: when a [`Session`] ends, its locks are released and its keys removed, in one commit.
+//! A [`Session`] ties the three to one client.
 //!
 //! # Consistency
 //!
-//! Every operation is linearizable: it takes effect at one instant between its call and its return. For every commit, every
-//! lock that comes or goes, every hold of the content and the freeze that instant is one compare-and-swap of one word, the
-//! pointer to an immutable *root* that has content, revision, the history of latest changes, and whether the content is held or
-//! frozen. So whatever can be seen together was true together: a snapshot has all of a commit or nothing of it, a delivery is
-//! one consistent instant, and a lock that has been granted is seen by every commit after it. Locks live outside the root, in
-//! a sharded map; a grant, a release or an expiry is complete only when it has replaced the root as well. A renewal changes
-//! only when its lock ends, and replaces nothing; so does leaving a session and taking it up again.
+//! Every operation is linearizable: it takes effect at one instant between its call and its return. For a commit, for a lock
+//! that is granted, released or expires, for locking the content and for the freeze, that instant is one compare-and-swap of
+//! one pointer, the one to the immutable *root*. The root has the content, its revision, the history of the latest changes, and
+//! whether the content is locked or frozen. So what can be seen together was true together: a snapshot has all of a commit or
+//! nothing of it, a delivery is one consistent instant, and every commit after a grant sees the lock.
+//!
+//! The locks themselves are in a sharded map beside the root. A grant, a release or an expiry is complete only when it has
+//! replaced the root as well. To renew a lock, to detach a session and to resume it replace nothing.
 //!
 //! # Where to read on
 //!
 //! [`StateDictionary`] first, then [`Change`], [`LockRequest`] and [`ChangeBuffer`]. Longer texts are in [`docs`]:
 //!
-//! * [patterns](docs::patterns): mistakes, what comes of them, and what to do instead.
-//! * [limitations](docs::limitations): what it does not do or not well, and when something else is better.
+//! * [patterns](docs::patterns): frequent mistakes, their consequences, and what to do instead.
+//! * [limitations](docs::limitations): what the crate does not do or not well, and when something else is better.
+//! * [why](docs::why): the decisions behind it, and what each costs.
+//! * [glossary](docs::glossary): the words that these pages use.
 //! * [performance](docs::performance): what every operation costs, and what it may wait for.
 //! * [observability](docs::observability): events and counters for an operator, and what they cost.
 //! * [internals](docs::internals): how it works, with a picture.
-//! * [json](docs::json): the form of everything that is sent as JSON.
+//! * [json](docs::json): the JSON form of what clients and servers send.
 //! * [proofs](docs::proofs): how it is checked, what that shows and does not show, and how to check a program of your own.
 //! * [migrating](docs::migrating): from NanoVer and Narupa.
 //!
@@ -71,16 +149,16 @@
 //!
 //! None is on by default.
 //!
-//! * `async`: what waits can be awaited instead, and deliveries come as streams, under any runtime; see
+//! * `async`: operations that wait can be awaited, and deliveries come as streams, under any runtime; see
 //!   [performance](docs::performance#in-an-executor).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
-//! * `tracing`: events where an operator asks: refused by a lock, retried many times, fallen off the history, expired, frozen. See
+//! * `tracing`: events for an operator: refused by a lock, retried many times, fallen behind the history, expired, frozen. See
 //!   [`docs::observability`].
 //! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
 //! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
 //!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
-//! * `serde`: what is asked and what is told can be serialised, in the forms of [`docs::json`].
+//! * `serde`: requests, results and content can be serialised, in the forms of [`docs::json`].
 //! * `json`: `serde`, and `JsonDictionary`, the usual instance, whose keys are strings and whose values are JSON.
 //! * `wire`: `json`, and the module `wire`, which reads and writes the messages of NanoVer and Narupa.
 #![forbid(unsafe_code)]
@@ -139,6 +217,12 @@ pub mod docs {
 
     #[doc = include_str!("../docs/performance.md")]
     pub mod performance {}
+
+    #[doc = include_str!("../docs/why.md")]
+    pub mod why {}
+
+    #[doc = include_str!("../docs/glossary.md")]
+    pub mod glossary {}
 
     #[doc = include_str!("../docs/internals.md")]
     pub mod internals {}

@@ -45,7 +45,7 @@ pub(crate) fn run(
     progress: impl Fn(Duration) -> u64,
 ) -> Result<Outcome, String> {
     let mut memory = Memory::new();
-    // Nothing is ever sent: it tells when the last sender is gone.
+    // Nothing is ever sent: it disconnects when the last sender is dropped.
     let (awaited, done) = mpsc::channel::<Infallible>();
     thread::scope(|scope| {
         let begin = Instant::now();

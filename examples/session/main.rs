@@ -5,7 +5,7 @@
 //! cargo run --release --example session -- --users 32 --recording FILE.nanover.zip
 //! ```
 //!
-//! At the end every user's replica, built from nothing but its deliveries, must equal the content, and the content must be
+//! At the end every user's replica, built only from its deliveries, must equal the content, and the content must be
 //! what the writers know to have committed. If not, this says where, and ends with 1; with 2 if it could not begin.
 
 mod crew;
@@ -68,7 +68,7 @@ fn run(options: &Options) -> Result<Report, String> {
     Ok(Report::new(&dictionary, outcome, options.users))
 }
 
-/// Whoever does not listen still gets the exit code.
+/// If the output cannot be written, the exit code is still right.
 fn say(mut to: impl Write, text: &str, code: u8) -> ExitCode {
     let _ = to.write_all(text.as_bytes());
     ExitCode::from(code)

@@ -4,8 +4,8 @@
 //! ..}}`, with timestamps in microseconds; `messages.msgpack` is the messages, one after the other, each a map. Those with
 //! a `state` key hold `{updates: {key: value}, removals: [key]}`; the others are of no interest here.
 //!
-//! A file can be damaged, or something else altogether. Nothing that it claims is believed: what is read stays below a
-//! limit, what is allocated follows what is there, and every error says what is wrong where.
+//! A file can be damaged, or not be a recording at all. Nothing in it is trusted: what is read stays below a limit,
+//! allocations follow the bytes that are there, and every error names the place and the fault.
 
 use rmpv::decode::{Error, read_value_ref_with_max_depth};
 use rmpv::{Value, ValueRef};

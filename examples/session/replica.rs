@@ -11,7 +11,7 @@ use std::time::Instant;
 /// How many faults of one kind are written out.
 const SHOWN: usize = 5;
 
-/// The content, built from nothing but deliveries.
+/// The content, built only from deliveries.
 #[derive(Debug, Default)]
 pub(crate) struct Replica {
     entries: HashMap<Key, Versioned<Value>>,

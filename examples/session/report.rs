@@ -1,4 +1,4 @@
-//! The table at the end, and what is wrong, if anything is.
+//! The table at the end, and the faults that were found, if any.
 
 use crate::crew::Outcome;
 use crate::replica::{Flushes, content_faults};

@@ -169,7 +169,7 @@ impl<'u, 'd> User<'u, 'd> {
         let change = self.movements(let_go.as_ref());
         let mut answer = self.writer.commit(&self.id, &change);
         if answer == Answer::Refused {
-            // The lease had run out, and somebody else has the object now.
+            // The lease has expired, and another user owns the lock now.
             self.drag = None;
             let change = self.movements(let_go.as_ref());
             answer = self.writer.commit(&self.id, &change);
@@ -214,7 +214,7 @@ impl<'u, 'd> User<'u, 'd> {
                 self.drag = Some(Drag { object, frames: self.rng.u32(30..90) });
             }
         } else if self.happens_once_in(150) {
-            // Without asking for the lock: in vain if somebody has it.
+            // Without a lock: refused if another user owns it.
             let poke = Change::new().set(self.any_object(), Value::new(values::placement(self.rng)));
             self.writer.commit(&self.id, &poke);
         }

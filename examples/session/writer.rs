@@ -112,7 +112,7 @@ impl<'a> Writer<'a> {
         self.dictionary.release_all(token);
     }
 
-    /// Leaves out of the record a key that nobody will write any more, now that it is removed.
+    /// Drops a removed key, which no user will write any more, from the record.
     pub(crate) fn forget(&mut self, key: &Key) {
         self.ledger.remove(key);
     }

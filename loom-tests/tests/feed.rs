@@ -220,3 +220,12 @@ fn sleeping_subscriber_against_buffer_freeze() {
         assert_eq!(join(subscriber), 1);
     });
 }
+
+#[test]
+#[should_panic(expected = "ManualClock")]
+fn a_timed_wait_on_the_systems_clock_panics_and_names_the_manual_clock() {
+    loom::model(|| {
+        let dictionary = Dictionary::new();
+        let _ = dictionary.change_buffer().flush_timeout(Duration::from_secs(1));
+    });
+}

@@ -1,5 +1,6 @@
-//! Waiting by a counter and a condition variable: for shuttle, which event-listener does not know, and for a program's own
-//! `--cfg loom` without our feature, under which event-listener would be loom's while the rest of the crate is not.
+//! Waiting by a counter and a condition variable: for shuttle, which event-listener does not know; for WebAssembly, where
+//! event-listener cannot block; and for a program's own `--cfg loom` without our feature, under which event-listener would be
+//! loom's while the rest of the crate is not.
 
 #[cfg(all(shuttle, feature = "shuttle"))]
 use shuttle::sync::{Condvar, Mutex, MutexGuard};

@@ -53,8 +53,16 @@ impl Listener<'_> {
         self.listener.wait();
     }
 
-    /// Panics under loom, which has no time.
+    /// # Panics
+    /// Under loom, which has no time.
+    #[cfg_attr(loom, allow(unused_variables, clippy::unused_self))]
     pub(crate) fn wait_deadline(self, deadline: Instant) {
+        #[cfg(loom)]
+        panic!(
+            "loom has no time, so a wait with a time limit needs a ManualClock: build the dictionary with one, and call its \
+             `advance` in a thread of the model"
+        );
+        #[cfg(not(loom))]
         self.listener.wait_deadline(deadline);
     }
 }

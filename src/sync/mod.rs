@@ -19,18 +19,18 @@
 
 #[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
 mod checked;
-#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle")))]
+#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"), target_family = "wasm"))]
 mod condvar;
-#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"))))]
+#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"), target_family = "wasm")))]
 mod event;
 #[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
 mod shipped;
 
 #[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
 use checked as imp;
-#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle")))]
+#[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"), target_family = "wasm"))]
 use condvar as wait;
-#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"))))]
+#[cfg(not(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"), target_family = "wasm")))]
 use event as wait;
 #[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
 use shipped as imp;

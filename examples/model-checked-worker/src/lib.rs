@@ -1,4 +1,4 @@
-//! Two workers share a job. Whoever holds the lease on it works; if that one falls silent, the other takes over.
+//! Two workers share a job. The owner of the lease on it works; if that worker falls silent, the other takes over.
 //!
 //! This is an example of a program that embeds `state-dictionary` and is model checked: see `tests/loom.rs`.
 
@@ -17,28 +17,28 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// Records a worker's progress, if the job is still its own.
 pub type Record = fn(&Jobs, &'static str, Option<&Versioned<u32>>) -> bool;
 
-/// Takes the job if nobody has it, does one step of it, records it and gives the job back. Whether the step was recorded.
+/// Locks the job if it is free, does one step of it, records it and releases the job. Returns whether the step was recorded.
 #[must_use]
 pub fn step(jobs: &Jobs, worker: &'static str, record: Record) -> bool {
     if jobs.update_locks(&worker, LockRequest::new().acquire(JOB, LEASE)).is_err() {
         return false;
     }
     let before = jobs.get(JOB);
-    // Here the work is done, for so long that the lease may run out.
+    // Here the work is done, for so long that the lease may end.
     let recorded = record(jobs, worker, before.as_ref());
     jobs.release_all(&worker);
     recorded
 }
 
-/// Tells the others that the worker is alive. Whether its lease had not run out: if it had, the lock is granted anew, but
-/// somebody else may have had the job in between.
+/// Renews the lease. Returns whether it had not expired: if it had, the lock is granted anew, but the other worker may have
+/// had the job in between.
 #[must_use]
 pub fn heartbeat(jobs: &Jobs, worker: &'static str) -> bool {
     let receipt = jobs.update_locks(&worker, LockRequest::new().acquire(JOB, LEASE));
     receipt.is_ok_and(|receipt| !receipt.renewed.is_empty())
 }
 
-/// Records the step provided that the job is where the worker found it.
+/// Records the step if the job is as the worker found it.
 #[must_use]
 pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Versioned<u32>>) -> bool {
     let change = match before {
@@ -48,8 +48,8 @@ pub fn record(jobs: &Jobs, worker: &'static str, before: Option<&Versioned<u32>>
     heartbeat(jobs, worker) && jobs.update_state(&worker, change).is_ok()
 }
 
-/// Records the step as one is tempted to: the heartbeat has just said that the job is ours. But the lease can run out
-/// between the heartbeat and the write, the other worker do its step and leave, and then nothing refuses this write.
+/// Records the step after a heartbeat, without a condition. This is wrong: the lease can end between the heartbeat and the
+/// write, the other worker can do its step and release the job, and then nothing refuses this write.
 #[must_use]
 pub fn record_trusting_the_heartbeat(jobs: &Jobs, worker: &'static str, before: Option<&Versioned<u32>>) -> bool {
     let progress = before.map_or(0, |before| **before);

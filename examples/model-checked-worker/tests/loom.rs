@@ -10,13 +10,13 @@ use state_dictionary::{ManualClock, StateDictionary};
 use std::panic;
 use std::sync::Arc;
 
-/// Two workers each try a step, while the time of one lease passes at any moment. Every step that a worker believes to have
+/// Two workers each try a step, while the time of one lease passes at any moment. Every step that a worker believes it has
 /// done must be in the progress.
 fn no_step_is_lost(record: Record) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
     model.check(move || {
-        // Under loom time does not pass by itself, and a wait with a time limit is not possible.
+        // Under loom time passes only when a thread moves it; a wait with a time limit needs a manual clock too.
         let clock = ManualClock::new();
         let jobs: Jobs = StateDictionary::builder().clock(&clock).build();
         let jobs = Arc::new(jobs);

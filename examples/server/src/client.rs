@@ -1,4 +1,4 @@
-//! What a client may ask for, and what it is told.
+//! The requests of one client, and their answers.
 
 use crate::connection::{Connection, End, PATIENCE, Received};
 use crate::feed::{Frame, Joined, Key, Session, changes};
@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{interval, timeout};
 
-/// How often a client is asked whether it is there.
+/// How often a client gets a ping.
 const PING: Duration = Duration::from_secs(5);
 
-/// Serves one client until one of the two has had enough.
+/// Serves one client until the client or the server ends the connection.
 pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     let mut connection = Connection::new(socket);
     let end = match timeout(PATIENCE, hello(&mut connection)).await {
@@ -40,7 +40,7 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     connection.close(&end).await;
 }
 
-/// What every connection begins with. A hello that is refused can be repeated.
+/// The first message of every connection. A refused hello can be repeated.
 async fn hello(connection: &mut Connection) -> Result<(Option<String>, Option<Claim>, Option<Position>), End> {
     loop {
         let (code, why, seq) = match connection.receive().await? {
@@ -61,12 +61,12 @@ struct Client<'a> {
     connection: &'a mut Connection,
     room: &'a Room,
     session: &'a mut Session,
-    /// What the client's replica has.
+    /// The position of the client's replica.
     position: Option<Position>,
 }
 
 impl Client<'_> {
-    /// Follows the board, and does what the client asks, for as long as it can.
+    /// Follows the board and answers requests, until the connection ends.
     async fn stay(&mut self, name: Option<String>) -> Result<Infallible, End> {
         let id = Arc::clone(self.session.token());
         let session = Claim { secret: self.room.secret(&id), id };
@@ -85,7 +85,7 @@ impl Client<'_> {
                 frame = frames.recv() => match frame {
                     Ok(frame) => self.send(frame).await?,
                     Err(RecvError::Lagged(_)) => {
-                        // ORDERING: a figure to look at.
+                        // ORDERING: Relaxed, a mere count.
                         self.room.catch_ups.fetch_add(1, Ordering::Relaxed);
                         frames = self.join().await?;
                     }
@@ -100,7 +100,7 @@ impl Client<'_> {
         }
     }
 
-    /// Brings the client up to date from wherever it is. The frames go on from there.
+    /// Brings the client up to date from its position. The frames continue from there.
     async fn join(&mut self) -> Result<Receiver<Frame>, End> {
         let Joined { catch_up, locks, frames } = self.room.join(self.position).await.ok_or(End::Closing)?;
         if let Some(delivery) = catch_up {
@@ -149,7 +149,7 @@ impl Client<'_> {
     }
 
     /// Cards stay when the session ends, and its user and cursor do not. The second commit can fail only with the board's
-    /// end, for nobody else locks or writes what is the client's own.
+    /// end, since no other client locks or writes the client's own keys.
     async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Refusal> {
         let mut done = None;
         if !shared.is_empty() {
@@ -170,7 +170,7 @@ impl Client<'_> {
         Ok(Some(Reply::Granted { seq, keys, tokens }.text()))
     }
 
-    /// A new lease for locks that the session still owns. One that has run out is not acquired again: others may have moved
+    /// A new lease for locks that the session still owns. An expired one is not acquired again: others may have moved
     /// the card since.
     fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
         let id = self.session.token();
@@ -196,11 +196,11 @@ impl Client<'_> {
     }
 }
 
-/// Why a client does not get what it asks for.
+/// Why a request is refused.
 enum Refusal {
     NotAllowed(String),
     Conflict(String),
-    /// By others.
+    /// By other clients.
     Locked(Vec<Conflict<Key, Key>>),
     Frozen,
 }

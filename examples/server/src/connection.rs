@@ -1,4 +1,4 @@
-//! One client's connection: what comes in as messages, and what goes out.
+//! One client's connection: the messages that it receives and sends.
 
 use crate::protocol::{Code, Message, Reply, Request};
 use axum::body::Bytes;
@@ -12,7 +12,7 @@ const LONG: usize = 16 << 10;
 pub(crate) const TOO_LONG: usize = 256 << 10;
 /// How long a client may be silent, or take to receive a message.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
-/// How long the other side may take to answer a farewell.
+/// How long the client may take to answer the closing message.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Connection {
@@ -30,13 +30,13 @@ pub(crate) enum Received {
 
 /// Why a connection ends.
 pub(crate) enum End {
-    /// The client said so.
+    /// The client sent `bye` or closed it.
     Bye,
-    /// It went without a word, or was silent for too long.
+    /// It was lost, or the client was silent for too long.
     Lost,
-    /// It sent what cannot be read.
+    /// The client sent a message that cannot be read.
     Unreadable,
-    /// Another connection has taken up its session.
+    /// Another connection has resumed its session.
     TakenOver,
     /// The board is frozen.
     Closing,
@@ -47,7 +47,7 @@ impl Connection {
         Self { socket, expected: 1, heard: Instant::now() }
     }
 
-    /// The next request, in its order. What is none does not count. Cancel-safe.
+    /// The next request, in order. A message that is no request does not count. Cancel-safe.
     pub(crate) async fn receive(&mut self) -> Result<Received, End> {
         loop {
             let packet = match self.socket.recv().await {
@@ -77,7 +77,7 @@ impl Connection {
         }
     }
 
-    /// Asks the client whether it is there, and gives up on one that has been silent for too long.
+    /// Sends a ping, and ends the connection of a client that has been silent for too long.
     pub(crate) async fn ping(&mut self) -> Result<(), End> {
         if self.heard.elapsed() > PATIENCE {
             return Err(End::Lost);
@@ -94,7 +94,7 @@ impl Connection {
         self.packet(Packet::Text(text)).await
     }
 
-    /// Returns when the system has taken all of it, so nothing piles up here for a client that does not read.
+    /// Returns when the system has taken all of it, so nothing is queued here for a client that does not read.
     async fn packet(&mut self, packet: Packet) -> Result<(), End> {
         match timeout(PATIENCE, self.socket.send(packet)).await {
             Ok(Ok(())) => Ok(()),
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// Says why, and waits a moment for the other side to hear it.
+    /// Sends the reason, and waits a moment for the client's answer.
     pub(crate) async fn close(mut self, end: &End) {
         let (code, reason) = match end {
             End::Bye => (1000, "goodbye"),

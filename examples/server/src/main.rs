@@ -1,5 +1,5 @@
-//! A shared board in the browser: who is here, who holds which card, all of it live. The README says what goes over the
-//! wire.
+//! A shared board in the browser: the users, the cards and the owners of their locks, live. The README describes the
+//! messages.
 
 mod client;
 mod connection;
@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpSocket};
 /// are read.
 const UNSENT: u32 = 256 << 10;
 
-/// How much of what a client sends is read at a time. Messages are short, and so much is cleared before each reading.
+/// How many bytes of a client are read at a time. Messages are short, and this many bytes are cleared before each read.
 const READ: usize = 4 << 10;
 
 #[tokio::main]
@@ -80,14 +80,14 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A part of the page. It is asked for anew each time, so that the parts are of one version.
+/// A part of the page. The browser requests it each time, so that all parts are of one version.
 fn script(text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // On Windows it would mean that a port that is taken can be had all the same.
+    // On Windows it would allow to bind a port that is in use.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(UNSENT)?;
@@ -112,8 +112,8 @@ async fn connect(State(room): State<Arc<Room>>, headers: HeaderMap, upgrade: Web
         })
 }
 
-/// A browser tells which site's page connects; a page of some other site must not act for the user. Other programs tell
-/// nothing.
+/// A browser sends the site of the page that connects; a page of another site must not act for the user. Other programs send
+/// none.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());

@@ -26,7 +26,7 @@ pub(crate) enum Request {
     Bye,
 }
 
-/// What proves that a session is one's own: sent in the welcome, and asked for when the session is resumed.
+/// The proof that a session is the client's own: sent in the welcome, and required when the session is resumed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claim {
@@ -63,7 +63,7 @@ const MEMBERS: &str = "besides type and seq: hello may have name, session, posit
     lock, renew and unlock have keys; bye has nothing";
 
 impl Message {
-    /// Reads a message. A type or a member that is not known, or not of this type, is an error.
+    /// Reads a message. An unknown type, or a member that is unknown or not of this type, is an error.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         // serde would take a list of the members' values too.
         if !text.trim_start().starts_with('{') {
@@ -85,7 +85,7 @@ impl Message {
     }
 }
 
-/// What a client is sent.
+/// What the server sends.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Reply<'a> {
@@ -109,7 +109,7 @@ pub(crate) enum Code {
 }
 
 impl Reply<'_> {
-    /// As it goes over the wire.
+    /// The text of the message.
     pub(crate) fn text(&self) -> Utf8Bytes {
         // Keys are strings and numbers finite: nothing in a reply is without a JSON form.
         serde_json::to_string(self).unwrap_or_default().into()
@@ -117,7 +117,7 @@ impl Reply<'_> {
 }
 
 /// A delivery in the crate's form, with the revisions of the cards and titles that it sets: a change of those may be
-/// conditional on them. Users and cursors have one writer each, who needs none.
+/// conditional on them. Users and cursors have one writer each, which needs none.
 pub(crate) struct Revised<'a>(pub(crate) &'a Delivery);
 
 impl Serialize for Revised<'_> {

@@ -1,4 +1,4 @@
-//! The board, and who is connected to it.
+//! The board, and the connected clients.
 
 use crate::feed::{Board, Join, Joined, Key, Session, follow};
 use crate::options::Options;
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 
-/// How many can be connected at a time.
+/// How many clients can be connected at a time.
 const PLACES: u32 = 1000;
 /// How soon an expired lock or session is noticed, at the latest.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
-/// How many locks that came or went are kept for those who follow them.
+/// How many lock events are kept for the followers.
 const LOCK_EVENTS: usize = 1024;
-/// How long the connections may take to say goodbye.
+/// How long the connections may take to close.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub(crate) struct Room {
     pub(crate) options: Options,
     /// One permit for each connection there may be.
     pub(crate) places: Arc<Semaphore>,
-    /// How often a connection had fallen behind and was given a merged change.
+    /// How often a connection lagged and was given a merged change.
     pub(crate) catch_ups: AtomicU64,
     present: Mutex<HashMap<Key, Present>>,
     joins: mpsc::Sender<Join>,
     next_id: AtomicU64,
-    /// What secrets are made with.
+    /// The seed of the secrets.
     seal: RandomState,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Seat {
 }
 
 impl Room {
-    /// A board with a few cards, and the tasks that look after it.
+    /// A board with a few cards, and its tasks.
     pub(crate) fn open(options: Options) -> Arc<Self> {
         let board = Arc::new(Board::builder().content(cards()).lock_history_limit(LOCK_EVENTS).build());
         let (joins, asked) = mpsc::channel(1);
@@ -73,11 +73,11 @@ impl Room {
         })
     }
 
-    /// Takes up the session that the claim proves to be the client's own, also from a connection that still has it; without
-    /// one, begins a new session.
+    /// Resumes the session that the claim proves to be the client's own, also from a connection that still has it; without a
+    /// claim, begins a new session.
     pub(crate) async fn enter(&self, claim: Option<Claim>) -> Seat {
         let own = claim.filter(|claim| claim.secret == self.secret(&claim.id));
-        // ORDERING: only uniqueness matters.
+        // ORDERING: Relaxed, only uniqueness matters.
         let id = own.map_or_else(|| self.next_id.fetch_add(1, Ordering::Relaxed).to_string().into(), |claim| claim.id);
         let (keep, taken_over) = oneshot::channel();
         let turn = {
@@ -105,38 +105,38 @@ impl Room {
         }
     }
 
-    /// Joins those who follow the board. `None` if it is frozen.
+    /// Joins the followers of the board. `None` if it is frozen.
     pub(crate) async fn join(&self, since: Option<Position>) -> Option<Joined> {
         let (answer, joined) = oneshot::channel();
         self.joins.send(Join { since, answer }).await.ok()?;
         joined.await.ok()
     }
 
-    /// What proves that a session is one's own: nobody can guess it who does not know the seal.
+    /// The proof that a session is the client's own: it cannot be guessed without the seal.
     pub(crate) fn secret(&self, id: &str) -> String {
         format!("{:016x}", self.seal.hash_one(id))
     }
 
-    /// Freezes the board and waits until everybody has been told.
+    /// Freezes the board and waits until all clients have been informed.
     pub(crate) async fn close(&self) {
         self.board.freeze();
         let _ = tokio::time::timeout(FAREWELL, self.places.acquire_many(PLACES)).await;
     }
 
-    /// What the load script, and whoever is curious, wants to know.
+    /// Figures for the load script.
     pub(crate) fn status(&self) -> Value {
         json!({
             "clients": PLACES as usize - self.places.available_permits(),
             "keys": self.board.snapshot().len(),
             "revision": self.board.revision().get(),
-            // ORDERING: a figure to look at.
+            // ORDERING: Relaxed, a mere count.
             "catch_ups": self.catch_ups.load(Ordering::Relaxed),
             "memory_kib": memory_kib(),
         })
     }
 }
 
-/// Ends what has run out, so that it is an event for those who follow even if nobody touches the key.
+/// Removes expired locks and sessions, so that followers are informed even if no client touches the keys.
 async fn keep_house(board: Arc<Board>) {
     while !board.is_frozen() {
         let next = board.expire().next.unwrap_or(HOUSEKEEPING);
@@ -144,7 +144,7 @@ async fn keep_house(board: Arc<Board>) {
     }
 }
 
-/// The cards there are: where each is, and what is on it.
+/// The first cards: the place and the title of each.
 fn cards() -> impl Iterator<Item = (Key, Value)> {
     let titles = [
         "Agree on the goal",
@@ -161,7 +161,7 @@ fn cards() -> impl Iterator<Item = (Key, Value)> {
     })
 }
 
-/// The memory this process occupies, where the system tells.
+/// The memory of this process, if the system reports it.
 fn memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())

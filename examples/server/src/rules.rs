@@ -15,15 +15,15 @@ pub(crate) const CARDS: u32 = 100;
 pub(crate) struct Parts {
     /// Cards and titles, which stay, with the conditions of all.
     pub(crate) shared: JsonChange,
-    /// The client's user and cursor, which go when it does.
+    /// The client's user and cursor, which are removed when its session ends.
     pub(crate) own: JsonChange,
 }
 
 /// Why a change is not to be committed.
 pub(crate) enum Objection {
-    /// It never will be.
+    /// It is not allowed.
     NotAllowed(String),
-    /// The content or the locks are not as they would have to be.
+    /// The content or the locks do not permit it now.
     Conflict(String),
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn judge(id: &str, change: JsonChange, board: &Board) -> Result<Parts
     Ok(Parts { shared, own })
 }
 
-/// Whether the key may have this value, or none, as far as the client `id` has a say in it.
+/// Whether the client `id` may give the key this value, or remove it.
 fn may_be(id: &str, key: &str, value: Option<&Value>) -> Result<(), String> {
     let parts: Vec<_> = key.split('.').collect();
     let owner = match parts[..] {
@@ -88,7 +88,7 @@ fn may_be(id: &str, key: &str, value: Option<&Value>) -> Result<(), String> {
     }
 }
 
-/// The change with what it needs to write this key of a card; `asked` is what the client sent.
+/// The change with the operations and conditions for this key of a card; `asked` is what the client sent.
 fn with_leave(
     id: &str,
     key: &Key,
@@ -98,7 +98,7 @@ fn with_leave(
 ) -> Result<JsonChange, Objection> {
     let number = key.split_once('.').map_or("", |(_, number)| number);
     let (card, title) = (format!("card.{number}"), format!("title.{number}"));
-    // Whether the change sets or removes a key, if it is about it.
+    // Whether the change sets or removes a key, if it touches it.
     let sets =
         |wanted: &str| asked.operations().rev().find(|(key, _)| ***key == *wanted).map(|(_, value)| value.is_some());
     let expects = |wanted: &str, fits: fn(Condition) -> bool| {
@@ -118,7 +118,7 @@ fn with_leave(
     let change = change.if_revision(Key::clone(key), entry.revision());
     match board.lock_info(&*card) {
         Some(lock) if *lock.owner == *id => Ok(change),
-        // Refused because of the lock, with its owner; should the lock go first, because both conditions cannot hold.
+        // Refused because of the lock, with its owner; if the lock is released first, because both conditions cannot hold.
         Some(_) => Ok(change.if_absent(Key::clone(key))),
         None => Err(Objection::Conflict(format!(
             "the lock of {card:?} is not yours, and the change is not conditional on the revision of {key:?}"
@@ -131,7 +131,7 @@ pub(crate) fn is_shared(key: &str) -> bool {
     key.starts_with("card.") || key.starts_with("title.")
 }
 
-/// Whether these keys may be locked by anybody.
+/// Whether these keys may be locked by clients.
 pub(crate) fn may_lock(keys: &[Key], board: &Board) -> Result<(), String> {
     if keys.len() > MANY {
         return Err(format!("more than {MANY} keys in one request"));

@@ -49,7 +49,7 @@ impl Shared {
         u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// `None` if the message is about something else than the content.
+    /// `None` if the message is not about the content.
     fn read(&self, text: &Utf8Bytes) -> Outcome<Option<Arc<Changes>>> {
         #[derive(Deserialize)]
         struct Incoming<'a> {
@@ -136,14 +136,14 @@ impl Client {
         Ok(Self { socket, id, number, replica, shared })
     }
 
-    /// Tells the server that it is gone for good.
+    /// Sends `bye`.
     pub(crate) async fn leave(mut self) -> Outcome<()> {
         self.socket.send(Message::text(r#"{"seq":2,"type":"bye"}"#)).await?;
         while let Some(Ok(_)) = self.socket.next().await {}
         Ok(())
     }
 
-    /// Writes from `beginning` to `end`, and reads until it has seen the revision that `goal` tells.
+    /// Writes from `beginning` to `end`, and reads until it has seen the revision in `goal`.
     pub(crate) fn run(
         self,
         beginning: Instant,

@@ -5,8 +5,8 @@
 //! cargo run --release -p server --example load -- --address 127.0.0.1:8080
 //! ```
 //!
-//! Prints how long updates were under way, and the server's memory. Ends with 2 if it is called wrongly, and with 1 if a replica is not what the server has at
-//! the end, or if what the clients had is not gone when they are.
+//! Prints the latency of updates, and the server's memory. Ends with 2 if it is called wrongly, and with 1 if at the end a
+//! replica is not equal to the server's content, or if the keys of the clients are not removed when they are gone.
 
 mod client;
 mod replica;
@@ -35,7 +35,7 @@ usage: load [--address ADDRESS:PORT] [--clients NUMBER] [--rate NUMBER] [--secon
   --seconds NUMBER        for how long they write (60)
   --help                  this text
 ";
-/// Whatever takes longer than this will not come.
+/// After this time a message is considered lost.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
