@@ -309,7 +309,7 @@ impl Error for LockContentError {}
 pub enum FlushError {
     /// Nothing is pending: now, or still at the end of the timeout.
     Empty,
-    /// Full was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is frozen.
+    /// Everything was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is frozen.
     Closed,
 }
 

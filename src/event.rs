@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A lock that was granted, or that came to its end.
 ///
-/// Full that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
+/// Everything that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
 /// every operation on locks but renewals. So events are ordered among themselves by their version, and among the commits by
 /// their revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (Where a
 /// session ends, its locks are released by the very commit that removes its keys.)

@@ -1,6 +1,6 @@
 //! WHAT is true: the root, how one root replaces another, and snapshots of it.
 //!
-//! Full a reader can see hangs on one immutable [`Root`], and every commit, every lock that comes or goes, every hold and
+//! Everything a reader can see hangs on one immutable [`Root`], and every commit, every lock that comes or goes, every hold and
 //! the freeze replace it by compare-and-swap. That swap, in [`Published`], is their linearization point.
 //!
 //! Of locks a root has the version at which they last changed, and the events that are kept for those who follow them. Who

@@ -22,7 +22,7 @@ pub(crate) type Content<K, V> =
 /// Of a content, in no particular order.
 pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Versioned<V>, im::shared_ptr::DefaultSharedPtr>;
 
-/// Full that is true at one instant. Never changes once it is published; is replaced.
+/// Everything that is true at one instant. Never changes once it is published; is replaced.
 pub(crate) struct Root<K, V, S> {
     /// +1 for every root. What a lock was granted at, and so its fencing token.
     pub(crate) version: u64,

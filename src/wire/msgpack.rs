@@ -55,7 +55,7 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
 /// The change that a message is. A key that is both updated and removed is removed; what is missing is empty.
 ///
 /// # Errors
-/// Full in [`DecodeError`].
+/// Everything in [`DecodeError`].
 ///
 /// ```
 /// use serde_json::json;

@@ -1,7 +1,7 @@
 //! What a feed of locks is meant to tell: what has happened to them, in order and without a gap, or all there are.
 //!
 //! When a lock that has run out is taken away is the crate's to choose: at some moment between that and the next time
-//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Full
+//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Everything
 //! else is told exactly when it happens.
 
 use super::locks::Lock;
