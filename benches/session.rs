@@ -2,13 +2,14 @@
 //! times a second, as one change, and who each follow everything at 30 Hz. Many users share few threads, as in a server.
 //!
 //! Two tables. The first: as much of a session as there is time for, frame by frame without a pause, and what it costs
-//! in CPU time of the whole process, making the values included. The second: how many users one thread can serve in real
+//! in CPU time of the whole process, making the values included. On this crate once with a buffer for each user, and once with
+//! one broadcast for all, which encodes nothing here: a frame is the values themselves. The second: how many users one thread can serve in real
 //! time, until flushes run late. `--seconds N` says how long each try of the second takes, by default two seconds.
 //!
 //! `examples/session` is a session too, with locks and people who come and go; it checks what it delivers.
 
 use benches::crew::pause;
-use benches::peers::{self, Origin, Ours};
+use benches::peers::{self, Broadcasting, Origin, Ours};
 use benches::{Feed, Key, Options, Store, Value};
 use cpu_time::ProcessTime;
 use fastrand::Rng;
@@ -32,13 +33,17 @@ fn main() {
     for users in [8, 16, 32, 64, 128, 256] {
         let frames = if options.brief { 3 } else { (2_000_000 / (users * users)).clamp(60, 3_000) };
         let [ours, origin] = [cost::<Ours<Bytes>>(users, frames), cost::<Origin<Bytes>>(users, frames)];
-        println!("| {users} | `{}` | {ours} | {:.2} |", Ours::<Bytes>::NAME, ours.per_second / origin.per_second);
+        let broadcasting = cost::<Broadcasting<Bytes>>(users, frames);
+        let share = |cost: &Cost| cost.per_second / origin.per_second;
+        println!("| {users} | `{}` | {ours} | {:.2} |", Ours::<Bytes>::NAME, share(&ours));
+        println!("| | `{}` | {broadcasting} | {:.3} |", Broadcasting::<Bytes>::NAME, share(&broadcasting));
         println!("| | `{}` | {origin} | |", Origin::<Bytes>::NAME);
     }
     let time = options.time(Duration::from_secs(2));
     println!("\nUsers whom one thread can serve at 30 Hz:\n");
     println!("| | users |\n|---|---|");
     println!("| `{}` | {} |", Ours::<Bytes>::NAME, capacity::<Ours<Bytes>>(time));
+    println!("| `{}` | {} |", Broadcasting::<Bytes>::NAME, capacity::<Broadcasting<Bytes>>(time));
     println!("| `{}` | {} |", Origin::<Bytes>::NAME, capacity::<Origin<Bytes>>(time));
 }
 
@@ -125,7 +130,10 @@ fn cost<S: Feed<Bytes>>(users: usize, frames: usize) -> Cost {
     thread::scope(|scope| {
         let play = |portion: &mut [User<S>]| {
             for _ in 0..frames {
-                together.wait();
+                let leads = together.wait().is_leader();
+                if let Some(user) = portion.first().filter(|_| leads) {
+                    user.store.publish();
+                }
                 portion.iter_mut().for_each(User::frame);
             }
         };
@@ -168,6 +176,7 @@ fn is_in_time<S: Feed<Bytes>>(count: usize, time: Duration) -> bool {
     let (mut due, end) = (Instant::now(), Instant::now() + time);
     let (mut served, mut late) = (0_u32, 0_u32);
     while due < end {
+        store.publish();
         for user in &mut users {
             let now = Instant::now();
             if now < due {

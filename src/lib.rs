@@ -114,8 +114,9 @@
 //! [`FencingToken`]. Locks never delay a reader.
 //!
 //! **Feeds** deliver what has changed. A [`ChangeBuffer`] is a cursor into the one order of revisions, so a commit does no work
-//! for it, however many there are, except to wake those that sleep in a flush. There are feeds of locks ([`LockFeed`]) and of
-//! every single commit ([`CommitFeed`]) as well.
+//! for it, however many there are, except to wake those that sleep in a flush. If many clients follow the same keys, a
+//! [`Broadcast`] encodes each change once for all of them. There are feeds of locks ([`LockFeed`]) and of every single commit
+//! ([`CommitFeed`]) as well.
 //!
 //! A [`Session`] ties the three to one client.
 //!
@@ -195,7 +196,8 @@ pub use dictionary::{
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
 pub use event::{LockEvent, LockEventKind};
 pub use feed::{
-    BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Subscription, Tombstones, Updates,
+    Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Follower, Frame, Message,
+    Subscription, Tombstones, Updates,
 };
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};

@@ -13,6 +13,8 @@ pub(crate) struct Wakeups {
     pub(crate) changed: Event,
     /// The last three of those only: for subscribers asleep in their interval, whom commits must not wake.
     pub(crate) ended: Event,
+    /// A broadcast has published something or was dropped, or the dictionary has ended: for followers of broadcasts.
+    pub(crate) frames: Event,
     /// The content was let go: for writers that wait for it.
     pub(crate) gate: Event,
     /// Locks came or went, or one will run out sooner than all others, or the dictionary was frozen: for those who follow
@@ -22,12 +24,19 @@ pub(crate) struct Wakeups {
 
 impl Wakeups {
     pub(crate) fn new() -> Self {
-        Self { changed: Event::new(), ended: Event::new(), gate: Event::new(), locks: Event::new() }
+        Self {
+            changed: Event::new(),
+            ended: Event::new(),
+            frames: Event::new(),
+            gate: Event::new(),
+            locks: Event::new(),
+        }
     }
 
     pub(crate) fn notify_everyone(&self) {
         self.changed.notify_all();
         self.ended.notify_all();
+        self.frames.notify_all();
         self.gate.notify_all();
         self.locks.notify_all();
     }

@@ -71,6 +71,7 @@ fn check(rows: &[(&str, Traits, Traits)]) {
 
 fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
     table! {
+        Broadcast<Key, i32, String> => ALL,
         Builder<Key, i32, Token> => ALL,
         BufferOptions<Key> => ALL,
         Change<Key, i32> => ALL,
@@ -90,6 +91,8 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         FailedCondition<Key> => ALL,
         FencingToken => ALL,
         FlushError => ALL,
+        Follower<Key, i32, String> => ALL,
+        Frame<String> => ALL,
         Iter<'static, Key, i32> => ALL,
         #[cfg(feature = "json")]
         JsonChange => ALL,
@@ -110,6 +113,7 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         LockReceipt<Key> => ALL,
         LockRequest<Key> => ALL,
         ManualClock => ALL,
+        Message<Key, i32, String> => ALL,
         #[cfg(feature = "async")]
         OwnedContentGuard<Key, i32, Token> => ALL,
         ParsePositionError => ALL,
@@ -153,6 +157,10 @@ fn what_a_panic_leaves_intact_is_unwind_safe_whatever_keys_values_and_tokens_are
         CommitFeed<Key, Fragile, Fragile> => ALL,
         LockFeed<Key, Fragile, Fragile> => ALL,
         Session<Key, Fragile, Fragile> => ALL,
+        Broadcast<Key, Fragile, Fragile> => ALL,
+        Follower<Key, Fragile, Fragile> => ALL,
+        Frame<Fragile> => ALL,
+        Message<Key, Fragile, Fragile> => ALL,
         Builder<Key, Fragile, Fragile> => ALL,
         BufferOptions<Fragile> => ALL,
         ContentGuard<'static, Key, Fragile, Fragile> => NOT_SEND,
@@ -174,6 +182,9 @@ fn what_shares_values_is_sent_and_shared_only_if_they_can_be() {
         Snapshot<Key, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
         ChangeBuffer<Key, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
         Delivery<Key, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
+        Broadcast<Key, Cell<i32>, String> => NEITHER_SEND_NOR_SYNC,
+        Broadcast<Key, i32, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
+        Follower<Key, i32, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
         Session<Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,
         CommitFeed<Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,
         LockFeed<Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,

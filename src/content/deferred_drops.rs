@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// It is emptied by the next operation that comes to its end, as a rule the one that filled it. If that one unwinds before, or
 /// cannot say that it did, the next one is.
-pub(super) struct DeferredDrops<K, V> {
-    parts: Mutex<Vec<RootParts<K, V>>>,
+pub(crate) struct DeferredDrops<R> {
+    parts: Mutex<Vec<R>>,
     occupied: AtomicBool,
 }
 
 /// What of a root may hold something of the user's.
-struct RootParts<K, V> {
+pub(super) struct RootParts<K, V> {
     _content: Content<K, V>,
     _history: History<Keys<K>>,
     _commits: Option<Arc<History<Box<Logged<K, V>>>>>,
@@ -62,14 +62,20 @@ pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     (act(), Deferred(()))
 }
 
-impl<K, V> DeferredDrops<K, V> {
-    pub(super) fn new() -> Self {
+/// Whether what this thread drops now is to go to its deferred_drops.
+pub(crate) fn is_deferring() -> bool {
+    // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
+    DEFERRING.try_with(Cell::get).unwrap_or(true)
+}
+
+impl<R> DeferredDrops<R> {
+    pub(crate) fn new() -> Self {
         Self { parts: Mutex::new(Vec::new()), occupied: AtomicBool::new(false) }
     }
 
     /// Drops what was put off. Nothing may be locked.
     #[inline]
-    pub(super) fn empty(&self) {
+    pub(crate) fn empty(&self) {
         // ORDERING: Relaxed, for a thread sees its own store, and what another has put off is for that one to drop.
         if self.occupied.load(Ordering::Relaxed) {
             self.empty_now();
@@ -87,7 +93,7 @@ impl<K, V> DeferredDrops<K, V> {
         drop(taken);
     }
 
-    fn put(&self, parts: RootParts<K, V>) {
+    pub(crate) fn put(&self, parts: R) {
         let mut all = self.parts.lock();
         all.push(parts);
         // ORDERING: Relaxed, see `empty`; the lock orders it with the store there.
@@ -97,8 +103,7 @@ impl<K, V> DeferredDrops<K, V> {
 
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
-        // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
-        if DEFERRING.try_with(Cell::get).unwrap_or(true) {
+        if is_deferring() {
             let parts = RootParts {
                 _content: mem::take(&mut self.content),
                 _history: mem::replace(&mut self.history, History::starting_after(0)),

@@ -17,7 +17,7 @@ mod versioned;
 pub use snapshot::{Iter, Snapshot};
 pub use versioned::{Revision, Versioned};
 
-pub(crate) use deferred_drops::{Deferred, defer_drops};
+pub(crate) use deferred_drops::{Deferred, DeferredDrops, defer_drops, is_deferring};
 pub(crate) use history::{History, Keys, Logged, Record, Records, Touched};
 pub(crate) use published::{Published, Reader};
 pub(crate) use root::{Content, Entries, Hold, Root, Shared};

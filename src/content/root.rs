@@ -1,6 +1,6 @@
 //! The immutable root, and how the root after a commit is made from the one before.
 
-use super::deferred_drops::{Deferred, DeferredDrops};
+use super::deferred_drops::{Deferred, DeferredDrops, RootParts};
 use super::history::{Keys, Logged, Touched};
 use super::{History, Revision, Versioned};
 use crate::change::Change;
@@ -49,7 +49,7 @@ pub(crate) struct Root<K, V, S> {
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
-    pub(super) deferred_drops: DeferredDrops<K, V>,
+    pub(super) deferred_drops: DeferredDrops<RootParts<K, V>>,
     pub(crate) observed: Observed,
     /// `Root::without_history`, kept so that taking and cloning a snapshot need not ask for `K: Clone`.
     without_history: fn(&Root<K, V, S>) -> Root<K, V, S>,

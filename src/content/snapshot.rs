@@ -49,6 +49,10 @@ impl<K, V, S> Snapshot<K, V, S> {
         Self { root }
     }
 
+    pub(crate) fn root(&self) -> &Arc<Root<K, V, S>> {
+        &self.root
+    }
+
     /// The revision of the latest commit in this snapshot.
     #[must_use]
     pub fn revision(&self) -> Revision {

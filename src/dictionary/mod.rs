@@ -26,7 +26,7 @@ use session::Sessions;
 use crate::content::{Published, Reader, Revision, Snapshot, Versioned};
 use crate::error::WaitError;
 use crate::event::Origin;
-use crate::feed::{BufferOptions, ChangeBuffer, CommitFeed};
+use crate::feed::{Broadcast, BufferOptions, ChangeBuffer, CommitFeed, Delivery};
 use crate::locks::LockTable;
 use crate::position::{Position, StoreId};
 use crate::sync::{Arc, DefaultHashBuilder};
@@ -239,6 +239,21 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[must_use]
     pub fn change_buffer_with(&self, options: BufferOptions<K>) -> ChangeBuffer<K, V, S> {
         ChangeBuffer::new(Arc::clone(&self.engine.published), options)
+    }
+
+    /// Frames for all clients that follow the same: what has changed is encoded once for all of them. O(1); never waits, as
+    /// [`change_buffer`](Self::change_buffer).
+    ///
+    /// `encode` makes a message of a change, in the thread that [publishes](Broadcast::publish), never of the whole content. The
+    /// options say what is followed. A position to [resume](BufferOptions::resume) from is ignored: the broadcast begins with the
+    /// present content, and where a client goes on from is for [`Broadcast::join`] to say. See [`Broadcast`] for an example.
+    #[must_use]
+    pub fn broadcast<M>(
+        &self,
+        options: BufferOptions<K>,
+        encode: impl Fn(&Delivery<K, V, S>) -> M + Send + Sync + 'static,
+    ) -> Broadcast<K, V, M, S> {
+        Broadcast::new(Arc::clone(&self.engine.published), options, encode)
     }
 
     /// Which dictionary this is. Never waits.

@@ -2,17 +2,19 @@
 
 use super::difference::{Difference, Updates};
 use crate::change::Change;
-use crate::content::{Revision, Versioned};
+use crate::content::{Revision, Snapshot, Versioned};
 use crate::position::Position;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 
 /// What changed between two revisions, merged: the latest value of every key that was set, and the keys that were
 /// removed.
 ///
 /// Deliveries of one buffer join without a gap: each begins where the one before ended. Applying them in order to an
-/// empty map gives the content at [`to`](Self::to).
+/// empty map gives the content at [`to`](Self::to). Two snapshots can be compared without a buffer:
+/// [`Snapshot::changes_since`].
 ///
 /// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each
 /// time, and until it is dropped a delivery keeps alive what a [`Snapshot`](crate::Snapshot) would (one for which the
@@ -82,6 +84,25 @@ impl<K, V, S> Delivery<K, V, S> {
     pub fn is_full(&self) -> bool {
         self.full
     }
+
+    /// The whole content at the instant of this delivery, also of keys that its buffer does not follow. O(1).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1), ("b", 1)]).build();
+    /// let buffer = dictionary.change_buffer();
+    /// buffer.flush().unwrap();
+    /// dictionary.update_state(&(), Change::new().set("a", 2))?;
+    /// let delivery = buffer.flush().unwrap();
+    /// dictionary.update_state(&(), Change::new().set("b", 2))?;
+    /// assert_eq!(delivery.snapshot()["b"], 1, "as it was when the buffer was flushed");
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<K, V, S> {
+        Snapshot::new(Arc::clone(self.difference.root()))
+    }
 }
 
 impl<K: Eq, V, S> Delivery<K, V, S> {
@@ -99,7 +120,8 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
         self.difference.removals().into_iter()
     }
 
-    /// The number of keys. 0 only in a fresh start of a client that could not resume. Takes the time of iterating them all.
+    /// The number of keys. 0 only in a fresh start of a client that could not resume, and in what
+    /// [`changes_since`](Snapshot::changes_since) gives if nothing has changed. Takes the time of iterating them all.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, StateDictionary, StoreId, Position, Revision};

@@ -65,6 +65,10 @@ impl<K, V, S> Difference<K, V, S> {
     pub(super) fn revision(&self) -> Revision {
         self.root.revision
     }
+
+    pub(super) fn root(&self) -> &Arc<Root<K, V, S>> {
+        &self.root
+    }
 }
 
 impl<K: Eq, V, S> Difference<K, V, S> {

@@ -6,16 +6,21 @@
 
 #[cfg(feature = "async")]
 mod awaiting;
+mod broadcast;
 mod buffer;
+mod changes_since;
 mod commits;
 mod delivery;
 mod difference;
+mod follower;
 mod options;
 mod subscription;
 
+pub use broadcast::{Broadcast, Frame};
 pub use buffer::ChangeBuffer;
 pub use commits::{Commit, CommitDelivery, CommitFeed};
 pub use delivery::Delivery;
 pub use difference::Updates;
+pub use follower::{Follower, Message};
 pub use options::{BufferOptions, Tombstones};
 pub use subscription::Subscription;

@@ -50,7 +50,8 @@ mod imp {
         /// Flushes of a [`ChangeBuffer`](crate::ChangeBuffer) that had to compare contents because the buffer had fallen off
         /// the history. If they are many, raise the [history limit](crate::Builder::history_limit).
         pub catch_ups: u64,
-        /// Buffers that were made and not dropped. One that is leaked counts for ever.
+        /// Buffers that were made and not dropped, and broadcasts that were not dropped or have followers. One that is leaked
+        /// counts for ever.
         pub live_buffers: usize,
         /// In revisions, how far the slowest live buffer is behind: how many commits it has not looked at yet. 0 if there is
         /// no buffer.

@@ -19,6 +19,7 @@ pub(crate) use checker::thread_local;
 /// An execution must be a function of its schedule alone.
 pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
 pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 2;
+pub(crate) const FRAMES_KEPT: usize = 2;
 /// Few, so that models see one step end two sessions, and one expiry take two steps.
 pub(crate) const SESSIONS_AT_ONCE: usize = 4;
 /// One, so that loom's models see the content held. In shuttle's histories an operation that is only tried would be refused by

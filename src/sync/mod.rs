@@ -38,9 +38,9 @@ use shipped as imp;
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use imp::others;
 pub(crate) use imp::{
-    ATTEMPTS_TO_END, Arc, AtomicU64, AtomicUsize, Backoff, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, Mutex,
-    MutexGuard, RootCell, SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread, default_shards,
-    thread_local,
+    ATTEMPTS_TO_END, Arc, AtomicU64, AtomicUsize, Backoff, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, FRAMES_KEPT,
+    Mutex, MutexGuard, RootCell, SESSIONS_AT_ONCE, Shards, ThreadId, TurnLock, WriteShard, current_thread,
+    default_shards, thread_local,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;

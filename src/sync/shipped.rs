@@ -18,6 +18,8 @@ pub(crate) use std::thread::ThreadId;
 pub(crate) use std::thread_local;
 
 pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 4096;
+/// How many frames a broadcast keeps: at 30 Hz those of about a second.
+pub(crate) const FRAMES_KEPT: usize = 32;
 /// How many keys and locks of sessions end in one step, if they are of several sessions: less than a millisecond's work.
 pub(crate) const SESSIONS_AT_ONCE: usize = 512;
 /// After so many lost swaps the end of a session holds the content, for the time that its removal takes.

@@ -1,13 +1,14 @@
 //! Runs a program on the crate and records what it sees.
 
-use crate::history::{Call, Looked, Observed};
+use crate::history::{Call, Delivery, Looked, Observed};
 use crate::program::{BUFFERS, Follow, How, If, Key, Op, Program, Setup, Token, Value, modified};
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use state_dictionary::{
-    BufferOptions, Change, ChangeBuffer, CommitFeed, ContentGuard, FlushError, LockContentError, LockDelivery,
-    LockFeed, LockRequest, ManualClock, Position, Revision, Session, StateDictionary, StoreId, Tombstones, UpdateError,
+    Broadcast, BufferOptions, Change, ChangeBuffer, CommitFeed, ContentGuard, FlushError, Follower, LockContentError,
+    LockDelivery, LockFeed, LockRequest, ManualClock, Message, Position, Revision, Session, StateDictionary, StoreId,
+    Tombstones, UpdateError,
 };
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -65,6 +66,7 @@ struct Shared {
     dictionary: Dictionary,
     buffers: [ChangeBuffer<Key, Value, S>; BUFFERS],
     clients: Follow,
+    broadcast: Broadcast<Key, Value, Delivery, S>,
     locks: Mutex<LockFeed<Key, Value, Token, S>>,
     commits: Mutex<Feed>,
     clock: ManualClock,
@@ -79,6 +81,7 @@ struct Thread<'a> {
     guard: Option<Guard<'a>>,
     session: Option<Client>,
     connection: Option<ChangeBuffer<Key, Value, S>>,
+    follower: Option<Follower<Key, Value, Delivery, S>>,
     position: Option<Position>,
     last_revision: u64,
 }
@@ -97,6 +100,7 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
         .content(initial.iter().copied())
         .build();
     let buffers = buffers.map(|follow| dictionary.change_buffer_with(following(follow)));
+    let broadcast = dictionary.broadcast(following(Follow { always: false, ..*clients }), delivered);
     let between_calls = AtomicBool::new(false);
     let mut locks = dictionary.lock_feed();
     assert!(matches!(locks.try_flush(), Ok(LockDelivery::Full { locks, .. }) if locks.is_empty()));
@@ -106,6 +110,7 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
         dictionary,
         buffers,
         clients: *clients,
+        broadcast,
         locks,
         commits,
         clock,
@@ -121,6 +126,7 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
                 guard: None,
                 session: None,
                 connection: None,
+                follower: None,
                 position: None,
                 last_revision: 1,
             };
@@ -145,6 +151,7 @@ impl Thread<'_> {
                 return;
             }
             Op::FlushConnection if self.connection.is_none() => return,
+            Op::Next if self.follower.is_none() => return,
             Op::Update { only_if, .. } => {
                 let last = If::At(self.last_revision);
                 only_if.iter_mut().filter(|(_, when)| *when == If::AtLast).for_each(|(_, when)| *when = last);
@@ -274,7 +281,7 @@ impl Thread<'_> {
             }
             Op::FlushLocks => locks_flushed(locks.lock().unwrap().try_flush()),
             Op::Connect { lost } => {
-                let position = self.position.filter(|_| !lost).or_else(|| lost.then(|| self.lost_position()));
+                let position = self.position_to_go_on_from(lost);
                 let options = position.into_iter().fold(following(self.shared.clients), BufferOptions::resume);
                 let buffer = self.connection.insert(dictionary.change_buffer_with(options));
                 Observed::Position(buffer.position().revision.get())
@@ -285,6 +292,23 @@ impl Thread<'_> {
                 let ended = matches!(flushed, Err(FlushError::Closed));
                 Observed::Looked(Looked { delivery: flushed.ok().map(|it| delivered(&it)), ended, position })
             }),
+            Op::Publish => Observed::Is(self.shared.broadcast.publish()),
+            Op::Join { lost } => {
+                let position = self.position_to_go_on_from(lost);
+                let follower = self.follower.insert(self.shared.broadcast.join(position));
+                Observed::Position(follower.position().revision.get())
+            }
+            Op::Next => self.follower.as_mut().map_or(Observed::Nothing, |follower| {
+                let next = follower.try_next();
+                let position = self.position.insert(follower.position()).revision.get();
+                let ended = matches!(next, Err(FlushError::Closed));
+                let (frame, delivery) = match next {
+                    Ok(Message::Frame(frame)) => (true, Some(frame.encoded().clone())),
+                    Ok(Message::CatchUp(delivery)) => (false, Some(delivered(&delivery))),
+                    Err(_) => (false, None),
+                };
+                Observed::Next { frame, looked: Looked { delivery, ended, position } }
+            }),
             Op::Position { buffer } => Observed::Position(self.shared.buffers[buffer].position().revision.get()),
             Op::FlushCommits => commits_flushed(&mut self.shared.commits.lock().unwrap()),
             Op::CommitsAfter => {
@@ -294,6 +318,10 @@ impl Thread<'_> {
             }
             op => unreachable!("not an operation of its own: {op}"),
         }
+    }
+
+    fn position_to_go_on_from(&self, lost: bool) -> Option<Position> {
+        if lost { Some(self.lost_position()) } else { self.position }
     }
 
     /// Of another dictionary, or in the future.

@@ -23,9 +23,10 @@ enum Kind {
     FlushLocks,
     Reconnect,
     Commits,
+    Broadcast,
 }
 
-const KINDS: [(Kind, usize); 15] = [
+const KINDS: [(Kind, usize); 16] = [
     (Kind::Update, 14),
     (Kind::Modify, 3),
     (Kind::Locks, 14),
@@ -41,6 +42,7 @@ const KINDS: [(Kind, usize); 15] = [
     (Kind::FlushLocks, 3),
     (Kind::Reconnect, 6),
     (Kind::Commits, 3),
+    (Kind::Broadcast, 9),
 ];
 
 /// What the first thread does last, so that flushes can wait without waiting for ever. It never waits in one itself.
@@ -60,6 +62,7 @@ pub(crate) struct Generator {
     end: Option<End>,
     /// Of the thread that is being made.
     session: Option<Token>,
+    joined: bool,
     may_leave: bool,
 }
 
@@ -71,7 +74,7 @@ impl Generator {
             let factor = [0, 1, 1, 2, 5][rng.usize(..5)];
             let factor = match kind {
                 // What makes a history harder to check, or leaves less room for the rest, is not in every program.
-                Kind::Session | Kind::FlushLocks | Kind::Reconnect | Kind::Commits if rng.bool() => 0,
+                Kind::Session | Kind::FlushLocks | Kind::Reconnect | Kind::Commits | Kind::Broadcast if rng.bool() => 0,
                 _ => factor,
             };
             kinds.extend(std::iter::repeat_n(kind, weight * factor));
@@ -87,10 +90,19 @@ impl Generator {
             kinds.extend(rng.bool().then_some(Kind::Commits));
             kinds.push([Kind::Tick, Kind::Flush, Kind::Reconnect][rng.usize(..3)]);
         }
+        // A broadcast, and what brings its clients somewhere else.
+        if rng.u8(..8) == 0 {
+            kinds = [(Kind::Broadcast, 6), (Kind::Update, 6), (Kind::Reconnect, 1)]
+                .into_iter()
+                .flat_map(|(kind, weight)| std::iter::repeat_n(kind, weight))
+                .collect();
+            kinds.extend(rng.bool().then_some(Kind::Freeze));
+            kinds.push([Kind::Session, Kind::Locks, Kind::Modify][rng.usize(..3)]);
+        }
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
         let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
-        Self { rng, kinds, keys, tokens, end, session: None, may_leave: true }
+        Self { rng, kinds, keys, tokens, end, session: None, joined: false, may_leave: true }
     }
 
     pub(crate) fn program(mut self) -> Program {
@@ -134,7 +146,7 @@ impl Generator {
         let own = self.rng.u8(..self.tokens);
         let mut ops = Vec::with_capacity(length + 1);
         let mut holding = false;
-        (self.session, self.may_leave) = (None, true);
+        (self.session, self.joined, self.may_leave) = (None, false, true);
         while ops.len() < length {
             let by = if self.one_in(8) { self.rng.u8(..self.tokens) } else { own };
             let op = if holding && self.one_in(2) {
@@ -154,9 +166,13 @@ impl Generator {
                 Op::LetGo => holding = false,
                 _ => {}
             }
-            let connects = matches!(op, Op::Connect { .. });
+            let then = match op {
+                Op::Connect { .. } => Some(Op::FlushConnection),
+                Op::Join { .. } => Some(Op::Next),
+                _ => None,
+            };
             ops.push(op);
-            ops.extend(connects.then_some(Op::FlushConnection));
+            ops.extend(then);
             if let Some(&Op::Session { by }) = ops.last()
                 && self.rng.bool()
             {
@@ -225,6 +241,14 @@ impl Generator {
             Kind::Reconnect => Op::Connect { lost: self.one_in(4) },
             Kind::Commits if self.rng.bool() => Op::FlushCommits,
             Kind::Commits => Op::CommitsAfter,
+            Kind::Broadcast => match self.rng.u8(..8) {
+                0..=2 => Op::Publish,
+                3..=6 if self.joined => Op::Next,
+                _ => {
+                    self.joined = true;
+                    Op::Join { lost: self.one_in(8) }
+                }
+            },
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) latest_clock: u64,
     /// The keys whose locks may have been cleared away by other clients before the call ended.
     pub(crate) touched_by_others: BTreeSet<Key>,
+    /// No revision was lower than this when the call began.
+    pub(crate) earliest_revision: u64,
     /// Something else was committed, perhaps while this call was under way.
     pub(crate) others_commit: bool,
 }
@@ -59,6 +61,11 @@ pub(crate) enum Observed {
     EveryLock(u64, Vec<(Key, Token, u64)>),
     Position(u64),
     Looked(Looked),
+    /// What a follower of the broadcast was given.
+    Next {
+        frame: bool,
+        looked: Looked,
+    },
     Commits(Commits),
 }
 
@@ -157,6 +164,7 @@ impl Call {
             earliest_clock: 0,
             latest_clock: 0,
             touched_by_others: BTreeSet::new(),
+            earliest_revision: 0,
             others_commit: false,
         }
     }
@@ -222,6 +230,20 @@ impl Call {
         }
     }
 
+    /// A revision that there was when the call ended.
+    fn revision(&self) -> u64 {
+        match &self.observed {
+            Observed::Revision(revision) | Observed::Content(revision, _) | Observed::EveryLock(revision, _) => {
+                *revision
+            }
+            Observed::Delivered(delivery) => delivery.to,
+            Observed::SessionSummary(end) => end.revision,
+            Observed::Looked(looked) | Observed::Next { looked, .. } => looked.position,
+            Observed::Commits(commits) => commits.to,
+            _ => 0,
+        }
+    }
+
     fn may_commit(&self) -> bool {
         match (&self.op, &self.observed) {
             (Op::Update { .. } | Op::Modify { .. } | Op::Ephemeral { .. }, Observed::Revision(_))
@@ -262,12 +284,15 @@ pub(crate) fn complete(calls: &mut Vec<Call>) {
         .iter()
         .filter_map(|call| if let Op::Tick { by } = call.op { Some((call.began, call.ended, by)) } else { None })
         .collect();
+    let revisions: Vec<_> = calls.iter().map(|call| (call.ended, call.revision())).collect();
     let seen: Vec<_> =
         calls.iter().map(|call| (call.began, call.ended, call.by(), call.touches(), call.may_commit())).collect();
     for (index, call) in calls.iter_mut().enumerate() {
         let sum = |before: &dyn Fn(u64, u64) -> bool| {
             ticks.iter().filter(|(began, ended, _)| before(*began, *ended)).map(|(.., by)| by).sum()
         };
+        let before = revisions.iter().filter(|(ended, _)| *ended < call.began);
+        call.earliest_revision = before.map(|(_, revision)| *revision).max().unwrap_or(0);
         call.earliest_clock = sum(&|_, ended| ended < call.began);
         call.latest_clock = sum(&|began, _| began < call.ended);
         let by = call.by();

@@ -9,11 +9,13 @@ use crate::program::{BUFFERS, Follow, How, If, Key, Op, Setup, Token, Value, mod
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod broadcast;
 mod feeds;
 mod lock_feed;
 mod locks;
 mod sessions;
 
+use broadcast::{Broadcast, Follower};
 use feeds::{Buffer, Commit, End};
 use lock_feed::LockFeed;
 use locks::{Lock, Slack};
@@ -26,6 +28,7 @@ pub(crate) struct Model {
     clock: u64,
     revision: u64,
     content: Content,
+    initial: Content,
     /// The commits, oldest first, without the initial content.
     log: Vec<Arc<Commit>>,
     /// That of the initial content, if there is any.
@@ -42,6 +45,10 @@ pub(crate) struct Model {
     /// The buffers of clients, by thread, and where those are, with the keys that they know of.
     connections: BTreeMap<usize, Buffer>,
     clients: BTreeMap<usize, (u64, BTreeSet<Key>)>,
+    /// It follows what the clients do.
+    broadcast: Broadcast,
+    /// By thread.
+    clients_of_broadcast: BTreeMap<usize, Follower>,
     keep_commits: bool,
     /// How far the feed of commits has got.
     recorded: u64,
@@ -55,10 +62,12 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(setup: &Setup) -> Self {
         let revision = u64::from(!setup.initial.is_empty());
+        let content: Content = setup.initial.iter().map(|&(key, value)| (key, (value, 1))).collect();
         Self {
             clock: 0,
             revision,
-            content: setup.initial.iter().map(|&(key, value)| (key, (value, 1))).collect(),
+            content: content.clone(),
+            initial: content,
             log: Vec::new(),
             first_revision: revision,
             locks: BTreeMap::new(),
@@ -70,6 +79,8 @@ impl Model {
             follow_clients: setup.clients,
             connections: BTreeMap::new(),
             clients: BTreeMap::new(),
+            broadcast: Broadcast::new(revision),
+            clients_of_broadcast: BTreeMap::new(),
             keep_commits: setup.keep_commits,
             recorded: revision,
             sessions: BTreeMap::new(),
@@ -140,6 +151,9 @@ impl Model {
             Op::FlushLocks => self.flush_locks(call),
             Op::Connect { lost } => self.connect(*lost, call),
             Op::FlushConnection => self.flush_connection(call),
+            Op::Publish => self.publish(call),
+            Op::Join { lost } => self.join(*lost, call),
+            Op::Next => self.next(call),
             Op::Position { buffer } => self.same_if(*seen == Observed::Position(self.buffers[*buffer].position())),
             Op::FlushCommits => match seen {
                 Observed::Commits(seen) => self.flush_commits(seen),

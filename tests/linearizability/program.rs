@@ -151,6 +151,13 @@ pub(crate) enum Op {
         lost: bool,
     },
     FlushConnection,
+    Publish,
+    /// A client joins the broadcast where it is, also if it was brought there by its own buffer, or `lost` as in `Connect`.
+    Join {
+        lost: bool,
+    },
+    /// What its follower is given.
+    Next,
     Position {
         buffer: usize,
     },

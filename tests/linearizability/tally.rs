@@ -109,6 +109,10 @@ fn operation(op: &Op) -> &'static str {
         Op::Connect { lost: false } => "resume",
         Op::Connect { lost: true } => "resume from elsewhere",
         Op::FlushConnection => "flush of a client",
+        Op::Publish => "publish",
+        Op::Join { lost: false } => "join",
+        Op::Join { lost: true } => "join from elsewhere",
+        Op::Next => "follower.try_next",
         Op::Position { .. } => "position",
         Op::FlushCommits => "commit_feed.try_flush",
         Op::CommitsAfter => "commit_feed_after",
@@ -148,12 +152,18 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Position(_) => "position",
         Observed::Looked(Looked { delivery: Some(delivery), .. }) if delivery.fresh => "fresh start",
         Observed::Looked(Looked { delivery: Some(_), .. }) => "difference",
+        Observed::Next { frame: true, .. } => "frame",
+        Observed::Next { looked: Looked { delivery: Some(delivery), .. }, .. } if delivery.fresh => "anew",
+        Observed::Next { looked: Looked { delivery: Some(_), .. }, .. } => "caught up",
         Observed::Ended
+        | Observed::Next { looked: Looked { ended: true, .. }, .. }
         | Observed::Looked(Looked { ended: true, .. })
         | Observed::Commits(Commits { ended: true, .. }) => "Ended",
         Observed::Commits(Commits { lagged: Some(_), .. }) => "lagged",
         Observed::Commits(Commits { kept, .. }) if !kept.is_empty() => "commits",
-        Observed::NothingPending | Observed::Looked(_) | Observed::Commits(_) => "NothingPending",
+        Observed::NothingPending | Observed::Next { .. } | Observed::Looked(_) | Observed::Commits(_) => {
+            "NothingPending"
+        }
     }
 }
 
@@ -205,6 +215,11 @@ fn details(call: &Call, setup: &Setup) -> Vec<&'static str> {
         (_, Observed::Looked(Looked { delivery: Some(delivery), .. })) => {
             detail(delivery.fresh && delivery.updates.is_empty(), "a fresh start with nothing");
             details.extend(of_delivery(delivery, setup.clients));
+        }
+        (_, Observed::Next { frame, looked: Looked { delivery: Some(delivery), .. } }) => {
+            detail(*frame && !delivery.removals.is_empty(), "frame with removals");
+            detail(!frame && !delivery.removals.is_empty(), "caught up, with removals");
+            detail(*frame && setup.clients.filters(), "frame, filtered");
         }
         (_, Observed::Commits(Commits { kept: commits, lagged, .. })) => {
             detail(commits.len() > 1, "several");

@@ -1,12 +1,14 @@
 //! The stores that are compared, behind traits that say what each can do. One that cannot do a job does not get a
 //! substitute for it: it is not among those that are measured.
 
+mod broadcasting;
 mod floor;
 mod maps;
 mod origin;
 mod others;
 mod ours;
 
+pub use broadcasting::Broadcasting;
 pub use floor::Floor;
 pub use maps::{ArcSwapIm, MutexIm, RwLockIm, RwLockStd, WatchStd};
 pub use origin::Origin;
@@ -56,6 +58,9 @@ pub trait Feed<V: Value>: MultiKey<V> {
     type Buffer: Send + Sync + 'static;
 
     fn buffer(&self) -> Self::Buffer;
+
+    /// Done once for all buffers before they are flushed, by stores that need it.
+    fn publish(&self) {}
 
     /// Delivers what is pending, one value after the other, without waiting.
     fn flush(buffer: &Self::Buffer, deliver: impl FnMut(&Arc<V>));
@@ -132,6 +137,7 @@ pub fn check() {
     stores_with_snapshots!(check_snapshots::<u64>());
     check_snapshots::<u64, Floor<u64>>();
     check_feed::<Ours<u64>>();
+    check_feed::<Broadcasting<u64>>();
     check_feed::<Origin<u64>>();
     check_locks::<Ours<u64>>();
     check_locks::<Origin<u64>>();
@@ -177,6 +183,7 @@ fn check_feed<S: Feed<u64>>() {
     let buffer = store.buffer();
     let pending = || {
         let (mut count, mut latest) = (0, 0);
+        store.publish();
         S::flush(&buffer, |value| {
             count += 1;
             latest = latest.max(**value);

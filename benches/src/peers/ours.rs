@@ -21,6 +21,10 @@ impl<V: Value> Ours<V> {
         Self::build(content, 0)
     }
 
+    pub(super) fn dictionary(&self) -> &StateDictionary<Key, V, u32> {
+        &self.0
+    }
+
     fn build(content: Vec<Pair<V>>, history_limit: usize) -> Self {
         let store = Self(Arc::new(StateDictionary::builder().history_limit(history_limit).build()));
         store.commit(Self::many_keys(content));

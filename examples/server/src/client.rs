@@ -1,14 +1,14 @@
-//! The requests of one client, and their answers.
+//! What a client may ask for, and what it is told.
 
 use crate::connection::{Connection, End, PATIENCE, Received};
-use crate::feed::{Frame, Joined, Key, Session, changes};
+use crate::feed::{Key, Session, changes};
 use crate::protocol::{Claim, Code, Reply, Request};
 use crate::room::{Room, Seat};
 use crate::rules::{self, Objection, Parts};
 use crate::text;
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use serde_json::{Value, json};
-use state_dictionary::{Conflict, JsonChange, LockError, LockRequest, Position, UpdateError};
+use state_dictionary::{Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, UpdateError};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{interval, timeout};
 
-/// How often a client gets a ping.
+/// How often a client is asked whether it is there.
 const PING: Duration = Duration::from_secs(5);
 
-/// Serves one client until the client or the server ends the connection.
+/// Serves one client until one of the two has had enough.
 pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     let mut connection = Connection::new(socket);
     let end = match timeout(PATIENCE, hello(&mut connection)).await {
@@ -40,7 +40,7 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     connection.close(&end).await;
 }
 
-/// The first message of every connection. A refused hello can be repeated.
+/// What every connection begins with. A hello that is refused can be repeated.
 async fn hello(connection: &mut Connection) -> Result<(Option<String>, Option<Claim>, Option<Position>), End> {
     loop {
         let (code, why, seq) = match connection.receive().await? {
@@ -61,12 +61,12 @@ struct Client<'a> {
     connection: &'a mut Connection,
     room: &'a Room,
     session: &'a mut Session,
-    /// The position of the client's replica.
+    /// What the client's replica has.
     position: Option<Position>,
 }
 
 impl Client<'_> {
-    /// Follows the board and answers requests, until the connection ends.
+    /// Follows the board, and does what the client asks, for as long as it can.
     async fn stay(&mut self, name: Option<String>) -> Result<Infallible, End> {
         let id = Arc::clone(self.session.token());
         let session = Claim { secret: self.room.secret(&id), id };
@@ -78,17 +78,22 @@ impl Client<'_> {
         if self.session.update_ephemeral_async(user).await.is_err() {
             return Err(End::Closing);
         }
-        let mut frames = self.join().await?;
+        let mut follower = self.join().await?;
+        let mut locks = self.join_locks().await?;
         let mut ping = interval(PING);
         loop {
             tokio::select! {
-                frame = frames.recv() => match frame {
-                    Ok(frame) => self.send(frame).await?,
-                    Err(RecvError::Lagged(_)) => {
-                        // ORDERING: Relaxed, a mere count.
+                message = follower.next_async() => {
+                    let Ok(message) = message else { return Err(End::Closing) };
+                    if matches!(message, Message::CatchUp(_)) {
+                        // ORDERING: a figure to look at.
                         self.room.catch_ups.fetch_add(1, Ordering::Relaxed);
-                        frames = self.join().await?;
                     }
+                    self.send(message).await?;
+                }
+                message = locks.recv() => match message {
+                    Ok(text) => self.connection.send(text).await?,
+                    Err(RecvError::Lagged(_)) => locks = self.join_locks().await?,
                     Err(RecvError::Closed) => return Err(End::Closing),
                 },
                 received = self.connection.receive() => match received? {
@@ -100,21 +105,36 @@ impl Client<'_> {
         }
     }
 
-    /// Brings the client up to date from its position. The frames continue from there.
-    async fn join(&mut self) -> Result<Receiver<Frame>, End> {
-        let Joined { catch_up, locks, frames } = self.room.join(self.position).await.ok_or(End::Closing)?;
-        if let Some(delivery) = catch_up {
-            self.send(changes(&delivery)).await?;
+    /// Brings the client up to date with the board as it is now, from wherever the client is. The frames go on from there.
+    async fn join(&mut self) -> Result<Follower<Key, Value, Utf8Bytes>, End> {
+        let Room { board, frames, .. } = self.room;
+        let now = board.revision();
+        frames.publish();
+        let mut follower = frames.join(self.position);
+        while let Ok(message) = follower.try_next() {
+            self.send(message).await?;
+            if follower.position().revision >= now {
+                break;
+            }
         }
-        if let Some(delivery) = locks {
-            self.connection.send(Reply::Locks { delivery: &delivery }.text()).await?;
-        }
-        Ok(frames)
+        Ok(follower)
     }
 
-    async fn send(&mut self, frame: Frame) -> Result<(), End> {
-        self.connection.send(frame.text).await?;
-        self.position = frame.position.or(self.position);
+    /// All locks. The messages that follow may begin with what the client knows then, as their versions tell.
+    async fn join_locks(&mut self) -> Result<Receiver<Utf8Bytes>, End> {
+        let messages = self.room.locks.subscribe();
+        let Ok(delivery) = self.room.board.lock_feed().try_flush() else { return Err(End::Closing) };
+        self.connection.send(Reply::Locks { delivery: &delivery }.text()).await?;
+        Ok(messages)
+    }
+
+    async fn send(&mut self, message: Message<Key, Value, Utf8Bytes>) -> Result<(), End> {
+        let text = match &message {
+            Message::Frame(frame) => frame.encoded().clone(),
+            Message::CatchUp(delivery) => changes(delivery),
+        };
+        self.connection.send(text).await?;
+        self.position = Some(message.position());
         Ok(())
     }
 
@@ -149,7 +169,7 @@ impl Client<'_> {
     }
 
     /// Cards stay when the session ends, and its user and cursor do not. The second commit can fail only with the board's
-    /// end, since no other client locks or writes the client's own keys.
+    /// end, for nobody else locks or writes what is the client's own.
     async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Refusal> {
         let mut done = None;
         if !shared.is_empty() {
@@ -170,7 +190,7 @@ impl Client<'_> {
         Ok(Some(Reply::Granted { seq, keys, tokens }.text()))
     }
 
-    /// A new lease for locks that the session still owns. An expired one is not acquired again: others may have moved
+    /// A new lease for locks that the session still owns. One that has run out is not acquired again: others may have moved
     /// the card since.
     fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
         let id = self.session.token();
@@ -196,11 +216,11 @@ impl Client<'_> {
     }
 }
 
-/// Why a request is refused.
+/// Why a client does not get what it asks for.
 enum Refusal {
     NotAllowed(String),
     Conflict(String),
-    /// By other clients.
+    /// By others.
     Locked(Vec<Conflict<Key, Key>>),
     Frozen,
 }

@@ -1,14 +1,14 @@
-//! One task follows the board for everybody: thirty times a second it makes one message of what has changed, and every
-//! connection sends the same bytes.
+//! What all clients are sent, made once for all of them: thirty times a second what has changed, and which locks came and
+//! went.
 
 use crate::protocol::{Reply, Revised};
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
-use state_dictionary::{BufferOptions, ChangeBuffer, JsonDelivery, JsonDictionary, LockContentError, Position};
+use state_dictionary::{Broadcast, BufferOptions, JsonDelivery, JsonDictionary};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::broadcast;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 pub(crate) type Key = Arc<str>;
 /// Clients are known to it by their ids.
@@ -16,98 +16,44 @@ pub(crate) type Board = JsonDictionary<Key>;
 pub(crate) type Session = state_dictionary::Session<Key, Value, Key>;
 pub(crate) type Delivery = JsonDelivery;
 pub(crate) type LockDelivery = state_dictionary::LockDelivery<Key, Key>;
+/// Changes of the board, as messages.
+pub(crate) type Frames = Broadcast<Key, Value, Utf8Bytes>;
+/// The messages about locks.
+pub(crate) type LockMessages = broadcast::Sender<Utf8Bytes>;
 
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
 
-/// How many messages a connection may be behind, about a second's worth. One that is further behind is given, instead of what it
-/// missed, the merged change since what it has.
+/// How many messages about locks a connection may be behind. One that is further behind is given all locks.
 const KEPT: usize = 32;
 
-/// A message for everybody.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame {
-    pub(crate) text: Utf8Bytes,
-    /// Where it brings a replica of the content, if it is about that.
-    pub(crate) position: Option<Position>,
+pub(crate) fn frames(board: &Board) -> Frames {
+    board.broadcast(BufferOptions::new(), changes)
 }
 
-/// Asks for a place among those who follow.
-#[derive(Debug)]
-pub(crate) struct Join {
-    /// What the replica has, if it has anything.
-    pub(crate) since: Option<Position>,
-    pub(crate) answer: oneshot::Sender<Joined>,
-}
-
-/// What brings a replica up to date, and the frames that follow on that without a gap or an overlap.
-#[derive(Debug)]
-pub(crate) struct Joined {
-    pub(crate) catch_up: Option<Delivery>,
-    pub(crate) locks: Option<LockDelivery>,
-    pub(crate) frames: broadcast::Receiver<Frame>,
-}
-
-/// Follows until the board is frozen. Then those who joined find their receivers closed.
-pub(crate) async fn follow(board: Arc<Board>, mut joins: mpsc::Receiver<Join>) {
-    let frames = broadcast::Sender::new(KEPT);
-    let buffer = board.change_buffer();
-    let mut locks = board.lock_feed();
-    let (mut due, mut locks_due) = (Instant::now(), Instant::now());
-    loop {
-        tokio::select! {
-            delivery = at(due, buffer.flush_async()) => {
-                let Ok(delivery) = delivery else { return };
-                due = after(due);
-                let _ = frames.send(changes(&delivery));
-            }
-            Ok(delivery) = at(locks_due, locks.flush_async()) => {
-                locks_due = after(locks_due);
-                let text = Reply::Locks { delivery: &delivery }.text();
-                let _ = frames.send(Frame { text, position: None });
-            }
-            Some(Join { since, answer }) = joins.recv() => {
-                if let Ok(joined) = join(&board, &buffer, &frames, since) {
-                    let _ = answer.send(joined);
-                }
-            }
-        }
-    }
-}
-
-/// When the next message is due.
-fn after(due: Instant) -> Instant {
-    let now = Instant::now();
-    if due + INTERVAL > now { due + INTERVAL } else { now + INTERVAL }
-}
-
-async fn at<F: Future>(due: Instant, future: F) -> F::Output {
-    sleep_until(due).await;
-    future.await
-}
-
-/// Nothing is committed while this flushes the common buffer and the joining client's own, so both end at one revision:
-/// the next frame begins where the client's replica is then.
-fn join(
-    board: &Board,
-    common: &ChangeBuffer<Key, Value>,
-    frames: &broadcast::Sender<Frame>,
-    since: Option<Position>,
-) -> Result<Joined, LockContentError> {
-    // Nobody else ever holds the content, so it never waits.
-    let _held = board.lock_content()?;
-    if let Ok(delivery) = common.try_flush() {
-        let _ = frames.send(changes(&delivery));
-    }
-    let options = since.map_or_else(BufferOptions::new, |since| BufferOptions::new().resume(since));
-    let catch_up = board.change_buffer_with(options).try_flush().ok();
-    let frames = frames.subscribe();
-    // After the subscription, so that no event is in neither; those in both are told by their version.
-    let locks = board.lock_feed().try_flush().ok();
-    Ok(Joined { catch_up, locks, frames })
+pub(crate) fn lock_messages() -> LockMessages {
+    broadcast::Sender::new(KEPT)
 }
 
 /// A delivery as a message.
-pub(crate) fn changes(delivery: &Delivery) -> Frame {
-    let position = delivery.position();
-    Frame { text: Reply::Changes { position, delivery: Revised(delivery) }.text(), position: Some(position) }
+pub(crate) fn changes(delivery: &Delivery) -> Utf8Bytes {
+    Reply::Changes { position: delivery.position(), delivery: Revised(delivery) }.text()
+}
+
+/// Publishes until the board is frozen. What is left then is published by those who follow.
+pub(crate) async fn publish(board: Arc<Board>, frames: Arc<Frames>) {
+    let mut due = interval(INTERVAL);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !board.is_frozen() {
+        due.tick().await;
+        frames.publish();
+    }
+}
+
+/// Sends what happens to locks until the board is frozen.
+pub(crate) async fn follow_locks(board: Arc<Board>, messages: LockMessages) {
+    let mut feed = board.lock_feed();
+    while let Ok(delivery) = feed.flush_async().await {
+        let _nobody_is_here = messages.send(Reply::Locks { delivery: &delivery }.text());
+        sleep(INTERVAL).await;
+    }
 }

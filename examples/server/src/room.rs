@@ -1,39 +1,39 @@
-//! The board, and the connected clients.
+//! The board, and who is connected to it.
 
-use crate::feed::{Board, Join, Joined, Key, Session, follow};
+use crate::feed::{Board, Frames, Key, LockMessages, Session, follow_locks, frames, lock_messages, publish};
 use crate::options::Options;
 use crate::protocol::Claim;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use state_dictionary::Position;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, oneshot};
 
-/// How many clients can be connected at a time.
+/// How many can be connected at a time.
 const PLACES: u32 = 1000;
 /// How soon an expired lock or session is noticed, at the latest.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
-/// How many lock events are kept for the followers.
+/// How many locks that came or went are kept for those who follow them.
 const LOCK_EVENTS: usize = 1024;
-/// How long the connections may take to close.
+/// How long the connections may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) board: Arc<Board>,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) locks: LockMessages,
     pub(crate) options: Options,
     /// One permit for each connection there may be.
     pub(crate) places: Arc<Semaphore>,
-    /// How often a connection lagged and was given a merged change.
+    /// How often a connection had fallen behind and was given a merged change.
     pub(crate) catch_ups: AtomicU64,
     present: Mutex<HashMap<Key, Present>>,
-    joins: mpsc::Sender<Join>,
     next_id: AtomicU64,
-    /// The seed of the secrets.
+    /// What secrets are made with.
     seal: RandomState,
 }
 
@@ -55,29 +55,31 @@ pub(crate) struct Seat {
 }
 
 impl Room {
-    /// A board with a few cards, and its tasks.
+    /// A board with a few cards, and the tasks that look after it.
     pub(crate) fn open(options: Options) -> Arc<Self> {
         let board = Arc::new(Board::builder().content(cards()).lock_history_limit(LOCK_EVENTS).build());
-        let (joins, asked) = mpsc::channel(1);
-        tokio::spawn(follow(Arc::clone(&board), asked));
+        let (frames, locks) = (Arc::new(frames(&board)), lock_messages());
+        tokio::spawn(publish(Arc::clone(&board), Arc::clone(&frames)));
+        tokio::spawn(follow_locks(Arc::clone(&board), locks.clone()));
         tokio::spawn(keep_house(Arc::clone(&board)));
         Arc::new(Self {
             board,
+            frames,
+            locks,
             options,
             places: Arc::new(Semaphore::new(PLACES as usize)),
             catch_ups: AtomicU64::new(0),
             present: Mutex::default(),
-            joins,
             next_id: AtomicU64::new(1),
             seal: RandomState::new(),
         })
     }
 
-    /// Resumes the session that the claim proves to be the client's own, also from a connection that still has it; without a
-    /// claim, begins a new session.
+    /// Takes up the session that the claim proves to be the client's own, also from a connection that still has it; without
+    /// one, begins a new session.
     pub(crate) async fn enter(&self, claim: Option<Claim>) -> Seat {
         let own = claim.filter(|claim| claim.secret == self.secret(&claim.id));
-        // ORDERING: Relaxed, only uniqueness matters.
+        // ORDERING: only uniqueness matters.
         let id = own.map_or_else(|| self.next_id.fetch_add(1, Ordering::Relaxed).to_string().into(), |claim| claim.id);
         let (keep, taken_over) = oneshot::channel();
         let turn = {
@@ -105,38 +107,31 @@ impl Room {
         }
     }
 
-    /// Joins the followers of the board. `None` if it is frozen.
-    pub(crate) async fn join(&self, since: Option<Position>) -> Option<Joined> {
-        let (answer, joined) = oneshot::channel();
-        self.joins.send(Join { since, answer }).await.ok()?;
-        joined.await.ok()
-    }
-
-    /// The proof that a session is the client's own: it cannot be guessed without the seal.
+    /// What proves that a session is one's own: nobody can guess it who does not know the seal.
     pub(crate) fn secret(&self, id: &str) -> String {
         format!("{:016x}", self.seal.hash_one(id))
     }
 
-    /// Freezes the board and waits until all clients have been informed.
+    /// Freezes the board and waits until everybody has been told.
     pub(crate) async fn close(&self) {
         self.board.freeze();
         let _ = tokio::time::timeout(FAREWELL, self.places.acquire_many(PLACES)).await;
     }
 
-    /// Figures for the load script.
+    /// What the load script, and whoever is curious, wants to know.
     pub(crate) fn status(&self) -> Value {
         json!({
             "clients": PLACES as usize - self.places.available_permits(),
             "keys": self.board.snapshot().len(),
             "revision": self.board.revision().get(),
-            // ORDERING: Relaxed, a mere count.
+            // ORDERING: a figure to look at.
             "catch_ups": self.catch_ups.load(Ordering::Relaxed),
             "memory_kib": memory_kib(),
         })
     }
 }
 
-/// Removes expired locks and sessions, so that followers are informed even if no client touches the keys.
+/// Ends what has run out, so that it is an event for those who follow even if nobody touches the key.
 async fn keep_house(board: Arc<Board>) {
     while !board.is_frozen() {
         let next = board.expire().next.unwrap_or(HOUSEKEEPING);
@@ -144,7 +139,7 @@ async fn keep_house(board: Arc<Board>) {
     }
 }
 
-/// The first cards: the place and the title of each.
+/// The cards there are: where each is, and what is on it.
 fn cards() -> impl Iterator<Item = (Key, Value)> {
     let titles = [
         "Agree on the goal",
@@ -161,7 +156,7 @@ fn cards() -> impl Iterator<Item = (Key, Value)> {
     })
 }
 
-/// The memory of this process, if the system reports it.
+/// The memory this process occupies, where the system tells.
 fn memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())

@@ -84,14 +84,14 @@ impl Buffer {
 impl Model {
     /// Whether the history certainly reaches back from one revision to another: it keeps as many keys as its limit says, or
     /// operations, if it keeps commits as they were made. Initial content is not on it.
-    fn reaches_back(&self, from: u64, to: u64) -> bool {
+    pub(super) fn reaches_back(&self, from: u64, to: u64) -> bool {
         let size = |commit: &Commit| if self.keep_commits { commit.change.len() } else { commit.keys() };
         let kept: usize = self.between(from, to).map(size).sum();
         from >= self.first_revision && kept <= self.history_limit
     }
 
     /// The commits after one revision, up to and including another.
-    fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Commit> {
+    pub(super) fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Commit> {
         let index = |revision: u64| usize::try_from(revision - self.first_revision).unwrap_or(usize::MAX);
         self.log[index(from.max(self.first_revision))..index(to)].iter().map(AsRef::as_ref)
     }
