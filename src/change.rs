@@ -19,8 +19,16 @@ use std::sync::Arc;
 ///
 /// let change: Change<String, i32> = Change::new().set("a", 1).set("b", 2).remove("c").if_absent("a");
 /// assert_eq!(change.len(), 3);
+///
+/// // In a loop it is added to in place.
+/// let mut change: Change<String, usize> = Change::new();
+/// for number in 0..3 {
+///     change.insert(format!("row {number}"), number);
+/// }
+/// assert_eq!(change, (0..3).map(|number| (format!("row {number}"), number)).collect());
 /// ```
 #[derive(PartialEq, Eq)]
+#[must_use = "a change does nothing until it is committed by `update_state` or the like"]
 pub struct Change<K, V> {
     /// Inline if it is only one.
     operations: SmallVec<[(K, Option<Arc<V>>); 1]>,
@@ -39,6 +47,7 @@ pub struct Change<K, V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Condition {
     /// The key has no value.
     Absent,
@@ -64,7 +73,6 @@ impl<K, V> RefUnwindSafe for Change<K, V> {}
 
 impl<K, V> Change<K, V> {
     /// A change that does nothing.
-    #[must_use]
     pub const fn new() -> Self {
         Self { operations: SmallVec::new_const(), conditions: Vec::new() }
     }
@@ -79,7 +87,6 @@ impl<K, V> Change<K, V> {
     /// assert_eq!(dictionary.snapshot().keys().collect::<Vec<_>>(), [&"a"]);
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, u8>>(())
     /// ```
-    #[must_use]
     pub fn from_parts(updates: impl IntoIterator<Item = (K, V)>, removals: impl IntoIterator<Item = K>) -> Self {
         let mut change: Self = updates.into_iter().collect();
         change.operations.extend(removals.into_iter().map(|key| (key, None)));
@@ -102,7 +109,7 @@ impl<K, V> Change<K, V> {
     /// assert_eq!(dictionary.snapshot()["a"], 4);
     /// # Ok::<(), state_dictionary::UpdateError<Arc<str>, u8, u8>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns; `insert` adds to a change in place"]
     pub fn set(self, key: impl Into<K>, value: V) -> Self {
         self.set_arc(key, Arc::new(value))
     }
@@ -120,7 +127,7 @@ impl<K, V> Change<K, V> {
     /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "there is one of it");
     /// # Ok::<(), state_dictionary::UpdateError<&str, Vec<u8>, ()>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns; `insert` adds to a change in place"]
     pub fn set_arc(mut self, key: impl Into<K>, value: Arc<V>) -> Self {
         self.operations.push((key.into(), Some(value)));
         self
@@ -138,10 +145,37 @@ impl<K, V> Change<K, V> {
     /// assert!(buffer.try_flush().is_err(), "but nothing to tell anybody");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, u8>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns; `delete` adds to a change in place"]
     pub fn remove(mut self, key: impl Into<K>) -> Self {
         self.operations.push((key.into(), None));
         self
+    }
+
+    /// [`set`](Self::set), in place.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let stock: StateDictionary<String, u32> = [("apples".to_owned(), 0), ("pears".to_owned(), 2)].into();
+    /// let mut change = Change::new();
+    /// for (fruit, count) in &stock.snapshot() {
+    ///     if *count == 0 {
+    ///         change.delete(fruit.as_str());
+    ///     } else {
+    ///         change.insert(fruit.as_str(), count - 1);
+    ///     }
+    /// }
+    /// stock.update_state(&(), change)?;
+    /// assert_eq!(stock.snapshot().sorted(), [(&"pears".to_owned(), &1)]);
+    /// # Ok::<(), state_dictionary::UpdateError<String, u32>>(())
+    /// ```
+    pub fn insert(&mut self, key: impl Into<K>, value: V) {
+        self.operations.push((key.into(), Some(Arc::new(value))));
+    }
+
+    /// [`remove`](Self::remove), in place.
+    pub fn delete(&mut self, key: impl Into<K>) {
+        self.operations.push((key.into(), None));
     }
 
     /// Refuses the change if the key has a value.
@@ -155,7 +189,7 @@ impl<K, V> Change<K, V> {
     /// let error = claim("bob").unwrap_err().to_string();
     /// assert_eq!(error, "conditions do not hold: \"seat\" should be absent, is at revision 1");
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns"]
     pub fn if_absent(self, key: impl Into<K>) -> Self {
         self.on(key, Condition::Absent)
     }
@@ -170,7 +204,7 @@ impl<K, V> Change<K, V> {
     /// let moved = dictionary.update_state(&(), Change::new().set("piece", 7).if_present("piece"));
     /// assert!(moved.is_err() && dictionary.snapshot().is_empty());
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns"]
     pub fn if_present(self, key: impl Into<K>) -> Self {
         self.on(key, Condition::Present)
     }
@@ -192,7 +226,7 @@ impl<K, V> Change<K, V> {
     ///     other => panic!("{other:?}"),
     /// }
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns"]
     pub fn if_revision(self, key: impl Into<K>, revision: Revision) -> Self {
         self.on(key, Condition::At(revision))
     }
@@ -219,7 +253,7 @@ impl<K, V> Change<K, V> {
     /// let both = Change::new().set("c", 1).then(Change::new().set("d", 1).if_present("c"));
     /// assert!(dictionary.update_state(&(), both).is_err());
     /// ```
-    #[must_use]
+    #[must_use = "the change is in what this returns"]
     pub fn then(mut self, mut later: Self) -> Self {
         self.operations.append(&mut later.operations);
         self.conditions.append(&mut later.conditions);
@@ -285,6 +319,13 @@ impl<K, V> FromIterator<(K, V)> for Change<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let operations = pairs.into_iter().map(|(key, value)| (key, Some(Arc::new(value)))).collect();
         Self { operations, conditions: Vec::new() }
+    }
+}
+
+/// Sets each pair.
+impl<K, V, const N: usize> From<[(K, V); N]> for Change<K, V> {
+    fn from(pairs: [(K, V); N]) -> Self {
+        pairs.into_iter().collect()
     }
 }
 

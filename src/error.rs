@@ -11,6 +11,10 @@ use std::time::Duration;
 ///
 /// When there are several reasons, the first of these is told: frozen, locked, condition.
 ///
+/// The error has the change and the tokens of others, so it borrows what keys and tokens borrow. With keys or tokens that are
+/// `&str` from a function's parameters, `?` cannot turn it into a `Box<dyn Error>`: use `String` or `Arc<str>` for both, or
+/// `.map_err(|error| error.to_string())?`.
+///
 /// ```
 /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
 ///
@@ -28,7 +32,7 @@ use std::time::Duration;
 /// ```
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
-pub enum UpdateError<K, V, T> {
+pub enum UpdateError<K, V, T = ()> {
     /// The dictionary is frozen.
     Frozen {
         /// The change, as it was; an empty one if it was to be made by a closure, which was not run.
@@ -76,7 +80,6 @@ pub enum UpdateError<K, V, T> {
 
 impl<K, V, T> UpdateError<K, V, T> {
     /// The change that was not committed.
-    #[must_use]
     pub fn change(&self) -> &Change<K, V> {
         match self {
             Self::Frozen { change }
@@ -90,7 +93,6 @@ impl<K, V, T> UpdateError<K, V, T> {
     }
 
     /// The change that was not committed, to try again with.
-    #[must_use]
     pub fn into_change(self) -> Change<K, V> {
         match self {
             Self::Frozen { change }
@@ -324,7 +326,7 @@ impl Display for FlushError {
 
 impl Error for FlushError {}
 
-/// Why a revision was not reached.
+/// Why a revision was not reached, or a condition does not hold.
 ///
 /// ```
 /// use state_dictionary::{StateDictionary, WaitError};
@@ -345,8 +347,8 @@ pub enum WaitError {
 impl Display for WaitError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Frozen => "the dictionary is frozen at an earlier revision",
-            Self::TimedOut => "the revision was not reached in time",
+            Self::Frozen => "the dictionary is frozen, and what was waited for has not come",
+            Self::TimedOut => "what was waited for has not come in time",
         })
     }
 }

@@ -187,17 +187,19 @@ pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
+pub use content::iterators::{Entries, IntoIter, Keys, Values};
 pub use content::{Iter, Revision, Snapshot, Versioned};
 #[cfg(feature = "async")]
 pub use dictionary::OwnedContentGuard;
 pub use dictionary::{
-    Builder, ContentGuard, Expired, LockDelivery, LockFeed, NotRemoved, Session, SessionSummary, StateDictionary,
+    Builder, ContentGuard, Expired, LockDelivery, LockFeed, Modification, NotRemoved, Replaced, Session,
+    SessionSummary, StateDictionary, Writer,
 };
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
 pub use event::{LockEvent, LockEventKind};
 pub use feed::{
-    Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Follower, Frame, Message,
-    Subscription, Tombstones, Updates,
+    Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Follower, Frame, KeyFeed,
+    Message, Subscription, Tombstones, Updates,
 };
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};

@@ -19,6 +19,7 @@ use std::str::FromStr;
 /// assert_ne!(one, other);
 /// assert_eq!(one.to_string().parse(), Ok(one));
 /// assert_eq!(StoreId::from(0x1f).to_string(), "000000000000001f");
+/// assert_eq!(StoreId::from(0x1f).get(), 0x1f);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId(u64);
@@ -27,6 +28,12 @@ impl StoreId {
     /// By the same source of randomness that seeds the default hasher.
     pub(crate) fn random() -> Self {
         Self(RandomState::new().hash_one(0))
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
     }
 }
 

@@ -86,6 +86,7 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         #[cfg(feature = "counters")]
         Counters => ALL,
         Delivery<Key, i32> => ALL,
+        Entries<'static, Key, i32> => ALL,
         Versioned<i32> => ALL,
         Expired<Key, Token> => ALL,
         FailedCondition<Key> => ALL,
@@ -93,6 +94,7 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         FlushError => ALL,
         Follower<Key, i32, String> => ALL,
         Frame<String> => ALL,
+        IntoIter<Key, i32> => ALL,
         Iter<'static, Key, i32> => ALL,
         #[cfg(feature = "json")]
         JsonChange => ALL,
@@ -102,6 +104,8 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         JsonDictionary => ALL,
         #[cfg(feature = "json")]
         JsonSnapshot => ALL,
+        KeyFeed<Key, i32> => ALL,
+        Keys<'static, Key, i32> => ALL,
         NotRemoved<Token> => ALL,
         LockContentError => ALL,
         LockDelivery<Key, Token> => ALL,
@@ -119,6 +123,7 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         ParsePositionError => ALL,
         ParseStoreIdError => ALL,
         Position => ALL,
+        Replaced<i32> => ALL,
         Revision => ALL,
         Session<Key, i32, Token> => ALL,
         SessionSummary<Key, Token> => ALL,
@@ -129,7 +134,9 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         Tombstones => ALL,
         UpdateError<Key, i32, Token> => ALL,
         Updates<'static, Key, i32> => ALL,
+        Values<'static, Key, i32> => ALL,
         WaitError => ALL,
+        Writer<'static, Key, i32, Token> => ALL,
         #[cfg(feature = "wire")]
         wire::DecodeError => ALL,
         #[cfg(feature = "wire")]
@@ -148,6 +155,12 @@ fn what_a_panic_leaves_intact_is_unwind_safe_whatever_keys_values_and_tokens_are
         StateDictionary<Key, Fragile, Fragile> => ALL,
         Snapshot<Key, Fragile> => ALL,
         Iter<'static, Key, Fragile> => ALL,
+        Entries<'static, Key, Fragile> => ALL,
+        Values<'static, Key, Fragile> => ALL,
+        IntoIter<Key, Fragile> => ALL,
+        KeyFeed<Key, Fragile> => ALL,
+        Writer<'static, Key, Fragile, Fragile> => ALL,
+        Replaced<Fragile> => ALL,
         Versioned<Fragile> => ALL,
         Change<Key, Fragile> => ALL,
         ChangeBuffer<Key, Fragile> => ALL,
@@ -189,6 +202,9 @@ fn what_shares_values_is_sent_and_shared_only_if_they_can_be() {
         CommitFeed<Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,
         LockFeed<Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,
         Change<Key, Rc<i32>> => NEITHER_SEND_NOR_SYNC,
+        KeyFeed<Key, Cell<i32>> => NEITHER_SEND_NOR_SYNC,
+        Writer<'static, Key, Cell<i32>, Token> => NEITHER_SEND_NOR_SYNC,
+        Replaced<Rc<i32>> => NEITHER_SEND_NOR_SYNC,
         Versioned<Rc<i32>> => NEITHER_SEND_NOR_SYNC,
         Snapshot<Rc<str>, i32> => NEITHER_SEND_NOR_SYNC,
         StateDictionary<Key, i32, Rc<str>> => NEITHER_SEND_NOR_SYNC,
@@ -202,10 +218,6 @@ fn what_shares_values_is_sent_and_shared_only_if_they_can_be() {
 fn iterators_without_a_name_can_be_sent_and_shared() {
     fn sent_and_shared(_: impl Send + Sync + Unpin) {}
     let dictionary: StateDictionary<Key, i32, Token> = StateDictionary::builder().content([("a", 1)]).build();
-    let snapshot = dictionary.snapshot();
-    sent_and_shared(snapshot.entries());
-    sent_and_shared(snapshot.keys());
-    sent_and_shared(snapshot.values());
     let delivery = dictionary.change_buffer().flush().unwrap();
     sent_and_shared(delivery.removals());
     let (change, request): (Change<Key, i32>, LockRequest<Key>) = (Change::new(), LockRequest::new());
@@ -226,6 +238,8 @@ fn the_table_lists_every_public_type() {
         exported.extend(exports(include_str!("../src/wire/mod.rs")));
     }
     assert!(exported.len() > 40, "the exports were found: {exported:?}");
+    // A trait, which every type of a closure's result has.
+    exported.retain(|name| name != "Modification");
     for name in &exported {
         assert!(listed.contains(name), "{name} is public and not in the table");
     }

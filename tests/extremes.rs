@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{mem, thread};
 
-const YEAR: Duration = Duration::from_hours(24 * 365);
+const YEAR: Duration = Duration::from_secs(24 * 365 * 3600);
 const MILLION: u32 = 1_000_000;
 
 type Numbers<V = u32> = StateDictionary<u32, V, u8>;
@@ -57,7 +57,7 @@ fn the_locks_of_a_thread_that_died_can_be_taken_over_when_their_lease_has_run_ou
     let died = thread::scope(|scope| {
         let dying = scope.spawn(|| {
             dictionary.update_locks(&"alice", request()).unwrap();
-            dictionary.update_state_with(&"alice", |_| panic!("on purpose"))
+            dictionary.update_state_with(&"alice", |_| -> Change<_, _> { panic!("on purpose") })
         });
         dying.join().is_err()
     });

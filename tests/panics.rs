@@ -376,7 +376,7 @@ fn a_commit_that_panics_while_the_spare_root_catches_up_leaves_nothing_of_it() {
 #[test]
 fn an_update_closure_that_panics_commits_nothing_and_is_left() {
     let dictionary = Dictionary::new();
-    let panicking = || dictionary.update_state_with(&"", |_| panic!("on purpose"));
+    let panicking = || dictionary.update_state_with(&"", |_| -> Change<_, _> { panic!("on purpose") });
     assert!(panic::catch_unwind(panicking).is_err());
     assert_eq!(dictionary.revision().get(), 0);
     assert_eq!(dictionary.update_state(&"", Change::new().set("a", 1)).unwrap().get(), 1);

@@ -329,9 +329,8 @@ fn replicas_that_reconnect_at_random_are_equal_at_the_end() {
             let key = random.u8(0..6);
             let change = if random.bool() { Change::new().set(key, value) } else { Change::new().remove(key) };
             dictionary.update_state(&0, change).unwrap();
-            if random.u8(0..4) == 0
-                && let Ok(delivery) = buffer.try_flush()
-            {
+            let flushed = if random.u8(0..4) == 0 { buffer.try_flush().ok() } else { None };
+            if let Some(delivery) = flushed {
                 if delivery.is_full() {
                     replica.clear();
                 }

@@ -249,7 +249,7 @@ fn update_state_with_limit_succeeds_at_the_last_attempt() {
 
 #[test]
 fn a_limit_of_zero_attempts_runs_nothing() {
-    let exhausted = Dictionary::new().update_state_with_limit(&"", 0, |_| unreachable!());
+    let exhausted = Dictionary::new().update_state_with_limit(&"", 0, |_| -> Change<_, _> { unreachable!() });
     assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 0, .. })));
 }
 
@@ -257,7 +257,7 @@ fn a_limit_of_zero_attempts_runs_nothing() {
 fn update_state_with_on_a_frozen_dictionary_runs_nothing() {
     let dictionary = Dictionary::new();
     dictionary.freeze();
-    let frozen = dictionary.update_state_with(&"", |_| unreachable!());
+    let frozen = dictionary.update_state_with(&"", |_| -> Change<_, _> { unreachable!() });
     assert!(matches!(frozen, Err(UpdateError::Frozen { .. })));
 }
 
@@ -271,7 +271,7 @@ fn writing_to_the_same_dictionary_from_inside_the_closure_is_an_error() {
             let nested = [
                 dictionary.update_state(&"", change.clone()),
                 dictionary.try_update_state(&"", change.clone()),
-                dictionary.update_state_with(&"", |_| unreachable!()),
+                dictionary.update_state_with(&"", |_| -> Change<_, _> { unreachable!() }),
                 guard.update_state(&"", change.clone()),
             ];
             for (index, refused) in nested.into_iter().enumerate() {

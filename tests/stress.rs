@@ -24,7 +24,7 @@ use std::time::Duration;
 
 type Dictionary = StateDictionary<u32, u64, u64>;
 
-const LIMIT: Duration = Duration::from_mins(10);
+const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Numbers that look random; the same for the same seed.
 struct Random(u64);

@@ -100,7 +100,7 @@ fn closures_of_several_dictionaries_are_told_apart() {
 fn a_closure_that_panics_is_left() {
     while_a_thread_ends(&Arc::new(Dictionary::new()), |dictionary| {
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            dictionary.update_state_with(&"", |_| panic!("on purpose"))
+            dictionary.update_state_with(&"", |_| -> Change<_, _> { panic!("on purpose") })
         }));
         assert!(unwound.is_err() && dictionary.update_state(&"", set("a", 1)).is_ok());
     });

@@ -174,9 +174,7 @@ impl<'u, 'd> User<'u, 'd> {
             let change = self.movements(let_go.as_ref());
             answer = self.writer.commit(&self.id, &change);
         }
-        if let Some(key) = let_go
-            && answer == Answer::Done
-        {
+        if let Some(key) = let_go.filter(|_| answer == Answer::Done) {
             self.writer.forget(&key);
         }
     }
@@ -205,7 +203,7 @@ impl<'u, 'd> User<'u, 'd> {
             let object = Arc::clone(&drag.object);
             if drag.frames == 0 {
                 self.writer.update_locks(&self.id, LockRequest::new().release(object));
-            } else if !drag.frames.is_multiple_of(RENEW_EVERY) || self.lock(object) {
+            } else if drag.frames % RENEW_EVERY != 0 || self.lock(object) {
                 self.drag = Some(drag);
             }
         } else if self.happens_once_in(90) {

@@ -8,6 +8,7 @@
 
 mod deferred_drops;
 mod history;
+pub(crate) mod iterators;
 mod published;
 mod root;
 mod snapshot;

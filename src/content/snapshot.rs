@@ -1,5 +1,6 @@
 //! A snapshot: one root, kept.
 
+use super::iterators::{self, IntoIter, Keys, Values};
 use super::root::Entries;
 use super::{Revision, Root, Versioned};
 use crate::sync::DefaultHashBuilder;
@@ -73,8 +74,8 @@ impl<K, V, S> Snapshot<K, V, S> {
 
     /// Every key with its entry, in no particular order, the same each time. O(n) for all of it.
     #[must_use]
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&K, &Versioned<V>)> {
-        self.root.content.iter().map(|(key, entry)| (&key.key, entry))
+    pub fn entries(&self) -> iterators::Entries<'_, K, V> {
+        iterators::Entries(self.root.content.iter())
     }
 
     /// Every key with its value, in the order of [`entries`](Self::entries).
@@ -85,14 +86,32 @@ impl<K, V, S> Snapshot<K, V, S> {
 
     /// Every key, in the order of [`entries`](Self::entries).
     #[must_use]
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> {
-        self.iter().map(|(key, _)| key)
+    pub fn keys(&self) -> Keys<'_, K, V> {
+        Keys(self.root.content.iter())
     }
 
     /// Every value, in the order of [`entries`](Self::entries).
     #[must_use]
-    pub fn values(&self) -> impl ExactSizeIterator<Item = &V> {
-        self.iter().map(|(_, value)| value)
+    pub fn values(&self) -> Values<'_, K, V> {
+        Values(self.root.content.iter())
+    }
+
+    /// Every key with its value, in the order of the keys. O(n log n).
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let scores: StateDictionary<&str, u32> = [("bob", 2), ("alice", 1)].into();
+    /// assert_eq!(scores.snapshot().sorted(), [(&"alice", &1), (&"bob", &2)]);
+    /// ```
+    #[must_use]
+    pub fn sorted(&self) -> Vec<(&K, &V)>
+    where
+        K: Ord,
+    {
+        let mut pairs: Vec<_> = self.iter().collect();
+        pairs.sort_unstable_by_key(|(key, _)| *key);
+        pairs
     }
 }
 
@@ -144,22 +163,24 @@ impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for Snapshot<K, V, S> {
 impl<K, Q, V, S> Index<&Q> for Snapshot<K, V, S>
 where
     K: Eq + Hash + Borrow<Q>,
-    Q: Hash + Eq + ?Sized,
+    Q: Hash + Eq + fmt::Debug + ?Sized,
     S: BuildHasher,
 {
     type Output = V;
 
     /// # Panics
-    /// If the key has no value.
+    /// If the key has no value. The message names the key; that is why the key must be `Debug`. [`get`](Snapshot::get) does not
+    /// need that.
     ///
     /// ```should_panic
-    /// let dictionary: state_dictionary::StateDictionary<&str, i32, ()> = state_dictionary::StateDictionary::new();
-    /// let _ = dictionary.snapshot()["nothing"]; // `get` says `None`
+    /// let dictionary: state_dictionary::StateDictionary<&str, i32> = state_dictionary::StateDictionary::new();
+    /// let _ = dictionary.snapshot()["nothing"]; // no value for the key "nothing" in the snapshot at revision 0
     /// ```
+    #[track_caller]
     fn index(&self, key: &Q) -> &V {
         match self.get(key) {
             Some(value) => value,
-            None => panic!("the snapshot has no value for that key"),
+            None => panic!("no value for the key {key:?} in the snapshot at revision {}", self.revision()),
         }
     }
 }
@@ -172,6 +193,25 @@ impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
         self.iter()
     }
 }
+
+/// The keys with their values, in the order of [`entries`](Snapshot::entries). Values are shared, and so need not be cloned.
+impl<K: Clone + Eq, V, S> IntoIterator for Snapshot<K, V, S> {
+    type Item = (K, Versioned<V>);
+    type IntoIter = IntoIter<K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        IntoIter(self.root.content.clone().into_iter())
+    }
+}
+
+/// The same keys with equal values. The revisions do not count, and neither do the hashers. O(n).
+impl<K: Eq + Hash, V: PartialEq, S: BuildHasher, R: BuildHasher> PartialEq<Snapshot<K, V, R>> for Snapshot<K, V, S> {
+    fn eq(&self, other: &Snapshot<K, V, R>) -> bool {
+        self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
+    }
+}
+
+impl<K: Eq + Hash, V: Eq, S: BuildHasher> Eq for Snapshot<K, V, S> {}
 
 /// The pairs of a [`Snapshot`].
 ///

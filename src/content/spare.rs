@@ -171,12 +171,12 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         history_limit: usize,
     ) -> Arc<Root<K, V, S>> {
         self.next = self.spare.state.as_mut().and_then(|spare| spare.root.take());
-        if let Some(root) = self.next.as_mut().and_then(Arc::get_mut)
-            && root.catch_up(base, &mut self.outdated)
-        {
-            root.commit(base, change, hashes, logged.take(), history_limit);
-            if let Some(next) = self.next.take() {
-                return next;
+        if let Some(root) = self.next.as_mut().and_then(Arc::get_mut) {
+            if root.catch_up(base, &mut self.outdated) {
+                root.commit(base, change, hashes, logged.take(), history_limit);
+                if let Some(next) = self.next.take() {
+                    return next;
+                }
             }
         }
         let mut root = base.bare();

@@ -1,8 +1,10 @@
 //! A value together with the commit that set it.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The number of a commit: how many changes had been committed when it was done, itself included.
@@ -18,6 +20,7 @@ use std::sync::Arc;
 /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
 /// assert_eq!(u64::from(revision), 1);
 /// assert_eq!(dictionary.update_state(&(), Change::new())?, revision, "nothing was committed");
+/// assert_eq!(revision.to_string().parse(), Ok(revision));
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +57,14 @@ impl From<Revision> for u64 {
 impl From<u64> for Revision {
     fn from(number: u64) -> Self {
         Self(number)
+    }
+}
+
+impl FromStr for Revision {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
     }
 }
 

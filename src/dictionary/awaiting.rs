@@ -3,6 +3,7 @@
 //! A commit made here never waits for its turn, for that would be to sleep. Where others are faster a few times in a poll, it
 //! wakes itself and goes on in the next, and so does the caller's closure after each run.
 
+use super::modification::{Effort, Making, Modification};
 use super::write::Patience;
 use super::{Engine, LockDelivery, LockFeed, Session, SessionSummary, StateDictionary};
 use crate::change::Change;
@@ -115,15 +116,16 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::UpdateError<String, u64, ()>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn update_state_with_async(
+    pub async fn update_state_with_async<M: Modification<K, V, R>, R>(
         &self,
         token: &T,
-        mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Revision, UpdateError<K, V, T>> {
-        let mut again = false;
+        mut modify: impl FnMut(&Snapshot<K, V, S>) -> M,
+    ) -> Result<R, UpdateError<K, V, T>> {
+        let mut effort = Effort { attempts: 1, patience: Patience::OfAPoll, ahead: false };
         loop {
-            match self.engine.modify(token, 1, Patience::OfAPoll, again, &mut modify) {
-                Err(UpdateError::ContentLocked { .. } | UpdateError::RetriesExhausted { .. }) => again = true,
+            let making = Making { read: &|root| Some(root.revision), modify: &mut modify, note: None };
+            match self.engine.modify(token, effort, making) {
+                Err(UpdateError::ContentLocked { .. } | UpdateError::RetriesExhausted { .. }) => effort.ahead = true,
                 answer => return answer,
             }
             self.engine.until_another_poll().await;
@@ -183,7 +185,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
 /// # });
 /// ```
 #[must_use = "the content is let go when the guard is dropped"]
-pub struct OwnedContentGuard<K, V, T, S = DefaultHashBuilder> {
+pub struct OwnedContentGuard<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// assert_eq!(u64::from(dictionary.revision()), 1);
 /// ```
 #[must_use]
-pub struct Builder<K, V, T, S = DefaultHashBuilder> {
+pub struct Builder<K, V, T = (), S = DefaultHashBuilder> {
     hasher: S,
     clock: Clock,
     settings: Settings<T>,

@@ -151,7 +151,7 @@ fn at_every_use(name: &'static str, act: impl Fn(&mut Scene) + Copy + Send + 'st
         assert!(uses > 0, "{name} uses the cell");
         let _ = done.send(());
     });
-    match finished.recv_timeout(Duration::from_mins(1)) {
+    match finished.recv_timeout(Duration::from_secs(60)) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("{name} waits for itself"),
         _ => assert!(running.join().is_ok(), "{name}"),
     }
@@ -239,7 +239,7 @@ fn what_another_thread_has_replaced_is_dropped_when_an_operation_panics() {
         drop(buffer.try_flush());
     });
     at_every_use("closure", |scene| {
-        drop(scene.dictionary.update_state_with(&1, |_| panic!("on purpose")));
+        drop(scene.dictionary.update_state_with(&1, |_| -> Change<_, _> { panic!("on purpose") }));
     });
     at_every_use("commit that drops a value whose drop panics", |scene| {
         let armed = Value(Some(Box::new(|| panic!("on purpose"))));

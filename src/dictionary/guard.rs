@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(dictionary.snapshot()["sum"], 0);
 /// ```
 #[must_use = "the content is let go when the guard is dropped"]
-pub struct ContentGuard<'a, K, V, T, S = DefaultHashBuilder> {
+pub struct ContentGuard<'a, K, V, T = (), S = DefaultHashBuilder> {
     engine: &'a Engine<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,

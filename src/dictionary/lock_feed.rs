@@ -44,7 +44,7 @@ use std::time::Duration;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct LockFeed<K, V, T, S = DefaultHashBuilder> {
+pub struct LockFeed<K, V, T = (), S = DefaultHashBuilder> {
     /// `None` when it has ended: it keeps nothing alive then.
     pub(super) engine: Option<Engine<K, V, T, S>>,
     reader: Option<Reader<K, V, S>>,

@@ -11,15 +11,22 @@ mod inside;
 mod lock_count;
 mod lock_feed;
 mod locking;
+mod modification;
 mod session;
+mod short;
+mod waiting;
+mod witness;
 mod write;
+mod writer;
 
 #[cfg(feature = "async")]
 pub use awaiting::OwnedContentGuard;
 pub use builder::Builder;
 pub use guard::ContentGuard;
 pub use lock_feed::{LockDelivery, LockFeed};
+pub use modification::Modification;
 pub use session::{Expired, NotRemoved, Session, SessionSummary};
+pub use writer::{Replaced, Writer};
 
 use session::Sessions;
 
@@ -39,7 +46,8 @@ use std::time::{Duration, Instant};
 
 /// A shared key/value store for many writers and many watchers.
 ///
-/// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Keys and tokens
+/// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Where no writer needs
+/// to be told from another, leave out the token: `StateDictionary<K, V>` has `()` for it, and short forms that take none. Keys and tokens
 /// are cloned and compared, so they should be cheap to clone (`Arc<str>`, a number); values are never cloned.
 ///
 /// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
@@ -104,7 +112,7 @@ use std::time::{Duration, Instant};
 /// `Hash`, `Eq` and `Clone` of keys and tokens may run with locks of the dictionary held. They must not use it: they could
 /// wait for themselves.
 #[doc(alias = "KeyLockableMap")]
-pub struct StateDictionary<K, V, T, S = DefaultHashBuilder> {
+pub struct StateDictionary<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
     reader: Reader<K, V, S>,
 }

@@ -9,6 +9,8 @@
 
 use super::inside::Inside;
 use super::locking::RootFence;
+use super::modification::{Effort, Making, Modification};
+use super::witness::Note;
 use super::{Engine, StateDictionary};
 use crate::change::Change;
 use crate::content::{Hold, Logged, Published, Revision, Root, Snapshot, Turn, defer_drops};
@@ -60,9 +62,6 @@ impl<K, T> Refusal<K, T> {
     }
 }
 
-/// Is told the revision of a commit as soon as it is made. Must not panic.
-pub(super) type Note<'a> = &'a mut dyn FnMut(Revision);
-
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -85,8 +84,9 @@ impl Patience {
 const ATTEMPTS_PER_POLL: u64 = 4;
 
 /// What one run of a closure came to.
-enum Run<K, V> {
-    Committed(Revision),
+enum Run<K, V, R> {
+    /// With what the closure returned beside the change.
+    Committed(Revision, R),
     /// Something was committed meanwhile. Whether the next run is to have the turn.
     Outdated(Change<K, V>, bool),
 }
@@ -153,6 +153,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
     /// committed and the present revision is returned.
     ///
+    /// `modify` returns a change, or a pair of a change and a value; then the value of the run that was committed is returned
+    /// with the revision: see [`Modification`]. To read and write a single key, [`Writer::update`](crate::Writer::update) is not
+    /// disturbed by commits of other keys.
+    ///
     /// If it was not in time, `modify` is run with the turn to commit the next time, so that it gets done however busy others
     /// are. It should be quick: while it runs with the turn, commits of others wait for it, at most 3 ms, and if it takes
     /// longer than that they overtake it. If it is slow, use [`lock_content`](Self::lock_content) and write through the
@@ -171,6 +175,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// count(3)?;
     /// count(4)?;
     /// assert_eq!(dictionary.snapshot()["sum"], 7);
+    ///
+    /// let (revision, half) = dictionary.update_state_with(&(), |content| {
+    ///     let half = content["sum"] / 2;
+    ///     (Change::new().set("sum", half), half)
+    /// })?;
+    /// assert_eq!((revision.get(), half), (3, 3));
     /// # Ok::<(), state_dictionary::UpdateError<String, u64, ()>>(())
     /// ```
     ///
@@ -180,11 +190,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Panics
     /// If `modify` does; then nothing is committed.
-    pub fn update_state_with(
+    pub fn update_state_with<M: Modification<K, V, R>, R>(
         &self,
         token: &T,
-        modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Revision, UpdateError<K, V, T>> {
+        modify: impl FnMut(&Snapshot<K, V, S>) -> M,
+    ) -> Result<R, UpdateError<K, V, T>> {
         self.update_state_with_limit(token, usize::MAX, modify)
     }
 
@@ -210,27 +220,25 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// });
     /// assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 3, .. })));
     /// ```
-    pub fn update_state_with_limit(
+    pub fn update_state_with_limit<M: Modification<K, V, R>, R>(
         &self,
         token: &T,
         attempts: usize,
-        modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Revision, UpdateError<K, V, T>> {
-        self.engine.modify(token, attempts, Patience::ForAll, false, modify)
+        modify: impl FnMut(&Snapshot<K, V, S>) -> M,
+    ) -> Result<R, UpdateError<K, V, T>> {
+        let effort = Effort { attempts, ..Effort::UNLIMITED };
+        self.engine.modify(token, effort, Making { read: &|root| Some(root.revision), modify, note: None })
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
-    /// [`StateDictionary::update_state_with_limit`], waiting for no more than `patience` says; `ahead` if the first run is to have
-    /// the turn, should it be free.
-    pub(super) fn modify(
+    /// [`StateDictionary::update_state_with_limit`], for a closure that reads the whole content or a part of it.
+    pub(super) fn modify<M: Modification<K, V, R>, R>(
         &self,
         token: &T,
-        attempts: usize,
-        patience: Patience,
-        mut ahead: bool,
-        mut modify: impl FnMut(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Revision, UpdateError<K, V, T>> {
+        Effort { attempts, patience, mut ahead }: Effort,
+        mut making: Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
+    ) -> Result<R, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change: Change::new() });
         }
@@ -241,8 +249,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             drop(mem::take(&mut change));
             let turn =
                 ahead.then(|| if patience.waits() { self.published.turn() } else { self.published.turn_or_none() });
-            match self.run(token, turn.filter(Turn::is_real), patience, &backoff, &mut modify)? {
-                Run::Committed(revision) => return Ok(revision),
+            match self.run(token, turn.filter(Turn::is_real), patience, &backoff, &mut making)? {
+                Run::Committed(revision, value) => return Ok(M::output(revision, value)),
                 Run::Outdated(outdated, next_ahead) => (change, ahead) = (outdated, next_ahead),
             }
             backoff.count();
@@ -250,38 +258,40 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         Err(UpdateError::RetriesExhausted { change, attempts })
     }
 
-    /// Runs `modify` once, with the turn if there is one, and commits what it makes if it is not outdated by then.
-    fn run<'a>(
+    /// Runs the closure once, with the turn if there is one, and commits what it makes if it is not outdated by then.
+    fn run<'a, M: Modification<K, V, R>, R>(
         &'a self,
         token: &T,
         mut turn: Option<Turn<'a, K, V, S>>,
         patience: Patience,
         backoff: &Backoff<'_>,
-        modify: impl FnOnce(&Snapshot<K, V, S>) -> Change<K, V>,
-    ) -> Result<Run<K, V>, UpdateError<K, V, T>> {
+        Making { read, modify, note }: &mut Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
+    ) -> Result<Run<K, V, M::Value>, UpdateError<K, V, T>> {
         let root = self.published.load();
-        let based_on = root.revision;
-        let change = if root.frozen {
-            Change::new()
-        } else {
-            let snapshot = Snapshot::lent(root);
-            let change = {
-                let _inside = Inside::enter(self.identity());
-                modify(&snapshot)
-            };
-            // A `Drop` of the user's is not inside the closure, and must not run with the turn.
-            let ((), deferred) = defer_drops(|| drop(snapshot));
-            if turn.is_none() {
-                self.published.settle(deferred);
-            }
-            change
+        if root.frozen {
+            drop(turn);
+            drop(root);
+            self.published.shared().observed.refused(0);
+            return Err(UpdateError::Frozen { change: Change::new() });
+        }
+        let based_on = read(&root);
+        let snapshot = Snapshot::lent(root);
+        let (change, value) = {
+            let _inside = Inside::enter(self.identity());
+            modify(&snapshot).into_parts()
         };
+        // A `Drop` of the user's is not inside the closure, and must not run with the turn.
+        let ((), deferred) = defer_drops(|| drop(snapshot));
+        if turn.is_none() {
+            self.published.settle(deferred);
+        }
+        let is_current = |root: &Root<K, V, S>| read(root) == based_on;
         let had_turn = turn.is_some();
         loop {
             let mut turn = turn.take().unwrap_or_else(|| self.published.turn_or_none());
             let mut answer = None;
             if patience.waits() && !turn.is_real() {
-                answer = self.answer_before_waiting(token, &change, None, Some(based_on));
+                answer = self.answer_before_waiting(token, &change, None, &is_current);
                 if answer.is_none() {
                     turn = self.published.turn();
                 }
@@ -290,7 +300,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                 answer
             } else {
                 let (root, deferred) = defer_drops(|| self.published.load());
-                if root.revision != based_on {
+                if !is_current(&root) {
                     // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
                     // but not for ever, or others would be held up by one that never is.
                     let ahead = !had_turn && turn.is_real();
@@ -298,11 +308,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                     self.published.settle(deferred);
                     return Ok(Run::Outdated(change, ahead));
                 }
-                self.attempt(root, turn, token, &change, None, None)
+                self.attempt(root, turn, token, &change, None, note.as_mut())
             };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
-                Ok(Some(root)) => return Ok(Run::Committed(root.revision)),
+                Ok(Some(root)) => return Ok(Run::Committed(root.revision, value)),
                 Err(refusal) => return Err(refusal.of(change)),
             }
         }
@@ -325,7 +335,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         change: &Change<K, V>,
         guard: Option<Hold>,
         patience: Patience,
-        mut committed: Option<Note<'_>>,
+        mut committed: Option<Note<'_, K, V, S>>,
     ) -> Result<Arc<Root<K, V, S>>, Refusal<K, T>> {
         if Inside::is_in(self.identity()) {
             return Err(Refusal::InsideUpdate);
@@ -335,7 +345,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             let mut turn = self.published.turn_or_none();
             let mut answer = None;
             if patience.waits() && !turn.is_real() {
-                answer = self.answer_before_waiting(token, change, guard, None);
+                answer = self.answer_before_waiting(token, change, guard, &|_| true);
                 if answer.is_none() {
                     turn = self.published.turn();
                 }
@@ -354,18 +364,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         }
     }
 
-    /// The answer to a change that is not to be committed, so that it has not waited for a turn; provided that the content is
-    /// what it is `based_on`.
+    /// The answer to a change that is not to be committed, so that it has not waited for a turn; provided that what it is made
+    /// from is current.
     #[cold]
     fn answer_before_waiting(
         &self,
         token: &T,
         change: &Change<K, V>,
         guard: Option<Hold>,
-        based_on: Option<Revision>,
+        is_current: &dyn Fn(&Root<K, V, S>) -> bool,
     ) -> Option<Attempt<K, V, T, S>> {
         let root = self.published.load();
-        if based_on.is_some_and(|revision| revision != root.revision) {
+        if !is_current(&root) {
             return None;
         }
         let answer = self.judge(&root, token, change, guard, &mut self.fence()).err()?;
@@ -405,7 +415,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         token: &T,
         change: &Change<K, V>,
         guard: Option<Hold>,
-        committed: Option<&mut Note<'_>>,
+        mut committed: Option<&mut Note<'_, K, V, S>>,
     ) -> Attempt<K, V, T, S> {
         let mut fence = self.fence();
         let hashes = match self.judge(&root, token, change, guard, &mut fence) {
@@ -415,6 +425,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                 return self.confirm(&root, answer);
             }
         };
+        if let Some(note) = &mut committed {
+            note.replaces(&root, &hashes);
+        }
         let limit = self.settings.history_limit;
         let commit_log = self.settings.commit_log.filter(|_| change.len() <= limit);
         let logged = commit_log.map(|erase| Box::new(Logged::new(erase(token.clone()), change)));
@@ -423,7 +436,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let outcome = if swapped {
             // First of all, so that nothing that is dropped, and no panic, can keep it from the session.
             if let Some(note) = committed {
-                note(next.revision);
+                note.committed(next.revision);
             }
             // A guard has the root that it replaces, and lets go of it last.
             if guard.is_none() {

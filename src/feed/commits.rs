@@ -42,7 +42,7 @@ use std::time::Duration;
 /// assert_eq!(not_mine[0].change, Change::new().set("a", 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
+pub struct CommitFeed<K, V, T = (), S = DefaultHashBuilder> {
     store: StoreId,
     /// `None` when it has ended: it keeps nothing alive then.
     pub(super) source: Option<Reader<K, V, S>>,
@@ -70,7 +70,7 @@ pub struct CommitFeed<K, V, T, S = DefaultHashBuilder> {
 /// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct CommitDelivery<K, V, T> {
+pub struct CommitDelivery<K, V, T = ()> {
     /// Whether the feed was to begin after a position of another dictionary, or one that lies in the future, and begins at the
     /// beginning instead. Only in a first delivery, which then comes at once.
     pub full: bool,
@@ -103,7 +103,7 @@ pub struct CommitDelivery<K, V, T> {
 /// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct Commit<K, V, T> {
+pub struct Commit<K, V, T = ()> {
     /// Its revision.
     pub revision: Revision,
     /// Who made it.

@@ -171,7 +171,6 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     /// assert_eq!(mirror.snapshot().iter().collect::<Vec<_>>(), [(&"b", &2)]);
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
-    #[must_use]
     pub fn into_change(self) -> Change<K, V>
     where
         K: Clone,

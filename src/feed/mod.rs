@@ -13,6 +13,7 @@ mod commits;
 mod delivery;
 mod difference;
 mod follower;
+mod key;
 mod options;
 mod subscription;
 
@@ -22,5 +23,6 @@ pub use commits::{Commit, CommitDelivery, CommitFeed};
 pub use delivery::Delivery;
 pub use difference::Updates;
 pub use follower::{Follower, Message};
+pub use key::KeyFeed;
 pub use options::{BufferOptions, Tombstones};
 pub use subscription::Subscription;

@@ -21,6 +21,8 @@ pub(crate) use update::LockFailure;
 use crate::event::LockChange;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 /// The version at which a lock was granted: greater than that of every lock granted before, on any key.
 ///
@@ -32,7 +34,7 @@ use std::mem::ManuallyDrop;
 /// [`StateDictionary::id`](crate::StateDictionary::id), is told that as well, and refuses the id of an earlier dictionary.
 ///
 /// ```
-/// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+/// use state_dictionary::{FencingToken, LockRequest, ManualClock, StateDictionary};
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
@@ -48,6 +50,10 @@ use std::mem::ManuallyDrop;
 /// // The disk has seen bob's. When alice comes, with a smaller one, it knows that she is late.
 /// let greatest_seen = bob;
 /// assert!(alice < greatest_seen);
+///
+/// // Such a resource stores it as a number or as text.
+/// assert_eq!(bob.to_string().parse(), Ok(bob));
+/// assert_eq!(FencingToken::from(bob.get()), bob);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -64,6 +70,20 @@ impl FencingToken {
 impl From<FencingToken> for u64 {
     fn from(token: FencingToken) -> Self {
         token.0
+    }
+}
+
+impl From<u64> for FencingToken {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl FromStr for FencingToken {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
     }
 }
 

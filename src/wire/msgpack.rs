@@ -241,7 +241,7 @@ impl<'a> Input<'a> {
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let len = complete(read_str_len(&mut self.0))? as usize;
                 let (string, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
-                let string = str::from_utf8(string)
+                let string = std::str::from_utf8(string)
                     .map_err(|error| DecodeError::Malformed { reason: format!("a string is not UTF-8: {error}") })?;
                 self.skip_to(rest, Token::String(string))
             }

@@ -117,7 +117,7 @@ pub(crate) fn spawn_waiting<'scope, R: Send + 'scope>(
 /// Runs a body that waits for other threads. If it is still waiting after a minute, nothing will wake it any more: the
 /// process then ends with a message instead of hanging.
 pub(crate) fn within_a_minute<R>(body: impl FnOnce() -> R) -> R {
-    within(Duration::from_mins(1), body)
+    within(Duration::from_secs(60), body)
 }
 
 /// The watchdog is told by an atomic and joined by hand. What std would do instead (a channel, the end of a scope) the thread

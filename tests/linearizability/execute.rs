@@ -327,7 +327,7 @@ impl Thread<'_> {
     /// Of another dictionary, or in the future.
     fn lost_position(&self) -> Position {
         let Position { store, revision } = self.shared.dictionary.position();
-        if self.last_revision.is_multiple_of(2) {
+        if self.last_revision % 2 == 0 {
             Position { store: StoreId::from(!u64::from(store)), revision }
         } else {
             Position { store, revision: Revision::from(1_000) }

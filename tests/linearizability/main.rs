@@ -61,7 +61,7 @@ fn every_history_is_linearizable() {
             if number >= batches {
                 break;
             }
-            let scheduler = if number.is_multiple_of(2) { Scheduler::Random } else { Scheduler::Pct };
+            let scheduler = if number % 2 == 0 { Scheduler::Random } else { Scheduler::Pct };
             let batch = Batch { scheduler, seed: seed + number as u64 };
             if let Err(report) = check_batch(batch, BATCH, &mut tally) {
                 let before = number * BATCH;

@@ -92,6 +92,7 @@ impl Client<'_> {
             Some((key, Condition::Absent)) => change.if_absent(key),
             Some((key, Condition::Present)) => change.if_present(key),
             Some((key, Condition::At(revision))) => change.if_revision(key, revision),
+            Some((_, other)) => unreachable!("no condition is {other:?}"),
             None => change,
         };
         seen(commit(self.dictionary, &self.token, change), operations, given)

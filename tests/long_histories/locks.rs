@@ -117,9 +117,8 @@ pub(crate) fn check_locks(threads: &[Vec<Record>]) {
 fn check_fencing_tokens(threads: &[Vec<Record>]) {
     let mut grants = Vec::new();
     for &Record { began, ended, ref seen } in threads.iter().flatten() {
-        if let Seen::Locks { granted, .. } = seen
-            && let Some(token) = granted.first()
-        {
+        let Seen::Locks { granted, .. } = seen else { continue };
+        if let Some(token) = granted.first() {
             assert!(granted.iter().all(|other| other == token), "several fencing tokens in one call");
             grants.push((*token, began, ended));
         }

@@ -28,6 +28,7 @@ impl Model {
             Condition::Absent => found.is_none(),
             Condition::Present => found.is_some(),
             Condition::At(revision) => found == Some(revision.get()),
+            other => unreachable!("no condition is {other:?}"),
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) fn judge(id: &str, change: JsonChange, board: &Board) -> Result<Parts
             Condition::Absent => shared.if_absent(key),
             Condition::Present => shared.if_present(key),
             Condition::At(revision) => shared.if_revision(key, revision),
+            other => return Err(Objection::NotAllowed(format!("the condition {other:?}"))),
         };
     }
     Ok(Parts { shared, own })

@@ -5,6 +5,7 @@ mod state;
 
 pub(super) use state::Sessions;
 
+use super::witness::Note;
 use super::write::Patience;
 use super::{Engine, StateDictionary};
 use crate::change::Change;
@@ -60,7 +61,7 @@ use std::{mem, thread};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a session that is dropped ends"]
-pub struct Session<K, V, T, S = DefaultHashBuilder> {
+pub struct Session<K, V, T = (), S = DefaultHashBuilder> {
     pub(super) engine: Engine<K, V, T, S>,
     /// Is there until something consumes the session.
     state: Option<State<K, T>>,
@@ -358,14 +359,28 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         change: Change<K, V>,
         patience: Patience,
     ) -> Result<Revision, UpdateError<K, V, T>> {
+        let set = change.operations().filter(|(_, value)| value.is_some()).map(|(key, _)| key);
+        let committed =
+            self.noting(set, |engine, token, note| engine.commit_borrowed(token, &change, None, patience, Some(note)));
+        committed.map(|root| root.revision).map_err(|refusal| refusal.of(change))
+    }
+
+    /// Runs a commit that sets these keys, with a note of it that makes them the session's.
+    pub(super) fn noting<'k, R>(
+        &mut self,
+        keys: impl Iterator<Item = &'k K>,
+        commit: impl FnOnce(&Engine<K, V, T, S>, &T, Note<'_, K, V, S>) -> R,
+    ) -> R
+    where
+        K: 'k,
+    {
         let Self { engine, state: Some(state), .. } = self else {
             unreachable!("only what consumes a session takes its state")
         };
-        let mut set = state.keys_set_by(&change, &engine.published);
+        let mut set = state.keys_to_set(keys, &engine.published);
         let State { token, keys, .. } = state;
         let mut note = |revision| keys.extend(set.drain().map(|key| (key, revision)));
-        let committed = engine.commit_borrowed(token, &change, None, patience, Some(&mut note));
-        committed.map(|root| root.revision).map_err(|refusal| refusal.of(change))
+        commit(engine, token, &mut note)
     }
 
     /// [`StateDictionary::update_locks`] for this client.

@@ -1,6 +1,5 @@
 //! What a session has, and the table of the sessions that no caller has.
 
-use crate::change::Change;
 use crate::content::{Published, Revision, Root};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::locks::{SessionId, SessionLocks};
@@ -50,21 +49,23 @@ impl<K, T> State<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> State<K, T> {
-    /// The keys, each once, that a change will set. Makes room for them, so that no code of the caller's runs, and nothing can
+    /// These keys, each once, which a commit will set. Makes room for them, so that no code of the caller's runs, and nothing can
     /// fail, when the change is committed and they are noted.
-    pub(super) fn keys_set_by<V, S: BuildHasher>(
+    pub(super) fn keys_to_set<'k, V, S: BuildHasher>(
         &mut self,
-        change: &Change<K, V>,
+        keys: impl Iterator<Item = &'k K>,
         published: &Published<K, V, S>,
-    ) -> HashSet<Hashed<K>, BuildPassThrough> {
+    ) -> HashSet<Hashed<K>, BuildPassThrough>
+    where
+        K: 'k,
+    {
         if self.keys.len() >= self.prune_at {
             let root = published.load();
             self.keys.retain(|(key, set)| root.is_at(key, *set));
             self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
         }
         let hasher = &published.shared().hasher;
-        let set = change.operations().filter(|(_, value)| value.is_some());
-        let set: HashSet<_, _> = set.map(|(key, _)| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
+        let set: HashSet<_, _> = keys.map(|key| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
         self.keys.reserve(set.len());
         set
     }

@@ -21,6 +21,7 @@ pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) 
                     Condition::Absent => If::Absent,
                     Condition::Present => If::Present,
                     Condition::At(revision) => If::At(revision.get()),
+                    other => unreachable!("the programs ask for no {other:?}"),
                 };
                 (failed.key, expected, failed.found.map(Revision::get))
             });

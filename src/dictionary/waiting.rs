@@ -1,0 +1,150 @@
+//! Waiting for content.
+
+use super::StateDictionary;
+use crate::content::{Published, Snapshot};
+use crate::error::WaitError;
+use crate::feed::KeyFeed;
+use crate::sync::Arc;
+use crate::wake;
+use std::hash::{BuildHasher, Hash};
+use std::time::{Duration, Instant};
+
+impl<K, V, T, S> StateDictionary<K, V, T, S> {
+    /// Waits until `condition` returns a value for the content, and returns that value.
+    ///
+    /// `condition` is run on the present content at once, and again after commits; several commits may come between two runs, and
+    /// it is not run twice on the content of one revision. So it should return quickly, as every commit wakes it. It may use the
+    /// dictionary, except that a commit that it makes leads to its next run.
+    ///
+    /// # Errors
+    /// [`WaitError::Frozen`] if the dictionary is frozen and the condition does not hold for its last content.
+    ///
+    /// # Panics
+    /// If `condition` does.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    /// use std::thread;
+    ///
+    /// let flags: StateDictionary<String, bool> = StateDictionary::new();
+    /// thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| flags.wait_until(|all| all.get("beta").copied().filter(|on| *on)));
+    ///     flags.set("beta", false)?;
+    ///     flags.set("beta", true)?;
+    ///     assert_eq!(waiting.join().unwrap(), Ok(true));
+    ///     Ok::<(), state_dictionary::UpdateError<String, bool>>(())
+    /// })?;
+    /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
+    /// ```
+    pub fn wait_until<R>(&self, condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>) -> Result<R, WaitError> {
+        self.wait_until_deadline(None, condition)
+    }
+
+    /// [`wait_until`](Self::wait_until), waiting at most `timeout`. One too long for the clock never ends. `condition` is run at
+    /// least once.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] if the time has passed; otherwise as [`wait_until`](Self::wait_until).
+    ///
+    /// # Panics
+    /// If `condition` does.
+    ///
+    /// ```
+    /// use state_dictionary::{StateDictionary, WaitError};
+    /// use std::time::Duration;
+    ///
+    /// let flags: StateDictionary<&str, bool> = [("dark", true)].into();
+    /// let dark = flags.wait_until_timeout(Duration::ZERO, |all| all.get("dark").copied());
+    /// assert_eq!(dark, Ok(true));
+    /// let beta = flags.wait_until_timeout(Duration::from_millis(1), |all| all.get("beta").copied());
+    /// assert_eq!(beta, Err(WaitError::TimedOut));
+    /// ```
+    pub fn wait_until_timeout<R>(
+        &self,
+        timeout: Duration,
+        condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
+    ) -> Result<R, WaitError> {
+        self.wait_until_deadline(self.engine.published.clock.now().checked_add(timeout), condition)
+    }
+
+    /// [`wait_until`](Self::wait_until), awaited. Needs the feature `async`.
+    ///
+    /// Each poll runs `condition` at most twice. Cancel-safe: it changes nothing.
+    ///
+    /// # Errors
+    /// As [`wait_until`](Self::wait_until).
+    ///
+    /// # Panics
+    /// If `condition` does.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # future::block_on(async {
+    /// let flags: StateDictionary<&str, bool> = StateDictionary::new();
+    /// let waiting = flags.wait_until_async(|all| all.get("beta").copied());
+    /// let writing = flags.update_state_async(&(), Change::new().set("beta", true));
+    /// let (beta, _) = future::zip(waiting, writing).await;
+    /// assert_eq!(beta, Ok(true));
+    /// # });
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn wait_until_async<R>(
+        &self,
+        condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
+    ) -> Result<R, WaitError> {
+        let published = &self.engine.published;
+        wake::wait_async(&published.wakeups.changed, looking(published, condition)).await
+    }
+
+    fn wait_until_deadline<R>(
+        &self,
+        deadline: Option<Instant>,
+        condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
+    ) -> Result<R, WaitError> {
+        let published = &self.engine.published;
+        let Published { wakeups, clock, .. } = &**published;
+        let found = wake::wait(&wakeups.changed, clock, deadline, looking(published, condition));
+        found.unwrap_or(Err(WaitError::TimedOut))
+    }
+}
+
+impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
+    /// A feed of the value of one key, and of its removal. O(1); never waits.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let flags: StateDictionary<String, bool> = StateDictionary::new();
+    /// let beta = flags.watch_key("beta");
+    /// flags.set("beta", true)?;
+    /// assert_eq!(beta.flush().unwrap().as_deref(), Some(&true));
+    /// flags.remove("beta")?;
+    /// assert!(beta.flush().unwrap().is_none());
+    /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
+    /// ```
+    #[must_use]
+    pub fn watch_key(&self, key: impl Into<K>) -> KeyFeed<K, V, S> {
+        KeyFeed::new(Arc::clone(&self.engine.published), key.into())
+    }
+}
+
+/// A look for content for which the condition returns a value: at each revision once.
+fn looking<K, V, S, R>(
+    published: &Published<K, V, S>,
+    mut condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
+) -> impl FnMut() -> Option<Result<R, WaitError>> {
+    let mut looked = None;
+    move || {
+        let root = published.load();
+        let (revision, frozen) = (root.revision, root.frozen);
+        if looked != Some(revision) {
+            if let Some(found) = condition(&Snapshot::lent(root)) {
+                return Some(Ok(found));
+            }
+            looked = Some(revision);
+        }
+        frozen.then_some(Err(WaitError::Frozen))
+    }
+}
