@@ -49,7 +49,7 @@ thread_local! {
     static DEFERRING: Cell<bool> = Cell::new(false);
 }
 
-/// Runs `act` so that roots dropped meanwhile by this thread go to their deferred_drops.
+/// Runs `act` so that roots dropped meanwhile by this thread go to their store of deferred drops.
 pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     struct Restore(bool);
     impl Drop for Restore {
@@ -62,7 +62,7 @@ pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     (act(), Deferred(()))
 }
 
-/// Whether what this thread drops now is to go to its deferred_drops.
+/// Whether what this thread drops now is to be deferred.
 pub(crate) fn is_deferring() -> bool {
     // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
     DEFERRING.try_with(Cell::get).unwrap_or(true)
