@@ -1,8 +1,9 @@
 //! What a writer asks for: keys to set, keys to remove, and conditions on the content as it was before.
 
-use crate::content::Revision;
+use crate::revision::Revision;
 use smallvec::SmallVec;
 use std::fmt;
+use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The time that leases, timeouts and intervals go by: the system's, or one that a test moves by hand.
 
+use crate::sync::Wakeups;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
-use crate::wake::Wakeups;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};

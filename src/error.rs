@@ -1,8 +1,8 @@
 //! One error per operation. Each says what stood in the way and hands back what it was given.
 
 use crate::change::{Change, Condition};
-use crate::content::Revision;
 use crate::locks::{Conflict, LockReceipt, LockRequest};
+use crate::revision::Revision;
 use std::error::Error;
 use std::fmt::{self, Debug, Display, Formatter};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What is told of locks that come and go.
 
-use crate::content::Revision;
-use crate::locks::FencingToken;
+use crate::revision::{FencingToken, Revision};
 use std::any::Any;
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// A lock that was granted, or that came to its end.

@@ -167,8 +167,11 @@
 
 mod change;
 mod clock;
+mod commit;
 mod content;
+mod deferred_drops;
 mod dictionary;
+mod engine;
 mod error;
 mod event;
 mod feed;
@@ -178,8 +181,10 @@ mod key;
 mod locks;
 mod observe;
 mod position;
+mod revision;
 #[cfg(feature = "serde")]
 mod serde;
+mod session;
 mod sync;
 mod wake;
 #[cfg(feature = "wire")]
@@ -187,26 +192,26 @@ pub mod wire;
 
 pub use change::{Change, Condition};
 pub use clock::ManualClock;
-pub use content::iterators::{Entries, IntoIter, Keys, Values};
-pub use content::{Iter, Revision, Snapshot, Versioned};
 #[cfg(feature = "async")]
-pub use dictionary::OwnedContentGuard;
-pub use dictionary::{
-    Builder, ContentGuard, Expired, LockDelivery, LockFeed, Modification, NotRemoved, Replaced, Session,
-    SessionSummary, StateDictionary, Writer,
-};
+pub use commit::OwnedContentGuard;
+pub use commit::{ContentGuard, Modification, Replaced, Writer};
+pub use content::iterators::{Entries, IntoIter, Keys, Values};
+pub use content::{Iter, Snapshot, Versioned};
+pub use dictionary::{Builder, StateDictionary};
 pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
 pub use event::{LockEvent, LockEventKind};
 pub use feed::{
     Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Follower, Frame, KeyFeed,
-    Message, Subscription, Tombstones, Updates,
+    LockDelivery, LockFeed, Message, Subscription, Tombstones, Updates,
 };
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
-pub use locks::{Conflict, FencingToken, LockInfo, LockReceipt, LockRequest};
+pub use locks::{Conflict, LockInfo, LockReceipt, LockRequest};
 #[cfg(feature = "counters")]
 pub use observe::Counters;
 pub use position::{ParsePositionError, ParseStoreIdError, Position, StoreId};
+pub use revision::{FencingToken, Revision};
+pub use session::{Expired, NotRemoved, Session, SessionSummary};
 
 /// Longer texts.
 pub mod docs {

@@ -1,8 +1,9 @@
 //! Where in the life of which dictionary somebody is: what a client that reconnects says it has seen.
 
-use crate::content::Revision;
+use crate::revision::Revision;
 use std::error::Error;
 use std::fmt;
+use std::hash::Hash;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 

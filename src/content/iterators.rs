@@ -1,7 +1,7 @@
 //! The iterators of a snapshot, except for [`Iter`](super::Iter).
 
-use super::Versioned;
 use super::root;
+use crate::content::Versioned;
 use crate::key::Hashed;
 use std::fmt;
 use std::iter::FusedIterator;

@@ -1,17 +1,19 @@
 //! The immutable root, and how the root after a commit is made from the one before.
 
-use super::deferred_drops::{Deferred, DeferredDrops, RootParts};
-use super::history::{Keys, Logged, Touched};
-use super::{History, Revision, Versioned};
+use super::history::Keys;
 use crate::change::Change;
+use crate::content::{History, Logged, Touched, Versioned};
+use crate::deferred_drops::{Deferred, DeferredDrops, is_deferring};
 use crate::error::FailedCondition;
 use crate::event::{LockChange, LockRecord, Origin};
 use crate::key::{BuildPassThrough, Hashed, Lookup};
 use crate::observe::Observed;
 use crate::position::{Position, StoreId};
+use crate::revision::Revision;
 use crate::sync::{ThreadId, current_thread};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,17 +44,25 @@ pub(crate) struct Root<K, V, S> {
     pub(crate) frozen: bool,
     /// Whether a buffer keeps the content, for [`keep`](super::Turn::keep), which would only copy it then.
     followed: AtomicBool,
-    pub(super) shared: Arc<Shared<K, V, S>>,
+    pub(crate) shared: Arc<Shared<K, V, S>>,
 }
 
 /// What all roots of a dictionary have in common.
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
-    pub(super) deferred_drops: DeferredDrops<RootParts<K, V>>,
+    pub(crate) deferred_drops: DeferredDrops<RootParts<K, V>>,
     pub(crate) observed: Observed,
     /// `Root::without_history`, kept so that taking and cloning a snapshot need not ask for `K: Clone`.
     without_history: fn(&Root<K, V, S>) -> Root<K, V, S>,
+}
+
+/// What of a root may hold something of the user's.
+pub(crate) struct RootParts<K, V> {
+    _content: Content<K, V>,
+    _history: History<Keys<K>>,
+    _commits: Option<Arc<History<Box<Logged<K, V>>>>>,
+    _lock_history: Option<Arc<History<LockRecord<K>>>>,
 }
 
 /// A guard of `lock_content`, as writers see it.
@@ -124,7 +134,7 @@ impl<K, V, S> Root<K, V, S> {
     }
 
     #[inline]
-    pub(super) fn has_history(&self) -> bool {
+    pub(crate) fn has_history(&self) -> bool {
         self.commits.is_some() || self.lock_history.is_some()
     }
 
@@ -189,7 +199,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     }
 
     /// A root to be made into another one: the content of this one, without its histories.
-    pub(super) fn bare(&self) -> Self {
+    pub(crate) fn bare(&self) -> Self {
         Self {
             version: self.version,
             revision: self.revision,
@@ -224,7 +234,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `history_limit`.
     ///
     /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         base: &Self,
         change: &Change<K, V>,
@@ -299,7 +309,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.content.clone()
     }
 
-    pub(super) fn is_followed(&self) -> bool {
+    pub(crate) fn is_followed(&self) -> bool {
         // ORDERING: Relaxed, see `mark_followed`.
         self.followed.load(Ordering::Relaxed)
     }
@@ -361,5 +371,68 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             .filter(|(_, expected, found)| !expected.holds(*found))
             .map(|(key, expected, found)| FailedCondition { key: key.clone(), expected, found })
             .collect()
+    }
+}
+
+impl<K, V, S> Drop for Root<K, V, S> {
+    fn drop(&mut self) {
+        if is_deferring() {
+            let parts = RootParts {
+                _content: mem::take(&mut self.content),
+                _history: mem::replace(&mut self.history, History::starting_after(0)),
+                _commits: self.commits.take(),
+                _lock_history: self.lock_history.take(),
+            };
+            self.shared.deferred_drops.put(parts);
+        }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::deferred_drops::defer_drops;
+    use crate::sync::DefaultHashBuilder;
+    use std::cell::RefCell;
+    use std::thread;
+
+    type Number = Root<u8, u32, DefaultHashBuilder>;
+
+    /// A root, and whether its value is still there.
+    struct DefersAtExit(Option<Number>);
+
+    impl Drop for DefersAtExit {
+        fn drop(&mut self) {
+            let Some(root) = self.0.take() else { return };
+            defers(root);
+        }
+    }
+
+    thread_local! {
+        static AT_EXIT: RefCell<Option<DefersAtExit>> = const { RefCell::new(None) };
+    }
+
+    fn root() -> Number {
+        Root::new(DefaultHashBuilder::default(), [(1, 1)])
+    }
+
+    fn defers(root: Number) {
+        let (shared, value) =
+            (Arc::clone(&root.shared), root.content.values().next().map(|entry| Arc::downgrade(entry.value())));
+        let is_there = || value.as_ref().is_some_and(|value| value.strong_count() > 0);
+        let ((), deferred) = defer_drops(|| drop(root));
+        assert!(is_there());
+        shared.settle(deferred);
+        assert!(!is_there());
+    }
+
+    #[test]
+    fn drops_are_deferred_also_while_a_thread_ends() {
+        defers(root());
+        let ended = thread::spawn(|| {
+            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(DefersAtExit(Some(root()))));
+            defers(root());
+        });
+        assert!(ended.join().is_ok());
     }
 }

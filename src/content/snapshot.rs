@@ -2,7 +2,8 @@
 
 use super::iterators::{self, IntoIter, Keys, Values};
 use super::root::Entries;
-use super::{Revision, Root, Versioned};
+use crate::content::{Root, Versioned};
+use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use std::borrow::Borrow;
 use std::fmt;

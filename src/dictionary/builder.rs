@@ -1,10 +1,13 @@
 //! Building a dictionary with other than the default settings.
 
-use super::{Engine, Sessions, Settings, StateDictionary};
+use super::StateDictionary;
 use crate::clock::{Clock, ManualClock};
-use crate::content::{Published, Reader, Root};
+use crate::commit::{Published, Reader};
+use crate::content::Root;
+use crate::engine::{Engine, Settings};
 use crate::event::Origin;
 use crate::locks::LockTable;
+use crate::session::Sessions;
 use crate::sync::{self, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};

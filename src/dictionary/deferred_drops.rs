@@ -1,12 +1,14 @@
 //! Tests of what is dropped when: a root that arc-swap drops inside an operation, with something locked or not, is dropped with
 //! nothing locked and before the operation is over, however that ends.
 
-use super::{Session, StateDictionary};
+use super::StateDictionary;
 use crate::content::Root;
+use crate::feed::LockFeed;
 use crate::feed::{BufferOptions, ChangeBuffer};
 use crate::locks::LockRequest;
+use crate::session::{Expired, Session};
 use crate::sync::{DefaultHashBuilder, others};
-use crate::{Change, Expired, LockFeed, ManualClock};
+use crate::{Change, ManualClock};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,9 @@
 //! Tests of the count of outstanding locks: it is 0 when there are none, whichever way they went, so that commits do not look
 //! at locks any more; and it is not 0 while there is one.
 
-use super::{Session, StateDictionary};
+use super::StateDictionary;
 use crate::locks::LockRequest;
+use crate::session::Session;
 use crate::{Change, ManualClock};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};

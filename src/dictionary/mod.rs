@@ -1,41 +1,29 @@
-//! The façade, where the three parts meet.
+//! The façade: each method is a line or two over the engine.
 
 #[cfg(feature = "async")]
 mod awaiting;
 mod builder;
+mod content;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod deferred_drops;
-mod guard;
-mod inside;
 #[cfg(test)]
 mod lock_count;
-mod lock_feed;
-mod locking;
-mod modification;
-mod session;
+mod locks;
+mod sessions;
 mod short;
+mod state;
 mod waiting;
-mod witness;
-mod write;
-mod writer;
 
-#[cfg(feature = "async")]
-pub use awaiting::OwnedContentGuard;
 pub use builder::Builder;
-pub use guard::ContentGuard;
-pub use lock_feed::{LockDelivery, LockFeed};
-pub use modification::Modification;
-pub use session::{Expired, NotRemoved, Session, SessionSummary};
-pub use writer::{Replaced, Writer};
 
-use session::Sessions;
-
-use crate::content::{Published, Reader, Revision, Snapshot, Versioned};
+use crate::commit::{Published, Reader};
+use crate::content::{Snapshot, Versioned};
+use crate::engine::Engine;
 use crate::error::WaitError;
-use crate::event::Origin;
+use crate::feed::LockFeed;
 use crate::feed::{Broadcast, BufferOptions, ChangeBuffer, CommitFeed, Delivery};
-use crate::locks::LockTable;
 use crate::position::{Position, StoreId};
+use crate::revision::Revision;
 use crate::sync::{Arc, DefaultHashBuilder};
 use crate::wake;
 use std::borrow::Borrow;
@@ -115,39 +103,6 @@ use std::time::{Duration, Instant};
 pub struct StateDictionary<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
     reader: Reader<K, V, S>,
-}
-
-/// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
-/// feeds of locks.
-pub(crate) struct Engine<K, V, T, S> {
-    pub(crate) published: Arc<Published<K, V, S>>,
-    pub(crate) locks: Arc<LockTable<K, T>>,
-    sessions: Arc<Sessions<K, T>>,
-    settings: Settings<T>,
-}
-
-/// What the builder was told.
-struct Settings<T> {
-    history_limit: usize,
-    lock_history_limit: usize,
-    /// How tokens lose their type, if commits are to be kept.
-    commit_log: Option<fn(T) -> Origin>,
-    /// The same, if lock events are.
-    lock_events: Option<fn(T) -> Origin>,
-}
-
-impl<T> Settings<T> {
-    const fn new(history_limit: usize) -> Self {
-        Self { history_limit, lock_history_limit: 0, commit_log: None, lock_events: None }
-    }
-}
-
-impl<K, V, T, S> Clone for Engine<K, V, T, S> {
-    fn clone(&self) -> Self {
-        let Self { published, locks, sessions, settings } = self;
-        let (published, locks, sessions) = (Arc::clone(published), Arc::clone(locks), Arc::clone(sessions));
-        Self { published, locks, sessions, settings: Settings { ..*settings } }
-    }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {

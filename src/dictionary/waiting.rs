@@ -1,7 +1,8 @@
 //! Waiting for content.
 
 use super::StateDictionary;
-use crate::content::{Published, Snapshot};
+use crate::commit::Published;
+use crate::content::Snapshot;
 use crate::error::WaitError;
 use crate::feed::KeyFeed;
 use crate::sync::Arc;

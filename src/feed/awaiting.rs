@@ -2,6 +2,7 @@
 
 use super::{ChangeBuffer, CommitDelivery, CommitFeed, Delivery};
 use crate::error::FlushError;
+use crate::feed::{LockDelivery, LockFeed};
 use crate::wake;
 use futures_lite::{Stream, StreamExt, future, stream};
 use std::hash::{BuildHasher, Hash};
@@ -132,5 +133,34 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     pub async fn flush_async(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
         let Some(published) = self.source.clone() else { return Err(FlushError::Closed) };
         wake::wait_async(&published.wakeups.changed, || self.pending()).await
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> LockFeed<K, V, T, S> {
+    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
+    ///
+    /// Unlike `flush`, it has no clock and does not wake up when a lease runs out, for that takes a runtime's timer. A server
+    /// has one that calls [`StateDictionary::expire`](crate::StateDictionary::expire), which is how such locks are seen here.
+    ///
+    /// Cancel-safe: events are taken only by the poll that returns them, so a future that is dropped has lost nothing.
+    ///
+    /// # Errors
+    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    ///
+    /// ```
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(1000).build();
+    /// let mut feed = dictionary.lock_feed();
+    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Full { .. }));
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Events(events) if events[0].owner == "alice"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn flush_async(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
+        let Some(engine) = self.engine.clone() else { return Err(FlushError::Closed) };
+        wake::wait_async(&engine.published.wakeups.locks, || self.pending()).await
     }
 }

@@ -2,9 +2,12 @@
 
 use super::options::Wanted;
 use super::{BufferOptions, Delivery, Follower};
-use crate::content::{DeferredDrops, Published, Revision, Root, defer_drops, is_deferring};
+use crate::commit::Published;
+use crate::content::Root;
+use crate::deferred_drops::{DeferredDrops, defer_drops, is_deferring};
 use crate::observe::Following;
 use crate::position::Position;
+use crate::revision::Revision;
 use crate::sync::{self, DefaultHashBuilder, FRAMES_KEPT, RootCell};
 use std::fmt;
 use std::mem;

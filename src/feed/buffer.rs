@@ -3,10 +3,13 @@
 use super::difference::Difference;
 use super::options::Wanted;
 use super::{BufferOptions, Delivery, Subscription};
-use crate::content::{Content, Deferred, Published, Revision, Root, defer_drops};
+use crate::commit::Published;
+use crate::content::{Content, Root};
+use crate::deferred_drops::{Deferred, defer_drops};
 use crate::error::FlushError;
 use crate::observe::Following;
 use crate::position::{Position, StoreId};
+use crate::revision::Revision;
 use crate::sync::{self, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;

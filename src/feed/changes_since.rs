@@ -3,8 +3,9 @@
 use super::difference::Difference;
 use super::options::Wanted;
 use super::{BufferOptions, Delivery};
-use crate::content::{Content, Revision, Root, Snapshot};
+use crate::content::{Content, Root, Snapshot};
 use crate::position::Position;
+use crate::revision::Revision;
 use std::sync::Arc;
 
 impl<K: Clone, V, S> Snapshot<K, V, S> {

@@ -1,10 +1,12 @@
 //! The feed of single commits.
 
 use crate::change::Change;
-use crate::content::{Logged, Published, Reader, Revision, Root};
+use crate::commit::{Published, Reader};
+use crate::content::{Logged, Root};
 use crate::error::FlushError;
 use crate::event::token;
 use crate::position::{Position, StoreId};
+use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use crate::wake;
 use std::fmt;

@@ -2,8 +2,9 @@
 
 use super::difference::{Difference, Updates};
 use crate::change::Change;
-use crate::content::{Revision, Snapshot, Versioned};
+use crate::content::{Snapshot, Versioned};
 use crate::position::Position;
+use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// removed.
 ///
 /// Deliveries of one buffer join without a gap: each begins where the one before ended. Applying them in order to an
-/// empty map gives the content at [`to`](Self::to). Two snapshots can be compared without a buffer:
+/// empty map gives the content at [`revision`](Self::revision). Two snapshots can be compared without a buffer:
 /// [`Snapshot::changes_since`].
 ///
 /// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each

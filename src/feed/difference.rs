@@ -2,9 +2,11 @@
 //! finds out whether there is anything, and nothing is cloned for it.
 
 use super::options::{Filter, Tombstones, Wanted};
-use crate::content::{Content, Entries, Keys, Records, Revision, Root, Touched, Versioned};
+use crate::content::{Content, Records, Root, Touched, Versioned};
+use crate::content::{Entries, Keys};
 use crate::key::{BuildPassThrough, Hashed};
 use crate::position::Position;
+use crate::revision::Revision;
 use std::collections::HashMap;
 use std::iter::FusedIterator;
 use std::panic::{RefUnwindSafe, UnwindSafe};

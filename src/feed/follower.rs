@@ -2,9 +2,11 @@
 
 use super::broadcast::{Channel, State};
 use super::{Delivery, Frame};
-use crate::content::{Published, Revision, Root};
+use crate::commit::Published;
+use crate::content::Root;
 use crate::error::FlushError;
 use crate::position::{Position, StoreId};
+use crate::revision::Revision;
 use crate::sync::{self, DefaultHashBuilder};
 use crate::wake;
 #[cfg(feature = "async")]

@@ -1,8 +1,11 @@
 //! The feed of one key.
 
-use crate::content::{Published, Revision, Versioned, defer_drops};
+use crate::commit::Published;
+use crate::content::Versioned;
+use crate::deferred_drops::defer_drops;
 use crate::error::FlushError;
 use crate::key::Hashed;
+use crate::revision::Revision;
 use crate::sync::{Arc, DefaultHashBuilder, Mutex};
 use crate::wake;
 use std::fmt;

@@ -14,6 +14,7 @@ mod delivery;
 mod difference;
 mod follower;
 mod key;
+mod locks;
 mod options;
 mod subscription;
 
@@ -24,5 +25,6 @@ pub use delivery::Delivery;
 pub use difference::Updates;
 pub use follower::{Follower, Message};
 pub use key::KeyFeed;
+pub use locks::{LockDelivery, LockFeed};
 pub use options::{BufferOptions, Tombstones};
 pub use subscription::Subscription;

@@ -1,6 +1,6 @@
 //! What a client asks of the locks, and what it is changes.
 
-use super::FencingToken;
+use crate::revision::FencingToken;
 use std::time::Duration;
 
 /// Keys to lock and keys to release, in one step.

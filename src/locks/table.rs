@@ -2,13 +2,15 @@
 
 use super::leases::{Deadlines, FIRST_SWEEP};
 use super::session::WithoutSession;
-use super::{Conflict, Fence, FencingToken, LockInfo, SessionId, clone_both};
+use super::{Conflict, Fence, LockInfo, SessionId, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Lookup;
+use crate::revision::FencingToken;
 use crate::sync::{AtomicUsize, Ordering, Shard, Shards};
 use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]

@@ -5,10 +5,11 @@
 //! nothing; from the replacing of the root on, none of the user's code runs until the shards are unlocked.
 
 use super::table::{Lock, LockId, LockTable};
-use super::{Conflict, Fence, FencingToken, LockReceipt, LockRequest, SessionLocks, clone_both};
+use super::{Conflict, Fence, LockReceipt, LockRequest, SessionLocks, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
 use crate::key::Hashed;
+use crate::revision::FencingToken;
 use crate::sync::{Shard, WriteShard};
 use std::mem;
 use std::time::{Duration, Instant};

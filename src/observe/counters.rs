@@ -10,7 +10,7 @@ pub use imp::Counters;
 
 #[cfg(feature = "counters")]
 mod imp {
-    use crate::content::Revision;
+    use crate::revision::Revision;
     use crossbeam_utils::CachePadded;
     use parking_lot::Mutex;
     use std::collections::BTreeMap;
@@ -154,7 +154,7 @@ mod imp {
 #[cfg(not(feature = "counters"))]
 #[allow(clippy::unused_self)]
 mod imp {
-    use crate::content::Revision;
+    use crate::revision::Revision;
 
     pub(crate) struct Tally;
 

@@ -10,8 +10,8 @@ mod counters;
 pub use counters::Counters;
 pub(crate) use counters::Following;
 
-use crate::content::Revision;
 use crate::position::StoreId;
+use crate::revision::Revision;
 use crate::sync;
 use counters::Tally;
 use std::cell::Cell;

@@ -26,6 +26,8 @@ mod event;
 #[cfg(not(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle"))))]
 mod shipped;
 
+mod wakeups;
+
 #[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
 use checked as imp;
 #[cfg(any(all(loom, not(feature = "loom")), all(shuttle, feature = "shuttle"), target_family = "wasm"))]
@@ -44,6 +46,7 @@ pub(crate) use imp::{
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use wait::Event;
+pub(crate) use wakeups::Wakeups;
 
 use crate::key::Hashed;
 

@@ -1,12 +1,11 @@
 //! Writing one key in one line, with a token that is bound once.
 
-use super::Engine;
-use super::modification::{Effort, Making};
-use super::witness::{Note, Replacing, shortened};
-use super::write::Patience;
 use crate::change::Change;
-use crate::content::{Revision, Root, Snapshot, Versioned};
+use crate::commit::{Effort, Making, Note, Patience, Replacing, shortened};
+use crate::content::{Root, Snapshot, Versioned};
+use crate::engine::Engine;
 use crate::error::UpdateError;
+use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -61,7 +60,7 @@ pub struct Replaced<V> {
 }
 
 impl<'a, K, V, T, S> Writer<'a, K, V, T, S> {
-    pub(super) fn new(engine: &'a Engine<K, V, T, S>, token: &'a T) -> Self {
+    pub(crate) fn new(engine: &'a Engine<K, V, T, S>, token: &'a T) -> Self {
         Self { engine, token }
     }
 
@@ -224,7 +223,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
 }
 
 /// Sets a key on the condition that it is at this revision, or absent.
-pub(super) fn expecting<K: Clone, V>(key: K, expected: Option<Revision>, value: V) -> Change<K, V> {
+pub(crate) fn expecting<K: Clone, V>(key: K, expected: Option<Revision>, value: V) -> Change<K, V> {
     let change = Change::new().set(key.clone(), value);
     match expected {
         Some(revision) => change.if_revision(key, revision),
@@ -234,7 +233,7 @@ pub(super) fn expecting<K: Clone, V>(key: K, expected: Option<Revision>, value: 
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// Commits a change of one operation.
-    pub(super) fn write_one(
+    pub(crate) fn write_one(
         &self,
         token: &T,
         change: Change<K, V>,
@@ -249,7 +248,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 
     /// Commits what a closure makes of the value of one key.
-    pub(super) fn update_one(
+    pub(crate) fn update_one(
         &self,
         token: &T,
         key: &K,

@@ -1,11 +1,12 @@
 //! What learns of a commit while it is made.
 
-use crate::content::{Revision, Root, Versioned};
+use crate::content::{Root, Versioned};
 use crate::key::Lookup;
+use crate::revision::Revision;
 use smallvec::SmallVec;
 
 /// Is called at the steps of a commit.
-pub(super) trait Witness<K, V, S> {
+pub(crate) trait Witness<K, V, S> {
     /// This root is the one that the commit will replace, unless the attempt is lost: then there is another call. Drops nothing
     /// of the user's.
     fn replaces(&mut self, _root: &Root<K, V, S>, _hashes: &[u64]) {}
@@ -20,15 +21,15 @@ impl<K, V, S, F: FnMut(Revision)> Witness<K, V, S> for F {
     }
 }
 
-pub(super) type Note<'a, K, V, S> = &'a mut dyn Witness<K, V, S>;
+pub(crate) type Note<'a, K, V, S> = &'a mut dyn Witness<K, V, S>;
 
 /// The note with a shorter lifetime, which only a coercion outside of `Option` can give it.
-pub(super) fn shortened<'a, 'b: 'a, K, V, S>(note: Option<Note<'b, K, V, S>>) -> Option<Note<'a, K, V, S>> {
+pub(crate) fn shortened<'a, 'b: 'a, K, V, S>(note: Option<Note<'b, K, V, S>>) -> Option<Note<'a, K, V, S>> {
     note.map(|note| note as _)
 }
 
 /// Keeps the value that a commit of one key replaces.
-pub(super) struct Replacing<'a, K, V, S> {
+pub(crate) struct Replacing<'a, K, V, S> {
     key: &'a K,
     /// One for each attempt: none is dropped before the last attempt is over, because a value's `Drop` may commit.
     values: SmallVec<[Option<Versioned<V>>; 1]>,
@@ -36,12 +37,12 @@ pub(super) struct Replacing<'a, K, V, S> {
 }
 
 impl<'a, K, V, S> Replacing<'a, K, V, S> {
-    pub(super) fn new(key: &'a K, note: Option<Note<'a, K, V, S>>) -> Self {
+    pub(crate) fn new(key: &'a K, note: Option<Note<'a, K, V, S>>) -> Self {
         Self { key, values: SmallVec::new(), note }
     }
 
     /// The value that the last attempt has seen.
-    pub(super) fn value(mut self) -> Option<Versioned<V>> {
+    pub(crate) fn value(mut self) -> Option<Versioned<V>> {
         self.values.pop().flatten()
     }
 }

@@ -1,11 +1,8 @@
 //! Where roots go when they are dropped at a bad moment.
 
-use super::{Content, History, Keys, Logged, Root};
-use crate::event::LockRecord;
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::mem;
-use std::sync::Arc;
 // Which no model checker sees: when something is dropped decides nothing else.
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,14 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct DeferredDrops<R> {
     parts: Mutex<Vec<R>>,
     occupied: AtomicBool,
-}
-
-/// What of a root may hold something of the user's.
-pub(super) struct RootParts<K, V> {
-    _content: Content<K, V>,
-    _history: History<Keys<K>>,
-    _commits: Option<Arc<History<Box<Logged<K, V>>>>>,
-    _lock_history: Option<Arc<History<LockRecord<K>>>>,
 }
 
 /// That roots may be in their deferred_drops, to be [settled](super::Shared::settle) when nothing is locked.
@@ -98,67 +87,5 @@ impl<R> DeferredDrops<R> {
         all.push(parts);
         // ORDERING: Relaxed, see `empty`; the lock orders it with the store there.
         self.occupied.store(true, Ordering::Relaxed);
-    }
-}
-
-impl<K, V, S> Drop for Root<K, V, S> {
-    fn drop(&mut self) {
-        if is_deferring() {
-            let parts = RootParts {
-                _content: mem::take(&mut self.content),
-                _history: mem::replace(&mut self.history, History::starting_after(0)),
-                _commits: self.commits.take(),
-                _lock_history: self.lock_history.take(),
-            };
-            self.shared.deferred_drops.put(parts);
-        }
-    }
-}
-
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use crate::sync::DefaultHashBuilder;
-    use std::cell::RefCell;
-    use std::thread;
-
-    type Number = Root<u8, u32, DefaultHashBuilder>;
-
-    /// A root, and whether its value is still there.
-    struct DefersAtExit(Option<Number>);
-
-    impl Drop for DefersAtExit {
-        fn drop(&mut self) {
-            let Some(root) = self.0.take() else { return };
-            defers(root);
-        }
-    }
-
-    thread_local! {
-        static AT_EXIT: RefCell<Option<DefersAtExit>> = const { RefCell::new(None) };
-    }
-
-    fn root() -> Number {
-        Root::new(DefaultHashBuilder::default(), [(1, 1)])
-    }
-
-    fn defers(root: Number) {
-        let (shared, value) =
-            (Arc::clone(&root.shared), root.content.values().next().map(|entry| Arc::downgrade(entry.value())));
-        let is_there = || value.as_ref().is_some_and(|value| value.strong_count() > 0);
-        let ((), deferred) = defer_drops(|| drop(root));
-        assert!(is_there());
-        shared.settle(deferred);
-        assert!(!is_there());
-    }
-
-    #[test]
-    fn drops_are_deferred_also_while_a_thread_ends() {
-        defers(root());
-        let ended = thread::spawn(|| {
-            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(DefersAtExit(Some(root()))));
-            defers(root());
-        });
-        assert!(ended.join().is_ok());
     }
 }

@@ -5,14 +5,15 @@
 //! is replaced; from then on none of the user's code runs until the shards are unlocked and waiters are notified.
 
 use super::state::{Detached, DetachedSession, State};
-use super::{NotRemoved, SessionSummary};
-use crate::content::{Deferred, Hold, Logged, Revision, Root, Versioned};
-use crate::dictionary::Engine;
-use crate::dictionary::locking::LockChanges;
-use crate::dictionary::write::Patience;
+use crate::commit::{LockChanges, Patience};
+use crate::content::{Hold, Logged, Root, Versioned};
+use crate::deferred_drops::Deferred;
+use crate::engine::Engine;
 use crate::event::LockChange;
 use crate::key::Hashed;
 use crate::locks::{Fence, Going, Lock, LockedShards, Obstacle, SessionId};
+use crate::revision::Revision;
+use crate::session::{NotRemoved, SessionSummary};
 use crate::sync::{ATTEMPTS_TO_END, SESSIONS_AT_ONCE, current_thread};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
@@ -130,7 +131,7 @@ struct Leftovers<K, V, T, S> {
 #[cfg(feature = "async")]
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
     /// Ends the session, unless the content must be waited for.
-    pub(in crate::dictionary) fn try_end(&mut self) -> Option<SessionSummary<K, T>> {
+    pub(crate) fn try_end(&mut self) -> Option<SessionSummary<K, T>> {
         match self.engine.end_one(Ask::EndOrWait(self.state.take()?)) {
             Ok(end) => Some(end),
             Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.engine.end(state, Patience::None)),
@@ -143,7 +144,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Sessi
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
-    pub(super) fn end(&self, state: State<K, T>, patience: Patience) -> SessionSummary<K, T> {
+    pub(crate) fn end(&self, state: State<K, T>, patience: Patience) -> SessionSummary<K, T> {
         let ask = if patience == Patience::ForAll { Ask::EndOrWait } else { Ask::End };
         let mut answer = self.end_one(ask(state));
         loop {
@@ -168,7 +169,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 
     /// Ends the sessions that are due, in steps of limited length.
-    pub(super) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionSummary<K, T>)> {
+    pub(crate) fn expire_sessions(&self, now: Instant) -> Vec<(T, SessionSummary<K, T>)> {
         let (mut ended, mut after) = (Vec::new(), None);
         while self.sessions.lock().due(now, after).next().is_some() {
             let Ok(step) = self.end_some(Ask::Expire(now, after)) else {

@@ -1,10 +1,13 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
-use super::Engine;
-use crate::content::{Published, Reader, Record, Revision, Root, defer_drops};
+use crate::commit::{Published, Reader};
+use crate::content::{Record, Root};
+use crate::deferred_drops::defer_drops;
+use crate::engine::Engine;
 use crate::error::FlushError;
 use crate::event::{LockChange, LockEvent, LockRecord, token};
-use crate::locks::{FencingToken, LockInfo};
+use crate::locks::LockInfo;
+use crate::revision::{FencingToken, Revision};
 use crate::sync::DefaultHashBuilder;
 use crate::wake::{self, Look};
 use std::fmt;
@@ -46,7 +49,7 @@ use std::time::Duration;
 /// ```
 pub struct LockFeed<K, V, T = (), S = DefaultHashBuilder> {
     /// `None` when it has ended: it keeps nothing alive then.
-    pub(super) engine: Option<Engine<K, V, T, S>>,
+    pub(crate) engine: Option<Engine<K, V, T, S>>,
     reader: Option<Reader<K, V, S>>,
     /// The version up to which everything was delivered.
     cursor: Option<u64>,
@@ -103,7 +106,7 @@ pub enum LockDelivery<K, T> {
 }
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
-    pub(super) fn new(engine: Engine<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
+    pub(crate) fn new(engine: Engine<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
         Self { engine: Some(engine), reader: Some(reader), cursor: None }
     }
 
@@ -188,7 +191,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     }
 
     /// What a flush at this moment answers, or `None` if it has to wait.
-    pub(super) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
+    pub(crate) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
         let Some(engine) = &self.engine else { return Some(Err(FlushError::Closed)) };
         let Engine { published, locks, .. } = engine;
         locks.expire(&published.clock, &mut engine.fence());

@@ -18,16 +18,16 @@ thread_local! {
 }
 
 /// While this lives, the thread is inside a closure of the dictionary with this identity.
-pub(super) struct Inside;
+pub(crate) struct Inside;
 
 impl Inside {
-    pub(super) fn enter(identity: usize) -> Self {
+    pub(crate) fn enter(identity: usize) -> Self {
         // Under a model checker this can be gone, while a thread ends.
         let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(identity));
         Self
     }
 
-    pub(super) fn is_in(identity: usize) -> bool {
+    pub(crate) fn is_in(identity: usize) -> bool {
         INSIDE.try_with(|inside| inside.borrow().contains(&identity)).unwrap_or(false)
     }
 }

@@ -1,8 +1,10 @@
 //! What a session has, and the table of the sessions that no caller has.
 
-use crate::content::{Published, Revision, Root};
+use crate::commit::Published;
+use crate::content::Root;
 use crate::key::{BuildPassThrough, Hashed};
 use crate::locks::{SessionId, SessionLocks};
+use crate::revision::Revision;
 use crate::sync::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hash};
@@ -10,40 +12,40 @@ use std::num::NonZeroU64;
 use std::time::Instant;
 
 /// A session: its token, its keys and its locks.
-pub(super) struct State<K, T> {
-    pub(super) token: T,
+pub(crate) struct State<K, T> {
+    pub(crate) token: T,
     /// Keys that the session has set, each with the commit that did. Those are its own whose present value this commit set.
-    pub(super) keys: Vec<(Hashed<K>, Revision)>,
+    pub(crate) keys: Vec<(Hashed<K>, Revision)>,
     /// With how many keys those that are not its own are next looked for.
     prune_at: usize,
-    pub(super) locks: SessionLocks,
+    pub(crate) locks: SessionLocks,
 }
 
 /// Fewer keys than this are not worth looking through.
 const FIRST_PRUNING: usize = 64;
 
 /// The sessions that no caller has, until they are taken up again or have ended and nothing of them is left.
-pub(in crate::dictionary) struct Sessions<K, T>(Mutex<Detached<K, T>>);
+pub(crate) struct Sessions<K, T>(Mutex<Detached<K, T>>);
 
-pub(super) struct Detached<K, T> {
+pub(crate) struct Detached<K, T> {
     /// How many sessions there have been.
     opened: u64,
     /// In the order in which they were opened.
     sessions: BTreeMap<SessionId, DetachedSession<K, T>>,
 }
 
-pub(super) struct DetachedSession<K, T> {
-    pub(super) state: State<K, T>,
+pub(crate) struct DetachedSession<K, T> {
+    pub(crate) state: State<K, T>,
     /// When it is to end, or when it is worthwhile to try again; never, if the clock does not reach so far.
-    pub(super) due: Option<Instant>,
+    pub(crate) due: Option<Instant>,
     /// Whether it has ended, except that there are keys that could not be removed.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// Whether its grace is over and an expiry left it, because the content was held.
-    pub(super) waits: bool,
+    pub(crate) waits: bool,
 }
 
 impl<K, T> State<K, T> {
-    pub(super) fn id(&self) -> SessionId {
+    pub(crate) fn id(&self) -> SessionId {
         self.locks.session
     }
 }
@@ -51,7 +53,7 @@ impl<K, T> State<K, T> {
 impl<K: Clone + Eq + Hash, T> State<K, T> {
     /// These keys, each once, which a commit will set. Makes room for them, so that no code of the caller's runs, and nothing can
     /// fail, when the change is committed and they are noted.
-    pub(super) fn keys_to_set<'k, V, S: BuildHasher>(
+    pub(crate) fn keys_to_set<'k, V, S: BuildHasher>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
         published: &Published<K, V, S>,
@@ -70,23 +72,23 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
         set
     }
 
-    pub(super) fn own_keys<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
+    pub(crate) fn own_keys<V, S>(&self, root: &Root<K, V, S>) -> Vec<K> {
         let own = self.keys.iter().filter(|(key, set)| root.is_at(key, *set));
         own.map(|(key, _)| key.key.clone()).collect()
     }
 }
 
 impl<K, T> Sessions<K, T> {
-    pub(in crate::dictionary) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(Mutex::new(Detached { opened: 0, sessions: BTreeMap::new() }))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Detached<K, T>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Detached<K, T>> {
         self.0.lock()
     }
 
     /// The detached session with this token that was opened last, or a new one.
-    pub(super) fn take_up(&self, token: T) -> (State<K, T>, bool)
+    pub(crate) fn take_up(&self, token: T) -> (State<K, T>, bool)
     where
         T: PartialEq,
     {
@@ -101,35 +103,35 @@ impl<K, T> Sessions<K, T> {
         (State { token, keys: Vec::new(), prune_at: FIRST_PRUNING, locks: SessionLocks::none(id) }, false)
     }
 
-    pub(super) fn detach(&self, state: State<K, T>, due: Option<Instant>) {
+    pub(crate) fn detach(&self, state: State<K, T>, due: Option<Instant>) {
         self.lock().put(state, due);
     }
 
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.lock().sessions.values().filter_map(|session| session.due).min()
     }
 }
 
 impl<K, T> Detached<K, T> {
-    pub(super) fn put(&mut self, state: State<K, T>, due: Option<Instant>) {
+    pub(crate) fn put(&mut self, state: State<K, T>, due: Option<Instant>) {
         self.sessions.insert(state.id(), DetachedSession { state, due, ended: false, waits: false });
     }
 
-    pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut DetachedSession<K, T>> {
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut DetachedSession<K, T>> {
         self.sessions.get_mut(&id)
     }
 
-    pub(super) fn get(&self, id: SessionId) -> Option<&DetachedSession<K, T>> {
+    pub(crate) fn get(&self, id: SessionId) -> Option<&DetachedSession<K, T>> {
         self.sessions.get(&id)
     }
 
-    pub(super) fn remove(&mut self, id: SessionId) -> Option<State<K, T>> {
+    pub(crate) fn remove(&mut self, id: SessionId) -> Option<State<K, T>> {
         self.sessions.remove(&id).map(|session| session.state)
     }
 
     /// The sessions after one, in their order, that are to end at this time, or were to end and wait for held content, or have
     /// ended and left keys.
-    pub(super) fn due(
+    pub(crate) fn due(
         &self,
         now: Instant,
         after: Option<SessionId>,

@@ -16,11 +16,12 @@
 //! swap. But they wait for a bounded time only and then commit without, and once one has waited in vain, nobody waits for that
 //! owner any more. So a thread that is suspended with the turn holds up each of the others once, for that time at most.
 
-use super::history::{Keys, Logged, Touched};
-use super::{History, Revision, Root, Versioned};
 use crate::change::Change;
+use crate::content::Keys;
+use crate::content::{History, Logged, Root, Touched, Versioned};
 use crate::event::LockRecord;
 use crate::key::Hashed;
+use crate::revision::Revision;
 use crate::sync::{AtomicUsize, Backoff, MutexGuard, Ordering, TurnLock};
 use smallvec::SmallVec;
 use std::mem;
@@ -39,7 +40,7 @@ const MOST: usize = 1 << 17;
 /// For how many rounds of spinning a commit waits for readers of the root that it has replaced: about a microsecond.
 const PATIENCE: usize = 5;
 
-pub(super) struct Spare<K, V, S> {
+pub(crate) struct Spare<K, V, S> {
     state: TurnLock<State<K, V, S>>,
     /// Above 0 once there are to be no spare roots any more.
     closed: AtomicUsize,
@@ -97,17 +98,17 @@ impl<K, V, S> Outdated<K, V, S> {
 }
 
 impl<K, V, S> Spare<K, V, S> {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { state: TurnLock::new(State { root: None, patient: true, alone: 0 }), closed: AtomicUsize::new(0) }
     }
 
     /// Waits for the turn, for some milliseconds at most.
-    pub(super) fn turn(&self) -> Turn<'_, K, V, S> {
+    pub(crate) fn turn(&self) -> Turn<'_, K, V, S> {
         self.turn_with(self.state.lock_for_a_while())
     }
 
     /// The turn if nobody has it.
-    pub(super) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
+    pub(crate) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
         self.turn_with(self.state.try_lock())
     }
 
@@ -116,7 +117,7 @@ impl<K, V, S> Spare<K, V, S> {
     }
 
     /// Drops the spare root for good, now that the root is frozen: or the owner of the turn does, at its end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         // ORDERING: AcqRel, like the one in `Owned::end`: of two read-modify-writes one comes first. If it is this one, the
         // owner of the turn sees it and takes the spare root; if it is that one, the turn is over for `take` here. Whoever
         // has the turn later sees the frozen root.
@@ -125,7 +126,7 @@ impl<K, V, S> Spare<K, V, S> {
     }
 
     /// The spare root, unless somebody else has the turn.
-    pub(super) fn take(&self) -> Option<Arc<Root<K, V, S>>> {
+    pub(crate) fn take(&self) -> Option<Arc<Root<K, V, S>>> {
         self.state.try_lock().and_then(|mut state| state.root.take())
     }
 }

@@ -1,18 +1,20 @@
 //! Sessions: what belongs to a client, and goes when it goes.
 
+#[cfg(feature = "async")]
+mod awaiting;
 mod ending;
+mod short;
 mod state;
 
-pub(super) use state::Sessions;
+pub(crate) use state::Sessions;
 
-use super::witness::Note;
-use super::write::Patience;
-use super::{Engine, StateDictionary};
 use crate::change::Change;
-use crate::content::Revision;
+use crate::commit::{Note, Patience};
+use crate::engine::Engine;
 use crate::error::{LockError, UpdateError};
 use crate::locks::{LockReceipt, LockRequest};
 use crate::observe::Observed;
+use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use state::State;
 use std::fmt;
@@ -29,14 +31,14 @@ use std::{mem, thread};
 ///
 /// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that are its own are
 /// removed, in one commit that no other writer can get between. The removal of a key that another client has locked at that
-/// moment is deferred and reported: a later [`expire`](StateDictionary::expire) removes the key once the lock is gone, unless
+/// moment is deferred and reported: a later [`expire`](crate::StateDictionary::expire) removes the key once the lock is gone, unless
 /// the key has been set again meanwhile.
 ///
 /// A client that may come back is given time with [`leave`](Self::detach). A session owns what it needs and may outlive the
 /// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
 ///
 /// The locks of a session are those that were last acquired or renewed through it. Locks that its token has acquired past it,
-/// with [`StateDictionary::update_locks`], go with the first session of that token that ends. There may be two sessions of one
+/// with [`StateDictionary::update_locks`](crate::StateDictionary::update_locks), go with the first session of that token that ends. There may be two sessions of one
 /// token: each ends with what is its own. A client that connects again before its old connection was noticed to be gone is how
 /// that comes about; see
 /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
@@ -62,7 +64,7 @@ use std::{mem, thread};
 /// ```
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T = (), S = DefaultHashBuilder> {
-    pub(super) engine: Engine<K, V, T, S>,
+    pub(crate) engine: Engine<K, V, T, S>,
     /// Is there until something consumes the session.
     state: Option<State<K, T>>,
     resumed: bool,
@@ -107,7 +109,7 @@ pub struct SessionSummary<K, T> {
 
 impl<K, T> SessionSummary<K, T> {
     /// Tells that a session's grace is over, unless it was put off and ends another time.
-    fn tell(&self, observed: &Observed) {
+    fn emit(&self, observed: &Observed) {
         let Self { revision, released, removed, not_removed } = self;
         if !not_removed.iter().any(|(_, why)| matches!(why, NotRemoved::Deferred)) {
             observed.session_over(*revision, released.len(), removed.len(), not_removed.len());
@@ -137,7 +139,7 @@ impl<K, T> SessionSummary<K, T> {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum NotRemoved<T> {
-    /// Another client has locked the key. A later call of [`expire`](StateDictionary::expire) removes it once the lock is gone,
+    /// Another client has locked the key. A later call of [`expire`](crate::StateDictionary::expire) removes it once the lock is gone,
     /// unless the key was set again, or the session taken up, before.
     Locked {
         /// The owner of the lock.
@@ -148,13 +150,13 @@ pub enum NotRemoved<T> {
     },
     /// The dictionary is frozen. The key stays.
     Frozen,
-    /// The content is held by [`lock_content`](StateDictionary::lock_content), or the session ended inside a closure of
-    /// `update_state_with`, and to wait was not possible. A later call of [`expire`](StateDictionary::expire) removes the
-    /// key, unless [`session`](StateDictionary::session) takes the session, with these keys, up again before.
+    /// The content is held by [`lock_content`](crate::StateDictionary::lock_content), or the session ended inside a closure of
+    /// `update_state_with`, and to wait was not possible. A later call of [`expire`](crate::StateDictionary::expire) removes the
+    /// key, unless [`session`](crate::StateDictionary::session) takes the session, with these keys, up again before.
     Deferred,
 }
 
-/// What a call of [`StateDictionary::expire`] found, and when the next is due.
+/// What a call of [`StateDictionary::expire`](crate::StateDictionary::expire) found, and when the next is due.
 ///
 /// ```
 /// use state_dictionary::{ManualClock, StateDictionary};
@@ -187,67 +189,21 @@ pub struct Expired<K, T> {
     pub next: Option<Duration>,
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// A session for the client with this token: the one that is lingering after [`Session::detach`], with all that belongs to
-    /// it, or else a new one.
-    ///
-    /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
-    /// ended except for keys whose removal was [deferred](NotRemoved). Of several with the token, it is the one opened last. One that a caller
-    /// still has does not linger: then this is a second session of the same token, and each ends with what is its own. A server
-    /// that may see that keeps its sessions by client, as
-    /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
-    ///
-    /// O(n) in the number of lingering sessions; the first call, O(n) in that of all locks. May wait for `expire` to end sessions,
-    /// for about a millisecond.
-    ///
-    /// ```
-    /// use state_dictionary::StateDictionary;
-    /// use std::time::Duration;
-    ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
-    /// let session = dictionary.session("alice");
-    /// assert!(!session.is_resumed());
-    /// session.detach(Duration::from_secs(10));
-    /// assert!(dictionary.session("alice").is_resumed());
-    /// ```
-    pub fn session(&self, token: T) -> Session<K, V, T, S> {
-        self.engine.locks.expect_sessions();
-        let (state, resumed) = self.engine.sessions.take_up(token);
-        Session { engine: self.engine.clone(), state: Some(state), resumed, end: Engine::end }
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
+    pub(crate) fn session(&self, token: T) -> Session<K, V, T, S> {
+        self.locks.expect_sessions();
+        let (state, resumed) = self.sessions.take_up(token);
+        Session { engine: self.clone(), state: Some(state), resumed, end: Self::end }
     }
 
-    /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
-    /// server does on a timer, so that expiry is seen also where nobody touches the key.
-    ///
-    /// O(n) in the number of lingering sessions, and O(k log n) for the k keys and locks of those that end. Where locks have run
-    /// out, O(n) in the number of locks, too, one shard at a time; and for each session O(n) in the number of owners that have
-    /// acquired locks without a session. Sessions end in steps of about a millisecond (one of many keys is one step), during which
-    /// lock operations, and writers while there are locks, wait; beside busy writers it holds the content for a part of that. May
-    /// wait for threads that are updating locks; never for held content.
-    ///
-    /// ```
-    /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
-    /// use std::time::Duration;
-    ///
-    /// let clock = ManualClock::new();
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
-    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
-    /// assert_eq!(dictionary.expire().next, Some(Duration::from_secs(5)));
-    /// clock.advance(Duration::from_secs(5));
-    /// let expiry = dictionary.expire();
-    /// assert_eq!(expiry.locks, [("ball", "alice")]);
-    /// assert_eq!(expiry.next, None);
-    /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
-    /// ```
-    #[allow(clippy::must_use_candidate)] // mostly called for its effect
-    pub fn expire(&self) -> Expired<K, T> {
-        let clock = &self.engine.published.clock;
-        let locks = self.engine.locks.expire(clock, &mut self.engine.fence());
-        let sessions = self.engine.expire_sessions(clock.now());
+    pub(crate) fn expire(&self) -> Expired<K, T> {
+        let clock = &self.published.clock;
+        let locks = self.locks.expire(clock, &mut self.fence());
+        let sessions = self.expire_sessions(clock.now());
         for (_, end) in &sessions {
-            end.tell(&self.engine.published.shared().observed);
+            end.emit(&self.published.shared().observed);
         }
-        let deadlines = [self.engine.locks.next_deadline(), self.engine.sessions.next_due()];
+        let deadlines = [self.locks.next_deadline(), self.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
         Expired { locks, sessions, next: next.map(|next| next.saturating_duration_since(clock.now())) }
     }
@@ -267,9 +223,9 @@ impl<K, V, T, S> Session<K, V, T, S> {
     }
 
     /// Leaves the session for a while: its locks (as long as their leases last) and its keys stay, and a call of
-    /// [`StateDictionary::session`] with the same token takes it up again.
+    /// [`StateDictionary::session`](crate::StateDictionary::session) with the same token takes it up again.
     ///
-    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`] ends it. Until that call it can be taken
+    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`](crate::StateDictionary::expire) ends it. Until that call it can be taken
     /// up, even if the grace is over. A `grace` too long for the clock has no end. May wait for `expire` to end a session, or
     /// for another thread that leaves one or takes one up.
     ///
@@ -308,11 +264,11 @@ impl<K, V, T, S> Session<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// [`StateDictionary::update_state`] for this client. The keys that it sets are lasting: they stay when the session ends,
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets are lasting: they stay when the session ends,
     /// also those that were [ephemeral](Self::update_ephemeral) before.
     ///
     /// # Errors
-    /// As [`StateDictionary::update_state`].
+    /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
     /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
@@ -330,13 +286,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.engine.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }
 
-    /// [`StateDictionary::update_state`] for this client. The keys that it sets are the session's, until they are set in another
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets are the session's, until they are set in another
     /// way, and are removed when it ends.
     ///
     /// Whatever unwinds after the commit, such as the panic of the `Drop` of a replaced value, the keys are the session's.
     ///
     /// # Errors
-    /// As [`StateDictionary::update_state`].
+    /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -354,7 +310,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.update_ephemeral_with(change, Patience::ForAll)
     }
 
-    pub(super) fn update_ephemeral_with(
+    pub(crate) fn update_ephemeral_with(
         &mut self,
         change: Change<K, V>,
         patience: Patience,
@@ -366,7 +322,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     }
 
     /// Runs a commit that sets these keys, with a note of it that makes them the session's.
-    pub(super) fn noting<'k, R>(
+    pub(crate) fn noting<'k, R>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
         commit: impl FnOnce(&Engine<K, V, T, S>, &T, Note<'_, K, V, S>) -> R,
@@ -383,10 +339,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         commit(engine, token, &mut note)
     }
 
-    /// [`StateDictionary::update_locks`] for this client.
+    /// [`StateDictionary::update_locks`](crate::StateDictionary::update_locks) for this client.
     ///
     /// # Errors
-    /// As [`StateDictionary::update_locks`].
+    /// As [`StateDictionary::update_locks`](crate::StateDictionary::update_locks).
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};

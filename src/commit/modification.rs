@@ -1,9 +1,9 @@
 //! What the closure of `update_state_with` may return, and how it is run.
 
-use super::witness::Note;
-use super::write::Patience;
 use crate::change::Change;
-use crate::content::{Revision, Root};
+use crate::commit::{Note, Patience};
+use crate::content::Root;
+use crate::revision::Revision;
 
 /// What the closure of [`update_state_with`](crate::StateDictionary::update_state_with) returns: a [`Change`], or a pair of a
 /// change and a value of any type, which is returned to the caller once the change is committed.
@@ -68,25 +68,25 @@ impl<K, V, R> Modification<K, V, (Revision, R)> for (Change<K, V>, R) {
 }
 
 /// A change that a closure makes from the content.
-pub(super) struct Making<'a, K, V, S, M> {
+pub(crate) struct Making<'a, K, V, S, M> {
     /// The revision of what the closure reads of a root. If another commit changes it, the closure is run again.
-    pub(super) read: &'a dyn Fn(&Root<K, V, S>) -> Option<Revision>,
-    pub(super) modify: M,
-    pub(super) note: Option<Note<'a, K, V, S>>,
+    pub(crate) read: &'a dyn Fn(&Root<K, V, S>) -> Option<Revision>,
+    pub(crate) modify: M,
+    pub(crate) note: Option<Note<'a, K, V, S>>,
 }
 
 /// How long a closure is tried.
 #[derive(Clone, Copy)]
-pub(super) struct Effort {
+pub(crate) struct Effort {
     /// How often it is run.
-    pub(super) attempts: usize,
-    pub(super) patience: Patience,
+    pub(crate) attempts: usize,
+    pub(crate) patience: Patience,
     /// Whether the first run is to have the turn, should it be free.
-    pub(super) ahead: bool,
+    pub(crate) ahead: bool,
 }
 
 impl Effort {
-    pub(super) const UNLIMITED: Self = Self { attempts: usize::MAX, patience: Patience::ForAll, ahead: false };
+    pub(crate) const UNLIMITED: Self = Self { attempts: usize::MAX, patience: Patience::ForAll, ahead: false };
 }
 
 mod sealed {

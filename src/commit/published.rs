@@ -1,11 +1,14 @@
 //! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
 
-use super::spare::{Spare, Turn};
-use super::{Deferred, Revision, Root, Shared, Snapshot, defer_drops};
+use super::spare::Spare;
 use crate::clock::Clock;
+use crate::commit::Turn;
+use crate::content::{Root, Shared, Snapshot};
+use crate::deferred_drops::{Deferred, defer_drops};
 use crate::error::WaitError;
+use crate::revision::Revision;
+use crate::sync::Wakeups;
 use crate::sync::{self, AtomicUsize, Backoff, Ordering, RootCell};
-use crate::wake::Wakeups;
 use crossbeam_utils::CachePadded;
 use std::convert::Infallible;
 use std::ops::Deref;

@@ -1,10 +1,12 @@
 //! Holding the content still.
 
-use super::write::Patience;
-use super::{Engine, StateDictionary};
 use crate::change::Change;
-use crate::content::{Hold, Published, Revision, Root, Snapshot};
+use crate::commit::Patience;
+use crate::commit::Published;
+use crate::content::{Hold, Root, Snapshot};
+use crate::engine::Engine;
 use crate::error::{LockContentError, UpdateError};
+use crate::revision::Revision;
 use crate::sync::{DefaultHashBuilder, ThreadId, current_thread};
 use crate::wake;
 use std::convert::Infallible;
@@ -15,17 +17,17 @@ use std::mem;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The content, held: until this is dropped, nothing is committed but through it.
 ///
 /// Dereferences to a [`Snapshot`] that is always the present content. Made by
-/// [`StateDictionary::lock_content`].
+/// [`StateDictionary::lock_content`](crate::StateDictionary::lock_content).
 ///
 /// Other commits and other guards wait. Snapshots, feeds, refusals, lock operations and
-/// [`freeze`](StateDictionary::freeze) do not. A guard that is leaked (`mem::forget`) holds the content for ever: writers
-/// wait for ever, [`try_update_state`](StateDictionary::try_update_state) and everything else keeps working, and
-/// [`freeze`](StateDictionary::freeze) sets the waiting writers free.
+/// [`freeze`](crate::StateDictionary::freeze) do not. A guard that is leaked (`mem::forget`) holds the content for ever: writers
+/// wait for ever, [`try_update_state`](crate::StateDictionary::try_update_state) and everything else keeps working, and
+/// [`freeze`](crate::StateDictionary::freeze) sets the waiting writers free.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -50,86 +52,26 @@ pub struct ContentGuard<'a, K, V, T = (), S = DefaultHashBuilder> {
     not_send: PhantomData<MutexGuard<'static, ()>>,
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// Holds the content still: until the guard is dropped, every commit not made through it waits, and so does every other
-    /// `lock_content`. Works on a frozen dictionary too.
-    ///
-    /// To read several keys of one instant a [`snapshot`](Self::snapshot) is enough, and holds up nobody. Waits for other
-    /// guards, in no particular order.
-    ///
-    /// # Errors
-    /// [`LockContentError::ContentLockedByThisThread`] if this thread has a guard already.
-    ///
-    /// ```
-    /// use state_dictionary::{Change, StateDictionary, UpdateError};
-    ///
-    /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
-    /// let mut guard = dictionary.lock_content()?;
-    /// let past_the_guard = dictionary.update_state(&(), Change::new().set("a", 1));
-    /// assert!(matches!(past_the_guard, Err(UpdateError::ContentLockedByThisThread { .. })));
-    /// guard.update_state(&(), Change::new().set("a", 2)).unwrap();
-    /// assert_eq!(guard["a"], 2);
-    /// # Ok::<(), state_dictionary::LockContentError>(())
-    /// ```
-    pub fn lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        self.lock_content_until(None)
+impl<K, V, T, S> Engine<K, V, T, S> {
+    pub(crate) fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        let (hold, content) = self.hold(Some(current_thread()))?;
+        Ok(ContentGuard { engine: self, hold, content, not_send: PhantomData })
     }
 
-    /// [`lock_content`](Self::lock_content), waiting at most `timeout`. One too long for the clock never ends.
-    ///
-    /// # Errors
-    /// [`LockContentError::ContentLocked`] if the content is still held then, or [`LockContentError::ContentLockedByThisThread`].
-    ///
-    /// ```
-    /// use state_dictionary::{LockContentError, StateDictionary};
-    /// use std::{thread, time::Duration};
-    ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// let guard = dictionary.lock_content().unwrap();
-    /// thread::scope(|scope| {
-    ///     scope.spawn(|| {
-    ///         let too_late = dictionary.lock_content_timeout(Duration::from_millis(1));
-    ///         assert_eq!(too_late.unwrap_err(), LockContentError::ContentLocked);
-    ///     });
-    /// });
-    /// # drop(guard);
-    /// ```
-    pub fn lock_content_timeout(&self, timeout: Duration) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        self.lock_content_until(self.engine.published.clock.now().checked_add(timeout))
-    }
-
-    /// [`lock_content`](Self::lock_content) without waiting. Lock-free.
-    ///
-    /// # Errors
-    /// [`LockContentError::ContentLocked`] if the content is held, or [`LockContentError::ContentLockedByThisThread`].
-    ///
-    /// ```
-    /// use state_dictionary::StateDictionary;
-    ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// let guard = dictionary.try_lock_content();
-    /// assert!(guard.is_ok() && dictionary.try_lock_content().is_err());
-    /// drop(guard);
-    /// assert!(dictionary.try_lock_content().is_ok());
-    /// ```
-    pub fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let (hold, content) = self.engine.hold(Some(current_thread()))?;
-        Ok(ContentGuard { engine: &self.engine, hold, content, not_send: PhantomData })
-    }
-
-    fn lock_content_until(&self, deadline: Option<Instant>) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
-        let Published { wakeups, clock, .. } = &*self.engine.published;
-        let held = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
+    pub(crate) fn lock_content(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
+        let Published { wakeups, clock, .. } = &*self.published;
+        let locked = wake::wait(&wakeups.gate, clock, deadline, || match self.try_lock_content() {
             Err(LockContentError::ContentLocked) => None,
             answer => Some(answer),
         });
-        held.unwrap_or(Err(LockContentError::ContentLocked))
+        locked.unwrap_or(Err(LockContentError::ContentLocked))
     }
-}
 
-impl<K, V, T, S> Engine<K, V, T, S> {
     /// Holds the content, for a guard that stays in this thread or, if there is none, may be sent.
-    pub(super) fn hold(&self, thread: Option<ThreadId>) -> Result<(Hold, Snapshot<K, V, S>), LockContentError> {
+    pub(crate) fn hold(&self, thread: Option<ThreadId>) -> Result<(Hold, Snapshot<K, V, S>), LockContentError> {
         let take = |root: &mut Root<K, V, S>| match root.held {
             Some(hold) if hold.is_of_this_thread() => Err(LockContentError::ContentLockedByThisThread),
             Some(_) => Err(LockContentError::ContentLocked),
@@ -145,7 +87,7 @@ impl<K, V, T, S> Engine<K, V, T, S> {
     }
 
     /// Lets the content go that is held by a guard that is dropped.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         let let_go = |root: &mut Root<K, V, S>| {
             root.held = None;
             Ok::<_, Infallible>(())
@@ -157,12 +99,12 @@ impl<K, V, T, S> Engine<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard<'_, K, V, T, S> {
-    /// [`StateDictionary::update_state`] through the guard: waits for no guard and for no turn, and honours locks and
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) through the guard: waits for no guard and for no turn, and honours locks and
     /// conditions. Copies paths, for the guard has the content that it replaces. It may wait for a thread that is updating
     /// locks.
     ///
     /// # Errors
-    /// As [`StateDictionary::update_state`].
+    /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
     /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
@@ -182,7 +124,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// Commits through a guard, which shows the content as it is then, also if a destructor panics after the commit.
-    pub(super) fn write_through(
+    pub(crate) fn write_through(
         &self,
         hold: Hold,
         content: &mut Snapshot<K, V, S>,

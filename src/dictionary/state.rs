@@ -1,0 +1,147 @@
+//! Committing changes.
+
+use super::StateDictionary;
+use crate::change::Change;
+use crate::commit::{Effort, Making, Modification, Patience};
+use crate::content::Snapshot;
+use crate::error::UpdateError;
+use crate::revision::Revision;
+use std::hash::{BuildHasher, Hash};
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
+    /// Applies a change atomically, on behalf of `token`, and returns its revision.
+    ///
+    /// Every key that the change touches must be unlocked or locked by `token`. An empty change commits nothing and
+    /// returns the present revision.
+    ///
+    /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Waits for its turn while
+    /// others commit, for at most 3 ms by the system's clock, and then commits without it; no commit waits for a turn whose
+    /// owner has let another commit wait in vain, and none that is refused or empty waits for it. Is lock-free then while no
+    /// lock is outstanding; otherwise it may wait for a thread that is updating locks. Waits while the content is held by
+    /// [`lock_content`](Self::lock_content). See [`StateDictionary`](Self#what-can-wait).
+    ///
+    /// # Errors
+    /// See [`UpdateError`]. The change is in the error, and nothing of it was applied.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    ///
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
+    /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
+    /// match dictionary.update_state(&"bob", Change::new().set("ball", 2).set("bat", 2)) {
+    ///     Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts[0].owner, "alice"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// assert!(dictionary.get("bat").is_none());
+    /// ```
+    pub fn update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.engine.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
+    }
+
+    /// [`update_state`](Self::update_state) without sleeping: with an error instead of waiting for held content, and without
+    /// the turn if another thread has it. Lock-free while no lock is outstanding; otherwise it may wait for a thread that is
+    /// updating locks.
+    ///
+    /// # Errors
+    /// [`UpdateError::ContentLocked`], or as [`update_state`](Self::update_state).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let guard = dictionary.lock_content().unwrap();
+    /// thread::scope(|scope| {
+    ///     let refused = scope.spawn(|| dictionary.try_update_state(&(), Change::new().set("a", 1)));
+    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError::ContentLocked { .. })));
+    /// });
+    /// # drop(guard);
+    /// ```
+    pub fn try_update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.engine.commit(token, change, None, Patience::None).map(|root| root.revision)
+    }
+
+    /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
+    /// something was, `modify` is run again on the new content.
+    ///
+    /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
+    /// committed and the present revision is returned.
+    ///
+    /// `modify` returns a change, or a pair of a change and a value; then the value of the run that was committed is returned
+    /// with the revision: see [`Modification`]. To read and write a single key, [`Writer::update`](crate::Writer::update) is not
+    /// disturbed by commits of other keys.
+    ///
+    /// If it was not in time, `modify` is run with the turn to commit the next time, so that it gets done however busy others
+    /// are. It should be quick: while it runs with the turn, commits of others wait for it, at most 3 ms, and if it takes
+    /// longer than that they overtake it. If it is slow, use [`lock_content`](Self::lock_content) and write through the
+    /// guard; likewise for a change of so many keys (tens of thousands) that others overtake it again and again.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// let dictionary: StateDictionary<String, u64, ()> = StateDictionary::new();
+    /// let count = |amount: u64| {
+    ///     dictionary.update_state_with(&(), |content| {
+    ///         let sum = content.get("sum").copied().unwrap_or(0);
+    ///         Change::new().set("sum", sum + amount)
+    ///     })
+    /// };
+    /// count(3)?;
+    /// count(4)?;
+    /// assert_eq!(dictionary.snapshot()["sum"], 7);
+    ///
+    /// let (revision, half) = dictionary.update_state_with(&(), |content| {
+    ///     let half = content["sum"] / 2;
+    ///     (Change::new().set("sum", half), half)
+    /// })?;
+    /// assert_eq!((revision.get(), half), (3, 3));
+    /// # Ok::<(), state_dictionary::UpdateError<String, u64, ()>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`update_state`](Self::update_state). A write to the same dictionary from inside `modify` is refused with
+    /// [`UpdateError::InsideUpdate`].
+    ///
+    /// # Panics
+    /// If `modify` does; then nothing is committed.
+    pub fn update_state_with<M: Modification<K, V, R>, R>(
+        &self,
+        token: &T,
+        modify: impl FnMut(&Snapshot<K, V, S>) -> M,
+    ) -> Result<R, UpdateError<K, V, T>> {
+        self.update_state_with_limit(token, usize::MAX, modify)
+    }
+
+    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times. A run on content that is
+    /// then held and changed through the guard counts as well.
+    ///
+    /// # Errors
+    /// [`UpdateError::RetriesExhausted`] with the last change if something was committed in between each time, or if
+    /// `attempts` is 0; otherwise as [`update_state_with`](Self::update_state_with).
+    ///
+    /// # Panics
+    /// If `modify` does; then nothing is committed.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let exhausted = dictionary.update_state_with_limit(&(), 3, |content| {
+    ///     // Somebody is faster each time.
+    ///     thread::scope(|scope| { scope.spawn(|| dictionary.update_state(&(), Change::new().set("a", 1))); });
+    ///     Change::new().set("b", content.len() as i32)
+    /// });
+    /// assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 3, .. })));
+    /// ```
+    pub fn update_state_with_limit<M: Modification<K, V, R>, R>(
+        &self,
+        token: &T,
+        attempts: usize,
+        modify: impl FnMut(&Snapshot<K, V, S>) -> M,
+    ) -> Result<R, UpdateError<K, V, T>> {
+        let effort = Effort { attempts, ..Effort::UNLIMITED };
+        self.engine.modify(token, effort, Making { read: &|root| Some(root.revision), modify, note: None })
+    }
+}

@@ -1,0 +1,40 @@
+//! What the parts of one dictionary share. Each part adds its operations to it.
+
+use crate::commit::Published;
+use crate::event::Origin;
+use crate::locks::LockTable;
+use crate::session::Sessions;
+use crate::sync::Arc;
+
+/// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
+/// feeds of locks.
+pub(crate) struct Engine<K, V, T, S> {
+    pub(crate) published: Arc<Published<K, V, S>>,
+    pub(crate) locks: Arc<LockTable<K, T>>,
+    pub(crate) sessions: Arc<Sessions<K, T>>,
+    pub(crate) settings: Settings<T>,
+}
+
+/// What the builder was told.
+pub(crate) struct Settings<T> {
+    pub(crate) history_limit: usize,
+    pub(crate) lock_history_limit: usize,
+    /// How tokens lose their type, if commits are to be kept.
+    pub(crate) commit_log: Option<fn(T) -> Origin>,
+    /// The same, if lock events are.
+    pub(crate) lock_events: Option<fn(T) -> Origin>,
+}
+
+impl<T> Settings<T> {
+    pub(crate) const fn new(history_limit: usize) -> Self {
+        Self { history_limit, lock_history_limit: 0, commit_log: None, lock_events: None }
+    }
+}
+
+impl<K, V, T, S> Clone for Engine<K, V, T, S> {
+    fn clone(&self) -> Self {
+        let Self { published, locks, sessions, settings } = self;
+        let (published, locks, sessions) = (Arc::clone(published), Arc::clone(locks), Arc::clone(sessions));
+        Self { published, locks, sessions, settings: Settings { ..*settings } }
+    }
+}

@@ -1,0 +1,88 @@
+//! Awaiting what a session waits for.
+
+use crate::change::Change;
+use crate::commit::Patience;
+use crate::error::UpdateError;
+use crate::revision::Revision;
+use crate::session::{Session, SessionSummary};
+use std::hash::{BuildHasher, Hash};
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
+    /// [`update_state`](Self::update_state), with held content awaited. Needs the feature `async`.
+    ///
+    /// Cancel-safe: a future that is dropped has committed nothing.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let alice = dictionary.session("alice");
+    /// let revision = alice.update_state_async(Change::new().set("drawing", 7)).await?;
+    /// assert_eq!(revision, dictionary.revision());
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn update_state_async(&self, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        self.engine.commit_async(self.token(), change).await
+    }
+
+    /// [`update_ephemeral`](Self::update_ephemeral), with held content awaited. Needs the feature `async`.
+    ///
+    /// Cancel-safe: the poll that commits also notes which keys are the session's, and a future that is dropped has committed
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// let mut alice = dictionary.session("alice");
+    /// alice.update_ephemeral_async(Change::new().set("cursor", 1)).await?;
+    /// assert_eq!(alice.ephemeral_keys(), ["cursor"]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, &str>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn update_ephemeral_async(&mut self, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
+        loop {
+            match self.update_ephemeral_with(change, Patience::OfAPoll) {
+                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
+                answer => return answer,
+            }
+            self.engine.until_another_poll().await;
+        }
+    }
+
+    /// [`end`](Self::end), with held content awaited. Needs the feature `async`.
+    ///
+    /// If its future is dropped before it is ready, the session ends as one does that is dropped: its locks are released at
+    /// once, and its keys are removed by [`StateDictionary::expire`](crate::StateDictionary::expire) when the content is let go. Until one of both happens it
+    /// keeps everything.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
+    /// let mut alice = dictionary.session("alice");
+    /// alice.update_ephemeral_async(Change::new().set("cursor.alice", 1)).await?;
+    /// alice.update_state_async(Change::new().set("drawing", 7)).await?;
+    /// assert_eq!(alice.end_async().await.removed, ["cursor.alice"]);
+    /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn end_async(mut self) -> SessionSummary<K, T> {
+        loop {
+            match self.try_end() {
+                Some(end) => return end,
+                None => self.engine.until_let_go().await,
+            }
+        }
+    }
+}
