@@ -20,7 +20,7 @@ pub(crate) struct DeferredDrops<R> {
     occupied: AtomicBool,
 }
 
-/// That roots may be in their deferred_drops, to be [settled](super::Shared::settle) when nothing is locked.
+/// Drops may have been deferred. They are to be [settled](crate::content::Shared::settle) when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub(crate) struct Deferred(());

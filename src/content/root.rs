@@ -42,7 +42,7 @@ pub(crate) struct Root<K, V, S> {
     pub(crate) held: Option<Hold>,
     /// No more commits, ever.
     pub(crate) frozen: bool,
-    /// Whether a buffer keeps the content, for [`keep`](super::Turn::keep), which would only copy it then.
+    /// Whether a buffer keeps the content, for `Turn::keep`, which would only copy it then.
     followed: AtomicBool,
     pub(crate) shared: Arc<Shared<K, V, S>>,
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// [`Snapshot::changes_since`].
 ///
 /// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each
-/// time, and until it is dropped a delivery keeps alive what a [`Snapshot`](crate::Snapshot) would (one for which the
+/// time, and until it is dropped a delivery keeps alive what a [`Snapshot`] would (one for which the
 /// buffer had fallen off the history, also the content delivered before). It waits for nothing and holds up nobody.
 ///
 /// ```
