@@ -285,3 +285,20 @@ fn nothing_is_lost_when_threads_count_at_once() {
     });
     changed(&dictionary, |counters| counters.refusals = (THREADS * REFUSALS) as u64);
 }
+
+#[test]
+fn a_broadcast_counts_as_one_buffer_however_many_follow_it() {
+    let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
+    let frames = dictionary.broadcast(BufferOptions::new(), |delivery| delivery.count());
+    let followers = [(); 3].map(|()| frames.join(None));
+    ["a", "b", "a"].iter().for_each(|key| set(&dictionary, key));
+    let counters = dictionary.counters();
+    assert_eq!((counters.live_buffers, counters.slowest_lag, counters.catch_ups), (1, 3, 0));
+    assert!(frames.publish());
+    let counters = dictionary.counters();
+    assert_eq!((counters.live_buffers, counters.slowest_lag, counters.catch_ups), (1, 0, 1));
+    drop(frames);
+    assert_eq!(dictionary.counters().live_buffers, 1, "it has followers");
+    drop(followers);
+    assert_eq!(dictionary.counters().live_buffers, 0);
+}

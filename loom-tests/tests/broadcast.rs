@@ -123,16 +123,17 @@ fn join_against_publish_and_commit() {
 /// a call is published after it.
 #[test]
 fn two_publishers_against_commits() {
-    explore_bounded("two_publishers_against_commits", 2, 1700, || {
+    explore("two_publishers_against_commits", 320, || {
         let dictionary = shared();
         let frames = Arc::new(broadcast(&dictionary));
         let mut follower = frames.join(None);
         let mut client = Client::default();
         assert_eq!(client.follow(&mut follower), FlushError::Empty);
-        let publishers = [(); 2].map(|()| actor(&frames, |frames| usize::from(frames.publish())));
+        dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap();
+        let publisher = actor(&frames, |frames| usize::from(frames.publish()));
         let own = Arc::clone(&frames);
         let writer = actor(&dictionary, move |d| {
-            let first = d.update_state(&'a', Change::new().set(0, 1).set(1, 1)).unwrap();
+            let first = d.update_state(&'a', Change::new().set(0, 2).set(1, 2)).unwrap();
             let made = usize::from(own.publish());
             let mut late = Client::default();
             late.follow(&mut own.join(None));
@@ -140,12 +141,11 @@ fn two_publishers_against_commits() {
             d.update_state(&'a', Change::new().remove(0)).unwrap();
             made
         });
-        let mut made: usize = publishers.map(join).into_iter().sum();
-        made += join(writer);
-        made += usize::from(frames.publish());
+        let made = join(publisher) + join(writer) + usize::from(frames.publish());
         assert_eq!(client.follow(&mut follower), FlushError::Empty);
         client.assert_equals(&dictionary);
-        assert_eq!(client.frames, made);
+        // Of more than two frames the first are no longer kept.
+        assert_eq!(client.frames, if made > 2 { 0 } else { made });
     });
 }
 

@@ -63,6 +63,7 @@ pub(crate) struct Generator {
     /// Of the thread that is being made.
     session: Option<Token>,
     joined: bool,
+    long_history: bool,
     may_leave: bool,
 }
 
@@ -91,22 +92,24 @@ impl Generator {
             kinds.push([Kind::Tick, Kind::Flush, Kind::Reconnect][rng.usize(..3)]);
         }
         // A broadcast, and what brings its clients somewhere else.
-        if rng.u8(..8) == 0 {
-            kinds = [(Kind::Broadcast, 6), (Kind::Update, 6), (Kind::Reconnect, 1)]
+        let about_broadcasts = rng.u8(..8) == 0;
+        if about_broadcasts {
+            kinds = [(Kind::Broadcast, 6), (Kind::Update, 6), (Kind::Reconnect, 2)]
                 .into_iter()
                 .flat_map(|(kind, weight)| std::iter::repeat_n(kind, weight))
                 .collect();
             kinds.extend(rng.bool().then_some(Kind::Freeze));
             kinds.push([Kind::Session, Kind::Locks, Kind::Modify][rng.usize(..3)]);
         }
+        let long_history = about_broadcasts && rng.bool();
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
         let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
-        Self { rng, kinds, keys, tokens, end, session: None, joined: false, may_leave: true }
+        Self { rng, kinds, keys, tokens, end, session: None, joined: false, long_history, may_leave: true }
     }
 
     pub(crate) fn program(mut self) -> Program {
-        let history_limit = [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)];
+        let history_limit = if self.long_history { 100 } else { [0, 1, 2, 2, 2, 2, 3][self.rng.usize(..7)] };
         let initial = if self.one_in(3) {
             (0..self.rng.u8(1..=self.keys)).map(|key| (key, self.rng.u8(1..4))).collect()
         } else {
@@ -243,7 +246,7 @@ impl Generator {
             Kind::Commits => Op::CommitsAfter,
             Kind::Broadcast => match self.rng.u8(..8) {
                 0..=2 => Op::Publish,
-                3..=6 if self.joined => Op::Next,
+                3..=5 if self.joined => Op::Next,
                 _ => {
                     self.joined = true;
                     Op::Join { lost: self.one_in(8) }
