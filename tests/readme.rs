@@ -20,7 +20,7 @@ fn example(one: &str, other: &str, key: &str) -> Result<(), Box<dyn std::error::
     let refused = room.update_state(&bob, Change::new().set(key, 0.0).set("score", 9.0));
     println!("{}", refused.unwrap_err()); // alice holds the ball, so nothing of bob's was written
     assert_eq!(room.snapshot()["score"], 1.0);
-    drop(room); // the feed delivers what is pending, and ends
+    drop(room); // the feed delivers what is pending, then ends
     watcher.join().unwrap();
     Ok(())
 }

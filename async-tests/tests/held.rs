@@ -6,7 +6,7 @@ mod common;
 use async_tests::everywhere;
 use common::{Dictionary, sorted, within_a_minute};
 use futures_lite::future::{self, poll_once};
-use state_dictionary::{Change, LockRequest, UpdateError};
+use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -227,4 +227,19 @@ fn a_session_awaits_held_content_and_ends_in_one_commit() {
         assert_eq!(sorted(end.removed), ["cursor", "name"]);
         assert_eq!(dictionary.snapshot().len(), 1);
     });
+}
+
+/// A spawned task must be `Send`, also where keys have lifetimes.
+#[test]
+fn an_update_that_returns_a_value_can_be_spawned() {
+    fn sent<F: Future + Send>(future: F) -> F {
+        future
+    }
+    let dictionary: StateDictionary<&'static str, i32> = StateDictionary::from([("a", 1)]);
+    let update = sent(dictionary.update_state_with_async(&(), |now| (set("a", now["a"] + 1), now.len())));
+    assert_eq!(future::block_on(update).map(|(revision, seen)| (revision.get(), seen)), Ok((2, 1)));
+    let waiting = sent(dictionary.wait_until_async(|now| now.get("a").copied()));
+    assert_eq!(future::block_on(waiting), Ok(2));
+    let feed = dictionary.watch_key("a");
+    assert!(future::block_on(sent(feed.flush_async())).is_ok());
 }

@@ -15,10 +15,10 @@ fn revisions(was: Replaced<u32>) -> (u64, u64) {
 fn replaced_values_of_one_key() {
     explore("replaced_values_of_one_key", 200, || {
         let dictionary = shared();
-        let sets = actor(&dictionary, |d| revisions(d.writer(&'a').set(0, 1).unwrap()));
-        let removes = actor(&dictionary, |d| revisions(d.writer(&'b').remove(0).unwrap()));
-        let (set, removed) = (join(sets), join(removes));
-        assert!([((0, 1), (1, 2)), ((0, 2), (0, 1))].contains(&(set, removed)), "{set:?}, {removed:?}");
+        let setter = actor(&dictionary, |d| revisions(d.writer(&'a').set(0, 1).unwrap()));
+        let remover = actor(&dictionary, |d| revisions(d.writer(&'b').remove(0).unwrap()));
+        let by = (join(setter), join(remover));
+        assert!([((0, 1), (1, 2)), ((0, 2), (0, 1))].contains(&by), "{by:?}");
     });
 }
 

@@ -95,9 +95,9 @@ fn two_flushes_of_a_key_feed_against_commit() {
             d.writer(&'a').set(0, 1).unwrap();
             d.writer(&'a').set(0, 2).unwrap();
         });
-        let flushes = [(); 2].map(|()| actor(&feed, |feed| feed.try_flush().ok().flatten().map(|value| *value)));
+        let actors = [(); 2].map(|()| actor(&feed, |feed| feed.try_flush().ok().flatten().map(|value| *value)));
         join(writer);
-        let flushed = flushes.map(join);
+        let flushed = actors.map(join);
         let rest = feed.try_flush().ok().flatten().map(|value| *value);
         let delivered: Vec<_> = flushed.into_iter().chain([rest]).flatten().collect();
         assert_eq!(delivered.iter().filter(|value| **value == 2).count(), 1, "{delivered:?}");

@@ -94,12 +94,12 @@ type Hashes = SmallVec<[u64; 4]>;
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// [`StateDictionary::update_state_with_limit`](crate::StateDictionary::update_state_with_limit), for a closure that reads the whole content or a part of it.
-    pub(crate) fn modify<M: Modification<K, V, R>, R>(
+    pub(crate) fn modify<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,
         Effort { attempts, patience, mut ahead }: Effort,
         mut making: Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
-    ) -> Result<R, UpdateError<K, V, T>> {
+    ) -> Result<M::Output, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
             return Err(UpdateError::InsideUpdate { change: Change::new() });
         }
@@ -120,14 +120,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 
     /// Runs the closure once, with the turn if there is one, and commits what it makes if it is not outdated by then.
-    fn run<'a, M: Modification<K, V, R>, R>(
+    fn run<'a, M: Modification<Key = K, Value = V>>(
         &'a self,
         token: &T,
         mut turn: Option<Turn<'a, K, V, S>>,
         patience: Patience,
         backoff: &Backoff<'_>,
         Making { read, modify, note }: &mut Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
-    ) -> Result<Run<K, V, M::Value>, UpdateError<K, V, T>> {
+    ) -> Result<Run<K, V, M::Beside>, UpdateError<K, V, T>> {
         let root = self.published.load();
         if root.frozen {
             drop(turn);

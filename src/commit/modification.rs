@@ -8,9 +8,6 @@ use crate::revision::Revision;
 /// What the closure of [`update_state_with`](crate::StateDictionary::update_state_with) returns: a [`Change`], or a pair of a
 /// change and a value of any type, which is returned to the caller once the change is committed.
 ///
-/// `R` is what the call returns: the [`Revision`] of the commit, or a pair of it and the value. (It is a parameter and not an
-/// associated type, so that a future of a dictionary whose keys are `&'static str` can be sent.)
-///
 /// Sealed: there are these two implementations and no others.
 ///
 /// ```
@@ -26,25 +23,39 @@ use crate::revision::Revision;
 /// assert_eq!(left, 4);
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32>>(())
 /// ```
+// Key and value are associated types, not parameters: a future that has `Change<&'static str, V>: Modification<&'static str, V>`
+// among its bounds is not `Send`, for rustc forgets that the two lifetimes are the same.
 #[diagnostic::on_unimplemented(
     message = "the closure returns `{Self}`, which is neither a change nor a change and a value",
-    label = "expected `Change<{K}, {V}>` or `(Change<{K}, {V}>, R)`",
+    label = "expected a `Change`, or a pair of a `Change` and a value",
     note = "a change that is collected needs its type: `.collect::<Change<_, _>>()`"
 )]
-pub trait Modification<K, V, R>: sealed::Sealed {
-    /// What the closure returned beside the change.
-    #[doc(hidden)]
+pub trait Modification: sealed::Sealed {
+    /// The keys of the change.
+    type Key;
+
+    /// The values of the change.
     type Value;
 
+    /// What the call returns: the [`Revision`] of the commit, or a pair of it and the value.
+    type Output;
+
+    /// What the closure returned beside the change.
     #[doc(hidden)]
-    fn into_parts(self) -> (Change<K, V>, Self::Value);
+    type Beside;
 
     #[doc(hidden)]
-    fn output(revision: Revision, value: Self::Value) -> R;
+    fn into_parts(self) -> (Change<Self::Key, Self::Value>, Self::Beside);
+
+    #[doc(hidden)]
+    fn output(revision: Revision, beside: Self::Beside) -> Self::Output;
 }
 
-impl<K, V> Modification<K, V, Revision> for Change<K, V> {
-    type Value = ();
+impl<K, V> Modification for Change<K, V> {
+    type Key = K;
+    type Value = V;
+    type Output = Revision;
+    type Beside = ();
 
     fn into_parts(self) -> (Self, ()) {
         (self, ())
@@ -55,15 +66,18 @@ impl<K, V> Modification<K, V, Revision> for Change<K, V> {
     }
 }
 
-impl<K, V, R> Modification<K, V, (Revision, R)> for (Change<K, V>, R) {
-    type Value = R;
+impl<K, V, R> Modification for (Change<K, V>, R) {
+    type Key = K;
+    type Value = V;
+    type Output = (Revision, R);
+    type Beside = R;
 
     fn into_parts(self) -> Self {
         self
     }
 
-    fn output(revision: Revision, value: R) -> (Revision, R) {
-        (revision, value)
+    fn output(revision: Revision, beside: R) -> (Revision, R) {
+        (revision, beside)
     }
 }
 

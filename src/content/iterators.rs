@@ -9,12 +9,39 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// The keys of a [`Snapshot`](crate::Snapshot) with their values and revisions. Made by
 /// [`Snapshot::entries`](crate::Snapshot::entries).
+///
+/// ```
+/// use state_dictionary::{Entries, StateDictionary};
+///
+/// /// Goes on where it was, so that many keys are sent in several messages.
+/// struct Sending<'a>(Entries<'a, &'static str, u32>);
+///
+/// let scores: StateDictionary<&str, u32> = [("alice", 1), ("bob", 2), ("carol", 3)].into();
+/// let snapshot = scores.snapshot();
+/// let mut sending = Sending(snapshot.entries());
+/// assert_eq!(sending.0.by_ref().take(2).count(), 2);
+/// assert_eq!(sending.0.len(), 1);
+/// ```
 pub struct Entries<'a, K, V>(pub(super) root::Entries<'a, K, V>);
 
 /// The keys of a [`Snapshot`](crate::Snapshot). Made by [`Snapshot::keys`](crate::Snapshot::keys).
+///
+/// ```
+/// use state_dictionary::StateDictionary;
+///
+/// let scores: StateDictionary<&str, u32> = [("alice", 1)].into();
+/// assert_eq!(scores.snapshot().keys().collect::<Vec<_>>(), [&"alice"]);
+/// ```
 pub struct Keys<'a, K, V>(pub(super) root::Entries<'a, K, V>);
 
 /// The values of a [`Snapshot`](crate::Snapshot). Made by [`Snapshot::values`](crate::Snapshot::values).
+///
+/// ```
+/// use state_dictionary::StateDictionary;
+///
+/// let scores: StateDictionary<&str, u32> = [("alice", 1), ("bob", 2)].into();
+/// assert_eq!(scores.snapshot().values().sum::<u32>(), 3);
+/// ```
 pub struct Values<'a, K, V>(pub(super) root::Entries<'a, K, V>);
 
 /// The keys of a [`Snapshot`](crate::Snapshot) that was consumed, with their values and revisions.

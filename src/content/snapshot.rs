@@ -201,7 +201,7 @@ impl<K: Clone + Eq, V, S> IntoIterator for Snapshot<K, V, S> {
     type IntoIter = IntoIter<K, V>;
 
     fn into_iter(self) -> Self::IntoIter {
-        IntoIter(self.root.content.clone().into_iter())
+        IntoIter(self.root.follow().into_iter())
     }
 }
 

@@ -97,11 +97,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # Ok::<(), state_dictionary::UpdateError<String, u64, ()>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn update_state_with_async<M: Modification<K, V, R>, R>(
+    pub async fn update_state_with_async<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,
         mut modify: impl FnMut(&Snapshot<K, V, S>) -> M,
-    ) -> Result<R, UpdateError<K, V, T>> {
+    ) -> Result<M::Output, UpdateError<K, V, T>> {
         let mut effort = Effort { attempts: 1, patience: Patience::OfAPoll, ahead: false };
         loop {
             let making = Making { read: &|root| Some(root.revision), modify: &mut modify, note: None };

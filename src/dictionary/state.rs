@@ -105,11 +105,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Panics
     /// If `modify` does; then nothing is committed.
-    pub fn update_state_with<M: Modification<K, V, R>, R>(
+    pub fn update_state_with<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,
         modify: impl FnMut(&Snapshot<K, V, S>) -> M,
-    ) -> Result<R, UpdateError<K, V, T>> {
+    ) -> Result<M::Output, UpdateError<K, V, T>> {
         self.update_state_with_limit(token, usize::MAX, modify)
     }
 
@@ -135,12 +135,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// });
     /// assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 3, .. })));
     /// ```
-    pub fn update_state_with_limit<M: Modification<K, V, R>, R>(
+    pub fn update_state_with_limit<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,
         attempts: usize,
         modify: impl FnMut(&Snapshot<K, V, S>) -> M,
-    ) -> Result<R, UpdateError<K, V, T>> {
+    ) -> Result<M::Output, UpdateError<K, V, T>> {
         let effort = Effort { attempts, ..Effort::UNLIMITED };
         self.engine.modify(token, effort, Making { read: &|root| Some(root.revision), modify, note: None })
     }

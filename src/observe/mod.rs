@@ -84,14 +84,14 @@ impl Observed {
         tell!(info, self, cursor = cursor, version = version, "a feed missed lock events and began anew");
     }
 
-    pub(crate) fn session_over(&self, revision: Revision, released: usize, removed: usize, left: usize) {
+    pub(crate) fn session_over(&self, revision: Revision, released: usize, removed: usize, not_removed: usize) {
         tell!(
             info,
             self,
             revision = revision.0,
             released = released,
             removed = removed,
-            left = left,
+            not_removed = not_removed,
             "a session ended, its grace over"
         );
     }
