@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, with_manual_clock};
-use state_dictionary::{BufferOptions, Change, Counters, LockRequest, StateDictionary};
+use state_dictionary::{BufferOptions, Change, Counters, Delivery, LockRequest, StateDictionary};
 use std::cell::Cell;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -289,9 +289,11 @@ fn nothing_is_lost_when_threads_count_at_once() {
 #[test]
 fn a_broadcast_counts_as_one_buffer_however_many_follow_it() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
-    let frames = dictionary.broadcast(BufferOptions::new(), |delivery| delivery.count());
+    let frames = dictionary.broadcast(BufferOptions::new(), Delivery::count);
     let followers = [(); 3].map(|()| frames.join(None));
-    ["a", "b", "a"].iter().for_each(|key| set(&dictionary, key));
+    for key in ["a", "b", "a"] {
+        set(&dictionary, key);
+    }
     let counters = dictionary.counters();
     assert_eq!((counters.live_buffers, counters.slowest_lag, counters.catch_ups), (1, 3, 0));
     assert!(frames.publish());
