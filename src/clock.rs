@@ -46,7 +46,7 @@ impl ManualClock {
     /// Moves the clock forward and wakes whoever waits on it.
     ///
     /// ```
-    /// use state_dictionary::{FlushError, ManualClock, StateDictionary};
+    /// use state_dictionary::{ManualClock, StateDictionary, TryFlushError};
     /// use std::{thread, time::Duration};
     ///
     /// let clock = ManualClock::new();
@@ -58,7 +58,7 @@ impl ManualClock {
     ///     while !waiting.is_finished() {
     ///         clock.advance(second); // more than once, for the thread may not have begun
     ///     }
-    ///     assert_eq!(waiting.join().unwrap(), FlushError::Empty);
+    ///     assert_eq!(waiting.join().unwrap(), TryFlushError::Empty);
     /// });
     /// ```
     ///
@@ -100,7 +100,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Clock {
     System,
     Manual(ManualClock),

@@ -118,7 +118,50 @@ impl FromStr for Position {
     }
 }
 
-/// A text that is not a [`Position`].
+/// How far a [`LockFeed`](crate::LockFeed) has got: what a client keeps to [resume](crate::FeedOptions::resume) from.
+///
+/// Displayed, and parsed, as the store's id, `:L` and the version.
+///
+/// ```
+/// use state_dictionary::{FeedOptions, LockDelivery, LockRequest, StateDictionary};
+///
+/// let room: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
+/// let feed = room.lock_feed();
+/// room.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+/// assert!(matches!(feed.flush()?, LockDelivery::Full { .. }));
+/// let seen = feed.position().to_string();
+/// drop(feed); // the connection is lost
+///
+/// room.release_all(&"alice");
+/// let resumed = room.lock_feed_with(FeedOptions::new().resume(seen.parse()?));
+/// assert!(matches!(resumed.flush()?, LockDelivery::Events(events) if events.len() == 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LockPosition {
+    /// Which dictionary.
+    pub store: StoreId,
+    /// Up to and including which [version](crate::LockEvent::version).
+    pub version: u64,
+}
+
+impl fmt::Display for LockPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:L{}", self.store, self.version)
+    }
+}
+
+impl FromStr for LockPosition {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let (store, version) = text.split_once(":L").ok_or(ParsePositionError)?;
+        let Position { store, revision } = format!("{store}:{version}").parse()?;
+        Ok(Self { store, version: revision.get() })
+    }
+}
+
+/// A text that is not a [`Position`] or [`LockPosition`].
 ///
 /// ```
 /// use state_dictionary::Position;
@@ -133,7 +176,9 @@ pub struct ParsePositionError;
 
 impl fmt::Display for ParsePositionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a position: it should be 16 hexadecimal digits, a colon and a number")
+        f.write_str(
+            "not a position: it should be 16 hexadecimal digits, a colon (of a feed of locks `:L`) and a number",
+        )
     }
 }
 
