@@ -109,7 +109,7 @@ fn the_other_errors_say_why() {
     assert_eq!(LockContentError::ContentLocked.to_string(), "the content is held");
     assert_eq!(LockContentError::ContentLockedByThisThread.to_string(), "this thread holds the content already");
     assert_eq!(TryFlushError::Empty.to_string(), "nothing is pending");
-    assert_eq!(FlushError.to_string(), "the feed has ended");
+    assert_eq!(FlushError.to_string(), "the feed is closed");
 }
 
 #[test]

@@ -187,9 +187,9 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("b", 1))?;
-    /// assert_eq!(buffer.flush().unwrap().len(), 2, "first everything, also what was there before");
+    /// assert_eq!(buffer.flush().unwrap().count(), 2, "first everything, also what was there before");
     /// dictionary.update_state(&(), Change::new().set("b", 2))?;
-    /// assert_eq!(buffer.flush().unwrap().len(), 1, "and then what has changed");
+    /// assert_eq!(buffer.flush().unwrap().count(), 1, "and then what has changed");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
