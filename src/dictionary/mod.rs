@@ -148,7 +148,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 
     /// Ends all changes, for ever. Lock-free; does not wait for held content, nor for a commit that is being made.
     ///
-    /// Returns whether it was this call that did. Writers get [`UpdateError::Frozen`](crate::UpdateError::Frozen), those
+    /// Returns whether it was this call that did. Writers get [`Refusal::Frozen`](crate::Refusal::Frozen), those
     /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
     /// [`lock_content`](Self::lock_content) go on working.
     ///
