@@ -99,7 +99,7 @@ impl<K, V, S> Shared<K, V, S> {
     }
 }
 
-/// Adds a deferred drop, carried out with the others.
+/// Carries out the deferred drops when it is dropped.
 pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, Deferred);
 
 impl<K, V, S> Drop for Settling<'_, K, V, S> {

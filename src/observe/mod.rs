@@ -25,7 +25,7 @@ const MANY_RETRIES: u64 = 8;
 
 /// One event, if the feature is on. Its field `store` is the dictionary's id.
 #[cfg(feature = "tracing")]
-macro_rules! tell {
+macro_rules! emit {
     ($level:ident, $observed:ident, $($field:ident = $value:expr,)* $message:literal) => {
         if !std::thread::panicking() {
             tracing::$level!(target: "state_dictionary", store = %$observed.store, $($field = $value,)* $message);
@@ -33,7 +33,7 @@ macro_rules! tell {
     };
 }
 #[cfg(not(feature = "tracing"))]
-macro_rules! tell {
+macro_rules! emit {
     ($level:ident, $observed:ident, $($field:ident = $value:expr,)* $message:literal) => {
         let _ = ($observed, $($value),*);
     };
@@ -61,14 +61,14 @@ impl Observed {
     pub(crate) fn refused(&self, locked_keys: usize) {
         self.tally.refused();
         if locked_keys > 0 {
-            tell!(debug, self, keys = locked_keys, "refused: keys are locked by others");
+            emit!(debug, self, keys = locked_keys, "refused: keys are locked by others");
         }
     }
 
     /// A buffer whose cursor is older than the history compared contents.
     pub(crate) fn caught_up(&self, cursor: Revision, to: Revision) {
         self.tally.caught_up();
-        tell!(
+        emit!(
             info,
             self,
             cursor = cursor.0,
@@ -79,19 +79,19 @@ impl Observed {
 
     /// The first delivery of a buffer that was to resume is the whole content.
     pub(crate) fn could_not_resume(&self, to: Revision) {
-        tell!(info, self, revision = to.0, "a buffer could not resume and delivers the whole content");
+        emit!(info, self, revision = to.0, "a buffer could not resume and delivers the whole content");
     }
 
     pub(crate) fn lagged_commits(&self, after: Revision, up_to: Revision) {
-        tell!(info, self, cursor = after.0, missed_up_to = up_to.0, "a feed of commits lagged behind the history");
+        emit!(info, self, cursor = after.0, missed_up_to = up_to.0, "a feed of commits lagged behind the history");
     }
 
     pub(crate) fn lagged_lock_events(&self, cursor: u64, version: u64) {
-        tell!(info, self, cursor = cursor, version = version, "a feed of locks lagged behind the history");
+        emit!(info, self, cursor = cursor, version = version, "a feed of locks lagged behind the history");
     }
 
     pub(crate) fn session_over(&self, revision: Revision, released: usize, removed: usize, not_removed: usize) {
-        tell!(
+        emit!(
             info,
             self,
             revision = revision.0,
@@ -103,7 +103,7 @@ impl Observed {
     }
 
     pub(crate) fn frozen(&self, revision: Revision) {
-        tell!(info, self, revision = revision.0, "the dictionary was frozen");
+        emit!(info, self, revision = revision.0, "the dictionary was frozen");
     }
 
     /// Counts a buffer that has seen everything up to this revision.
@@ -164,7 +164,7 @@ impl Drop for Backoff<'_> {
         }
         #[cfg(feature = "tracing")]
         if retries > MANY_RETRIES {
-            tell!(warn, observed, retries = retries, "an update was retried many times");
+            emit!(warn, observed, retries = retries, "an update was retried many times");
         }
     }
 }
@@ -199,7 +199,7 @@ impl News {
     pub(crate) fn tell(&self, observed: &Observed) {
         #[cfg(feature = "tracing")]
         if self.expired > 0 {
-            tell!(info, observed, locks = self.expired, "expired locks were removed");
+            emit!(info, observed, locks = self.expired, "expired locks were removed");
         }
         #[cfg(any(feature = "tracing", feature = "counters"))]
         if let Some(locked_keys) = self.refused {
