@@ -52,7 +52,7 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
 }
 
 #[test]
-fn a_commit_made_by_a_closure_a_guard_or_the_end_of_a_session_is_told_as_well() {
+fn commits_of_closures_guards_and_ended_sessions_are_delivered_too() {
     let dictionary = keeping(100);
     let mut feed = dictionary.commit_feed();
     dictionary.update_state_with(&"closure", |_| set("a", 1)).unwrap();
@@ -66,7 +66,7 @@ fn a_commit_made_by_a_closure_a_guard_or_the_end_of_a_session_is_told_as_well() 
 }
 
 #[test]
-fn a_feed_that_fell_behind_is_told_what_it_missed() {
+fn a_feed_that_lagged_reports_what_it_missed() {
     let dictionary = keeping(2);
     let (mut feed, mut quick) = (dictionary.commit_feed(), dictionary.commit_feed());
     for value in 0..7 {
@@ -111,7 +111,7 @@ fn a_feed_can_begin_in_the_past_or_in_the_future() {
 }
 
 #[test]
-fn a_feed_that_cannot_go_on_where_it_was_begins_at_the_beginning_and_says_so() {
+fn a_feed_that_cannot_resume_begins_at_the_beginning_and_reports_it() {
     let dictionary = keeping(100);
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     let Position { store, revision } = dictionary.position();

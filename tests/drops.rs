@@ -205,7 +205,7 @@ fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_s
 }
 
 #[test]
-fn a_token_whose_drop_panics_at_the_end_of_a_session_leaves_nobody_waiting() {
+fn a_token_whose_drop_panics_at_the_end_of_a_session_leaves_no_thread_waiting() {
     within_a_minute(|| {
         let dictionary = StateDictionary::<&'static str, u8, OnDrop>::new();
         let armed = Arc::new(AtomicUsize::new(0));

@@ -101,7 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..60)
 }
 
-fn trail_limits() -> impl Strategy<Value = usize> {
+fn history_limits() -> impl Strategy<Value = usize> {
     prop_oneof![5 => 0..=4_usize, 1 => Just(1_000)]
 }
 
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn flushes_compose(
         steps in steps(),
-        history_limit in trail_limits(),
+        history_limit in history_limits(),
         initial in prop::collection::btree_map(0..6_u8, 0..9_u32, 0..4),
         freeze: bool,
     ) {
@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn with_tombstones_and_on_the_trail_every_removal_is_delivered(steps in steps(), freeze: bool) {
+    fn with_tombstones_and_within_the_history_every_removal_is_delivered(steps in steps(), freeze: bool) {
         follow(steps, 1_000, Map::new(), true, freeze)?;
     }
 }

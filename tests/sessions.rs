@@ -151,7 +151,7 @@ fn many_short_lived_locks_do_not_hide_those_that_a_session_has() {
 }
 
 #[test]
-fn a_key_that_somebody_else_created_anew_is_not_the_sessions_any_more() {
+fn a_key_that_another_client_created_anew_is_not_the_sessions_any_more() {
     let dictionary = Dictionary::new();
     let session = owning(&dictionary, "alice", &["a", "b"]);
     dictionary.update_state(&"bob", remove("a")).unwrap();
@@ -377,7 +377,7 @@ fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
 }
 
 #[test]
-fn a_session_of_many_keys_ends_beside_writers_who_do_nothing_else() {
+fn a_session_of_many_keys_ends_beside_busy_writers() {
     type Numbers = StateDictionary<u32, u32, u32>;
     fn beside_writers(
         write: impl Fn(&Numbers, Change<u32, u32>) + Sync,

@@ -115,8 +115,8 @@ fn two_guards() {
 
 /// Invariant: a change that waits for held content hears that the dictionary is frozen.
 #[test]
-fn change_while_held_against_freeze() {
-    explore("change_while_held_against_freeze", 710, || {
+fn change_while_locked_against_freeze() {
+    explore("change_while_locked_against_freeze", 710, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| block_on(d.update_state_with_async(&'a', |_| Change::new().set(0, 1))));

@@ -58,8 +58,8 @@ fn waiting_commit_feed_against_two_writers() {
 
 /// Invariant: a feed that falls off the history is told which commits it lagged, and no others.
 #[test]
-fn commit_feed_against_commits_beyond_the_trail() {
-    explore("commit_feed_against_commits_beyond_the_trail", 130, || {
+fn commit_feed_against_commits_beyond_the_history() {
+    explore("commit_feed_against_commits_beyond_the_history", 130, || {
         let dictionary = keeping(1);
         let mut feed = dictionary.commit_feed();
         let writer = actor(&dictionary, |d| {

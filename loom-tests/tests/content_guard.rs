@@ -7,8 +7,8 @@ use state_dictionary::{Change, UpdateError};
 
 /// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
 #[test]
-fn held_content_against_commit() {
-    explore("held_content_against_commit", 560, || {
+fn locked_content_against_commit() {
+    explore("locked_content_against_commit", 560, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let owner = actor(&dictionary, |d| {
@@ -84,8 +84,8 @@ fn holder_takes_locks_while_a_commit_waits() {
 
 /// Invariant: freezing does not wait for held content, and sets free the writer that does.
 #[test]
-fn freeze_while_held_against_commit() {
-    explore("freeze_while_held_against_commit", 620, || {
+fn freeze_while_locked_against_commit() {
+    explore("freeze_while_locked_against_commit", 620, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));

@@ -196,8 +196,8 @@ fn lock_flushes_against_two_lockers() {
 /// Invariant: a feed that falls off the history is given all locks of one instant, and goes on from there: whatever it is
 /// given, it then knows the locks as they were at that version.
 #[test]
-fn lock_flushes_against_locks_beyond_the_trail() {
-    explore("lock_flushes_against_locks_beyond_the_trail", 230, || {
+fn lock_flushes_against_locks_beyond_the_history() {
+    explore("lock_flushes_against_locks_beyond_the_history", 230, || {
         let (dictionary, _) = keeping(1);
         let mut feed = following(&dictionary);
         let locker = actor(&dictionary, |d| {

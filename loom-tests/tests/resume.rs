@@ -51,8 +51,8 @@ fn apply(replica: &mut Replica, delivery: &Delivery<u8, u32>) {
 /// Invariant: a client that resumes is given exactly what has changed, or is told to begin anew, also while commits push
 /// its position off the history.
 #[test]
-fn resume_against_commits_beyond_the_trail() {
-    explore("resume_against_commits_beyond_the_trail", 95, || {
+fn resume_against_commits_beyond_the_history() {
+    explore("resume_against_commits_beyond_the_history", 95, || {
         let dictionary = begun();
         let seen = dictionary.position();
         let writer = actor(&dictionary, commit_the_others);

@@ -279,8 +279,8 @@ fn two_due_sessions_against_the_return_of_one() {
 
 /// Invariant: a session that is due while the content is held ends with the first expiry after that, as a whole.
 #[test]
-fn due_session_against_held_content() {
-    explore("due_session_against_held_content", 97, || {
+fn due_session_against_locked_content() {
+    explore("due_session_against_locked_content", 97, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -301,8 +301,8 @@ fn due_session_against_held_content() {
 /// Invariant: a session that is dropped waits for nobody who holds the content: its locks go at once, its keys then or with
 /// a later expiry, and never later than that.
 #[test]
-fn dropped_session_against_held_content() {
-    explore("dropped_session_against_held_content", 83, || {
+fn dropped_session_against_locked_content() {
+    explore("dropped_session_against_locked_content", 83, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -325,8 +325,8 @@ fn dropped_session_against_held_content() {
 
 /// Invariant: whoever sees that a session has ended, though its keys were put off, can take it up with them.
 #[test]
-fn session_put_off_against_its_return() {
-    explore("session_put_off_against_its_return", 28, || {
+fn deferred_session_against_its_resume() {
+    explore("deferred_session_against_its_resume", 28, || {
         let dictionary = shared();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -350,8 +350,8 @@ fn session_put_off_against_its_return() {
 /// Invariant: a session that was left is taken up with all that belongs to it, or has ended with all of it before: whoever
 /// comes back keeps every lock that it is then granted.
 #[test]
-fn session_taken_up_against_expiry() {
-    explore("session_taken_up_against_expiry", 160, || {
+fn session_resume_against_expiry() {
+    explore("session_resume_against_expiry", 160, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[0])).unwrap();

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_trail_is_dropped_without_recursion() {
+    fn a_long_history_is_dropped_without_recursion() {
         drop(commits(usize::MAX, &vec![1; 1_000_000]));
     }
 }

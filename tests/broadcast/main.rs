@@ -91,7 +91,7 @@ fn tombstones_are_those_of_the_options() {
 }
 
 #[test]
-fn a_client_that_joins_where_a_frame_begins_goes_on_with_the_frames() {
+fn a_client_that_joins_where_a_frame_begins_continues_with_the_frames() {
     let dictionary = Dictionary::new();
     let frames = broadcast(&dictionary);
     for number in 0..10 {
@@ -154,7 +154,7 @@ fn a_client_ahead_of_the_frames_waits_until_they_pass_it() {
 
 /// Nothing may come that a frame is made of, and still the client has what is gone.
 #[test]
-fn a_client_ahead_of_the_frames_is_told_what_is_removed_although_no_frame_tells_of_it() {
+fn a_client_ahead_of_the_frames_receives_removals_that_no_frame_has() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let frames = broadcast(&dictionary);

@@ -281,7 +281,7 @@ impl Thread<'_> {
             }
             Op::FlushLocks => locks_flushed(locks.lock().unwrap().try_flush()),
             Op::Connect { lost } => {
-                let position = self.position_to_go_on_from(lost);
+                let position = self.position_to_resume_from(lost);
                 let options = position.into_iter().fold(following(self.shared.clients), BufferOptions::resume);
                 let buffer = self.connection.insert(dictionary.change_buffer_with(options));
                 Observed::Position(buffer.position().revision.get())
@@ -294,7 +294,7 @@ impl Thread<'_> {
             }),
             Op::Publish => Observed::Is(self.shared.broadcast.publish()),
             Op::Join { lost } => {
-                let position = self.position_to_go_on_from(lost);
+                let position = self.position_to_resume_from(lost);
                 let follower = self.follower.insert(self.shared.broadcast.join(position));
                 Observed::Position(follower.position().revision.get())
             }
@@ -320,7 +320,7 @@ impl Thread<'_> {
         }
     }
 
-    fn position_to_go_on_from(&self, lost: bool) -> Option<Position> {
+    fn position_to_resume_from(&self, lost: bool) -> Option<Position> {
         if lost { Some(self.lost_position()) } else { self.position }
     }
 

@@ -56,14 +56,14 @@ impl LockFeed {
     ) -> bool {
         match seen {
             Observed::NothingPending => !frozen && self.pending.is_empty() && self.is_right(locks, now),
-            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_fallen_behind()),
+            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_lagged()),
             Observed::LockEvents(events) => self.take(events, locks, now) && (frozen || self.is_right(locks, now)),
             Observed::EveryLock(revision, all) => {
-                let possible = !frozen && self.may_have_fallen_behind() && *revision == now.revision;
+                let possible = !frozen && self.may_have_lagged() && *revision == now.revision;
                 self.pending.clear();
                 self.known = all.iter().map(|(key, owner, token)| (*key, (*owner, *token))).collect();
                 self.revision = now.revision;
-                forget_what_ran_out(locks, &self.known, now);
+                forget_expired(locks, &self.known, now);
                 possible && self.is_right(locks, now)
             }
             _ => false,
@@ -71,7 +71,7 @@ impl LockFeed {
     }
 
     /// If everything that may have happened has.
-    fn may_have_fallen_behind(&self) -> bool {
+    fn may_have_lagged(&self) -> bool {
         let pending = || self.pending.iter().flat_map(|(_, told)| told);
         let expired = self.known.len() + pending().filter(|told| told.kind == Kind::Granted).count();
         pending().count() + expired > self.limit
@@ -134,13 +134,13 @@ impl LockFeed {
                 return false;
             }
         }
-        forget_what_ran_out(locks, &self.known, now);
+        forget_expired(locks, &self.known, now);
         pending.next().is_none() && !events.is_empty()
     }
 }
 
 /// Locks that have run out, and are told to be gone, are.
-fn forget_what_ran_out(locks: &mut BTreeMap<Key, Lock>, known: &BTreeMap<Key, (Token, u64)>, now: Instant) {
+fn forget_expired(locks: &mut BTreeMap<Key, Lock>, known: &BTreeMap<Key, (Token, u64)>, now: Instant) {
     locks.retain(|key, lock| {
         lock.deadline.is_none_or(|deadline| deadline > now.clock) || known.get(key) == Some(&(lock.owner, lock.token))
     });
