@@ -45,7 +45,7 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     assert_eq!(missed(&delivery), None);
     assert_eq!((revisions(&delivery), tokens(&delivery)), (vec![2, 3, 4], vec!["alice", "bob", "alice"]));
     let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
-    assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were judged, and are not told");
+    assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were checked, and are not delivered");
     assert_eq!(feed.position(), dictionary.position());
     assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
     assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
@@ -211,7 +211,7 @@ fn a_token_whose_clone_panics_leaves_the_feed_where_it_was() {
     impl Clone for Token {
         fn clone(&self) -> Self {
             // While the test has none but the one in the dictionary and its own, cloning once more panics.
-            assert!(Arc::strong_count(&self.0) < 3, "told to");
+            assert!(Arc::strong_count(&self.0) < 3, "on purpose");
             Self(Arc::clone(&self.0))
         }
     }

@@ -220,7 +220,7 @@ fn a_session_dropped_while_the_content_is_locked_releases_its_locks_and_is_defer
     assert!(guard.contains_key("a"));
     clock.advance(SECOND);
     let expiry = dictionary.expire();
-    assert!(expiry.sessions.is_empty() && guard.contains_key("a"), "still held, and told when it is over");
+    assert!(expiry.sessions.is_empty() && guard.contains_key("a"), "still locked, and reported when it is over");
     let next = expiry.next.unwrap();
     assert!(next > Duration::ZERO, "a server that sleeps so long must not spin");
     drop(guard);

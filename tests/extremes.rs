@@ -1,4 +1,4 @@
-//! Very large, very small, very deep, very late, and what is never given back.
+//! Very large, very small, very deep, very late, and what is never released.
 
 mod common;
 

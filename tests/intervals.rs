@@ -70,7 +70,7 @@ fn a_client_that_is_slow_between_two_deliveries_waits_for_the_rest_of_the_interv
         assert!(subscription.next().is_some());
         clock.advance(7 * SECOND);
         commit(&dictionary, [set("a", 1)]);
-        assert!(subscription.next().is_some(), "at once: nobody moves the clock");
+        assert!(subscription.next().is_some(), "at once: the clock is not moved");
         assert_eq!(clock.elapsed(), 7 * SECOND);
         clock.advance(SECOND);
         commit(&dictionary, [set("a", 2)]);

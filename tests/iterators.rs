@@ -1,4 +1,4 @@
-//! Iterators go on, when they are cloned, exactly where they are.
+//! Cloned iterators continue exactly where the original is.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;

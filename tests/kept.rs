@@ -48,7 +48,7 @@ impl Kept {
         Change::new().set("a", Counted { number, _alive: Arc::clone(&self.values) })
     }
 
-    /// So many commits of one key, each with a lock that comes and goes.
+    /// So many commits of one key, each with a lock that is granted and released.
     fn commit(&self, commits: usize) {
         for number in 0..commits {
             let token = self.token(number);

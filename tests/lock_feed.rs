@@ -150,7 +150,7 @@ fn a_flush_makes_expiry_an_event_although_the_key_is_not_touched() {
     clock.advance(NANOSECOND);
     assert_eq!(told(feed.try_flush().unwrap()), [(Expired, "a", "alice")]);
     assert_eq!(told(another.try_flush().unwrap()), [(Granted, "a", "alice"), (Expired, "a", "alice")]);
-    assert!(dictionary.expire().locks.is_empty(), "it has been taken away");
+    assert!(dictionary.expire().locks.is_empty(), "it has been removed");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_waiting_flush_wakes_up_at_the_deadline_of_the_systems_clock() {
 #[test]
 fn a_renewal_that_shortens_a_lease_wakes_waiters_for_the_longer_one() {
     within_a_minute(|| {
-        // By the system's clock, for a manual one wakes everybody whenever it is moved.
+        // By the system's clock, for a manual one wakes all waiters whenever it is moved.
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
         dictionary.update_locks(&"alice", acquire("a", SECOND * 3600)).unwrap();
         let mut feed = following(&dictionary);
@@ -298,7 +298,7 @@ fn a_sweep_of_expired_locks_is_an_event_for_each() {
     }
     clock.advance(SECOND);
     dictionary.update_locks(&1, LockRequest::new().acquire(1000_u32, None)).unwrap();
-    let LockDelivery::Events(events) = feed.try_flush().unwrap() else { panic!("it has not fallen behind") };
+    let LockDelivery::Events(events) = feed.try_flush().unwrap() else { panic!("it has not lagged") };
     let count = |kind| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((count(Granted), count(Expired)), (64, 63));
 }

@@ -429,7 +429,7 @@ fn after_the_last_lock_has_ended_every_client_may_write_and_locks_still_work() {
         dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("b", None)).unwrap();
         assert!(!may_write(&dictionary, "bob", "a") && !may_write(&dictionary, "bob", "b"), "round {round}");
         clock.advance(SECOND);
-        assert!(may_write(&dictionary, "bob", "a"), "an expired lock is taken away");
+        assert!(may_write(&dictionary, "bob", "a"), "an expired lock is removed");
         assert!(!may_write(&dictionary, "bob", "b"), "round {round}");
         dictionary.update_locks(&"alice", release("a").release("b")).unwrap();
         assert!(may_write(&dictionary, "bob", "b"));

@@ -81,7 +81,7 @@ fn key(number: u32) -> Fused {
     Fused(number)
 }
 
-/// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have run out.
+/// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have expired.
 fn dictionary(history_limit: usize) -> FusedDictionary {
     let clock = ManualClock::new();
     let builder =
@@ -274,7 +274,7 @@ fn a_lock_flush_that_panics_can_be_repeated() {
     assert_eq!(locks.len(), 2);
     assert!(dictionary.update_locks(&ALICE, request().release(key(0)).release(key(1))).is_ok());
     let LockDelivery::Events(events) = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
-        panic!("it has not fallen behind");
+        panic!("it has not lagged");
     };
     assert_eq!(events.len(), 4);
 }

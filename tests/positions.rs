@@ -265,7 +265,7 @@ fn a_feed_of_locks_that_found_nothing_delivers_only_what_comes_next() {
         for number in 0..9 {
             commit(&dictionary, [set("a", number), set("b", number)]);
             assert!(dictionary.update_locks(&"ada", LockRequest::new().release("none")).is_ok());
-            assert_eq!(feed.try_flush(), Err(FlushError::Empty), "no lock came or went");
+            assert_eq!(feed.try_flush(), Err(FlushError::Empty), "no lock was granted or ended");
             assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::Empty));
         }
         assert!(dictionary.update_locks(&"ada", LockRequest::new().acquire("a", None)).is_ok());

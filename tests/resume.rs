@@ -307,7 +307,7 @@ fn a_filter_that_panics_leaves_the_buffer_as_it_was() {
     let panics = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let filter = {
         let panics = std::sync::Arc::clone(&panics);
-        move |_: &&'static str| !panics.load(std::sync::atomic::Ordering::Relaxed) || panic!("told to")
+        move |_: &&'static str| !panics.load(std::sync::atomic::Ordering::Relaxed) || panic!("on purpose")
     };
     let buffer = dictionary.change_buffer_with(BufferOptions::new().filter(filter));
     assert!(panic::catch_unwind(|| buffer.try_flush().is_ok()).is_err());

@@ -3,9 +3,9 @@
 //! * every follower's replica ends up equal to the content, and each of its deliveries is one instant of it;
 //! * the keys of one change are seen together or not at all;
 //! * no increment is lost;
-//! * while a lock is held nobody else's write to its key is committed, and fencing tokens rise;
+//! * while a key is locked no other client's write to its key is committed, and fencing tokens rise;
 //! * revisions have no gap and no duplicate;
-//! * nothing of the user's is dropped while a lock of the dictionary's own is held.
+//! * nothing of the user's is dropped while an internal lock is held.
 //!
 //! The threads are real and few, so these find only what is easy to find; the model checkers are for the rest.
 
@@ -202,12 +202,12 @@ fn no_client_writes_under_anothers_lock(threads: u64, rounds: u64) {
                 for _ in 0..random.below(4) {
                     thread::yield_now();
                 }
-                assert_eq!(entry(), granted_on, "somebody wrote under this lock");
+                assert_eq!(entry(), granted_on, "another client wrote under this lock");
                 let mine = dictionary.update_state(&token, Change::new().set(key, fencing_token.get()));
                 let expected = mine.ok().map(|revision| (revision, fencing_token.get()));
                 assert!(expected.is_some() && entry() == expected);
                 thread::yield_now();
-                assert_eq!(entry(), expected, "somebody wrote under this lock");
+                assert_eq!(entry(), expected, "another client wrote under this lock");
                 let released = match random.below(3) {
                     0 => dictionary.release_all(&token),
                     _ => {

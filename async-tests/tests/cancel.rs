@@ -117,7 +117,7 @@ fn a_dropped_change_is_not_committed() {
             let dictionary = Dictionary::new();
             let mut session = dictionary.session("bob");
             let (held, runs) = (Cell::new(Some(dictionary.lock_content_async().await)), Cell::new(0));
-            // The content is let go, and held again by the next.
+            // The content is unlocked, and locked again by the next guard.
             let wake = || {
                 held.take();
                 held.set(future::block_on(poll_once(dictionary.lock_content_async())));
@@ -128,7 +128,7 @@ fn a_dropped_change_is_not_committed() {
                 set("a", 1)
             };
             drop_after_polls(polls, dictionary.update_state_with_async(&"alice", modify), wake).await;
-            assert_eq!(runs.get(), polls.min(1), "it was run in vain");
+            assert_eq!(runs.get(), polls.min(1), "it was run without a commit");
             drop_after_polls(polls, session.update_state_async(set("a", 1)), wake).await;
             drop_after_polls(polls, session.update_ephemeral_async(set("a", 1)), wake).await;
             drop_after_polls(polls, dictionary.wait_for_revision_async(Revision::from(1)), wake).await;
@@ -183,7 +183,7 @@ fn a_session_whose_end_is_dropped_ends_all_the_same() {
             drop_after_polls(polls, session.end_async(), wake).await;
             assert!(dictionary.lock_info("drawing").is_none() && dictionary.get("cursor").is_some());
             let again = dictionary.session("alice");
-            assert!(again.is_resumed(), "its keys belong to nobody");
+            assert!(again.is_resumed(), "its keys belong to no session");
             drop(held);
             assert_eq!(again.end_async().await.removed, ["cursor"]);
         }

@@ -1,4 +1,4 @@
-//! Held content, awaited.
+//! Locked content, awaited.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -64,7 +64,7 @@ fn nothing_pending_publishes_nothing() {
     assert!(!frames.publish());
     commit(&dictionary, [set("b", 1), remove("b"), remove("c")]);
     for frames in [&frames, &filtered] {
-        assert!(!frames.publish(), "nobody was told of it");
+        assert!(!frames.publish(), "no follower was sent it");
     }
     let mut client = following_a(&filtered);
     assert_eq!(client.given(), [Given::Anew(4)]);
@@ -168,7 +168,7 @@ fn a_client_ahead_of_the_frames_receives_removals_that_no_frame_has() {
                 let message = ahead.follower.next().unwrap();
                 ahead.apply(&message)
             });
-            assert!(!frames.publish(), "nobody was ever told of the key by a frame");
+            assert!(!frames.publish(), "no frame ever had the key");
             assert_eq!(waiting.join().unwrap(), Given::CatchUp(1, 2));
         });
     });

@@ -6,7 +6,7 @@ use state_dictionary::StateDictionary;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Whoever publishes at once: every frame once, in one order, and no commit twice or not at all.
+/// Several publishers at once: every frame once, in one order, and no commit twice or not at all.
 #[test]
 fn many_publishers_and_clients_that_join_and_leave_beside_writers() {
     const KEYS: [Key; 8] = ["a1", "a2", "a3", "a4", "b1", "b2", "b3", "b4"];

@@ -71,7 +71,7 @@ struct Shared {
     commits: Mutex<Feed>,
     clock: ManualClock,
     recorder: Arc<Recorder>,
-    /// Looked at before each call: a place where the scheduler may let the others go on.
+    /// Looked at before each call: a place where the scheduler may run the other threads.
     between_calls: AtomicBool,
 }
 
@@ -180,7 +180,7 @@ impl Thread<'_> {
                     _ => dictionary.update_state(&by, change),
                 };
                 if let Err(error) = &answer {
-                    assert_eq!(*error.change(), asked, "the change is handed back as it was");
+                    assert_eq!(*error.change(), asked, "the change is returned as it was");
                 }
                 updated(answer)
             }
@@ -206,7 +206,7 @@ impl Thread<'_> {
                 };
                 let observed = locked(&answer);
                 if let Err(error) = answer {
-                    assert_eq!(error.into_request(), asked, "the request is handed back as it was");
+                    assert_eq!(error.into_request(), asked, "the request is returned as it was");
                 }
                 observed
             }
@@ -254,7 +254,7 @@ impl Thread<'_> {
         }
     }
 
-    /// What belongs to a client: sessions, and feeds but for plain buffers.
+    /// What belongs to a client: sessions, and feeds except for plain buffers.
     fn perform_of_client(&mut self, op: Op) -> Observed {
         let Shared { dictionary, locks, .. } = self.shared;
         match op {
