@@ -46,7 +46,7 @@ impl ManualClock {
     /// Moves the clock forward and wakes all waiters.
     ///
     /// ```
-    /// use state_dictionary::{FlushError, ManualClock, StateDictionary};
+    /// use state_dictionary::{ManualClock, StateDictionary, TryFlushError};
     /// use std::{thread, time::Duration};
     ///
     /// let clock = ManualClock::new();
@@ -58,7 +58,7 @@ impl ManualClock {
     ///     while !waiting.is_finished() {
     ///         clock.advance(second); // repeatedly, since the thread may not have started yet
     ///     }
-    ///     assert_eq!(waiting.join().unwrap(), FlushError::Empty);
+    ///     assert_eq!(waiting.join().unwrap(), TryFlushError::Empty);
     /// });
     /// ```
     ///
@@ -100,7 +100,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Clock {
     System,
     Manual(ManualClock),

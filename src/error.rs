@@ -297,37 +297,98 @@ impl Display for LockContentError {
 
 impl Error for LockContentError {}
 
-/// Why a flush returned nothing.
+/// The feed is closed: everything was delivered and nothing more can come, because the dictionary was frozen or dropped, or the
+/// feed closed.
 ///
 /// ```
 /// use state_dictionary::{FlushError, StateDictionary};
 ///
-/// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-/// let buffer = dictionary.change_buffer();
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty); // look again later
-/// drop(dictionary);
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed); // never again
+/// let flags: StateDictionary<&str, bool> = StateDictionary::new();
+/// let buffer = flags.change_buffer();
+/// drop(flags);
+/// assert_eq!(buffer.flush().unwrap_err(), FlushError);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FlushError {
-    /// Nothing is pending: now, or still at the end of the timeout.
+pub struct FlushError;
+
+/// Why a flush that does not wait delivered nothing.
+///
+/// ```
+/// use state_dictionary::{StateDictionary, TryFlushError};
+///
+/// let flags: StateDictionary<&str, bool> = StateDictionary::new();
+/// let buffer = flags.change_buffer();
+/// assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty); // look again later
+/// drop(flags);
+/// assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Closed); // never again
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryFlushError {
+    /// Nothing is pending.
     Empty,
-    /// Everything was delivered and nothing more can come: the dictionary is frozen or dropped, or the buffer is
-    /// closed.
+    /// See [`FlushError`].
     Closed,
 }
 
+/// Why a flush that waits for a limited time delivered nothing.
+///
+/// ```
+/// use state_dictionary::{FlushTimeoutError, StateDictionary};
+/// use std::time::Duration;
+///
+/// let flags: StateDictionary<&str, bool> = StateDictionary::new();
+/// let buffer = flags.change_buffer();
+/// assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushTimeoutError::TimedOut);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushTimeoutError {
+    /// Nothing was pending when the time was over.
+    TimedOut,
+    /// See [`FlushError`].
+    Closed,
+}
+
+const CLOSED: &str = "the feed is closed";
+
 impl Display for FlushError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(CLOSED)
+    }
+}
+
+impl Display for TryFlushError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "nothing is pending",
-            Self::Closed => "the feed is closed",
+            Self::Closed => CLOSED,
+        })
+    }
+}
+
+impl Display for FlushTimeoutError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "timed out with nothing pending",
+            Self::Closed => CLOSED,
         })
     }
 }
 
 impl Error for FlushError {}
+impl Error for TryFlushError {}
+impl Error for FlushTimeoutError {}
+
+impl From<FlushError> for TryFlushError {
+    fn from(FlushError: FlushError) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<FlushError> for FlushTimeoutError {
+    fn from(FlushError: FlushError) -> Self {
+        Self::Closed
+    }
+}
 
 /// Why a wait for a revision or for a condition ended without it.
 ///

@@ -199,18 +199,20 @@ pub use commit::{ContentGuard, Modification, Replaced, Writer};
 pub use content::iterators::{Entries, IntoIter, Keys, Values};
 pub use content::{Iter, Snapshot, Versioned};
 pub use dictionary::{Builder, StateDictionary};
-pub use error::{FailedCondition, FlushError, LockContentError, LockError, UpdateError, WaitError};
+pub use error::{
+    FailedCondition, FlushError, FlushTimeoutError, LockContentError, LockError, TryFlushError, UpdateError, WaitError,
+};
 pub use event::{LockEvent, LockEventKind};
 pub use feed::{
-    Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Follower, Frame, KeyFeed,
-    LockDelivery, LockFeed, Message, Subscription, Tombstones, Updates,
+    Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Feed, FeedOptions, Follower,
+    Frame, KeyFeed, LockDelivery, LockFeed, Message, Subscription, Tombstones, Updates,
 };
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, LockInfo, LockReceipt, LockRequest};
 #[cfg(feature = "counters")]
 pub use observe::Counters;
-pub use position::{ParsePositionError, ParseStoreIdError, Position, StoreId};
+pub use position::{LockPosition, ParsePositionError, ParseStoreIdError, Position, StoreId};
 pub use revision::{FencingToken, Revision};
 pub use session::{Expired, NotRemoved, Session, SessionSummary};
 

@@ -117,7 +117,50 @@ impl FromStr for Position {
     }
 }
 
-/// The text is not a [`Position`].
+/// The position of a [`LockFeed`](crate::LockFeed): a client keeps it, to [resume](crate::FeedOptions::resume) from it.
+///
+/// Its text form is the store's id, `:L` and the version.
+///
+/// ```
+/// use state_dictionary::{FeedOptions, LockDelivery, LockRequest, StateDictionary};
+///
+/// let room: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
+/// let feed = room.lock_feed();
+/// room.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
+/// assert!(matches!(feed.flush()?, LockDelivery::Full { .. }));
+/// let seen = feed.position().to_string();
+/// drop(feed); // the connection is lost
+///
+/// room.release_all(&"alice");
+/// let resumed = room.lock_feed_with(FeedOptions::new().resume(seen.parse()?));
+/// assert!(matches!(resumed.flush()?, LockDelivery::Events(events) if events.len() == 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LockPosition {
+    /// Which dictionary.
+    pub store: StoreId,
+    /// The latest [version](crate::LockEvent::version) seen.
+    pub version: u64,
+}
+
+impl fmt::Display for LockPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:L{}", self.store, self.version)
+    }
+}
+
+impl FromStr for LockPosition {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let (store, version) = text.split_once(":L").ok_or(ParsePositionError)?;
+        let Position { store, revision } = format!("{store}:{version}").parse()?;
+        Ok(Self { store, version: revision.get() })
+    }
+}
+
+/// The text is not a [`Position`] or [`LockPosition`].
 ///
 /// ```
 /// use state_dictionary::Position;
@@ -132,7 +175,7 @@ pub struct ParsePositionError;
 
 impl fmt::Display for ParsePositionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a position: expected 16 hexadecimal digits, a colon and a number")
+        f.write_str("not a position: expected 16 hexadecimal digits, a colon (`:L` for a feed of locks) and a number")
     }
 }
 

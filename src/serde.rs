@@ -1,6 +1,6 @@
 //! The serialised forms, where serde's derived ones do not fit. `docs/json.md` describes them.
 
-use crate::{Change, Condition, Delivery, LockRequest, Position, Snapshot, StoreId, Versioned};
+use crate::{Change, Condition, Delivery, LockPosition, LockRequest, Position, Snapshot, StoreId, Versioned};
 use ::serde::de::value::MapAccessDeserializer;
 use ::serde::de::{Error as _, MapAccess, Visitor};
 use ::serde::ser::SerializeStruct;
@@ -226,6 +226,7 @@ macro_rules! as_text {
 
 as_text!(StoreId);
 as_text!(Position);
+as_text!(LockPosition);
 
 /// A time as a number of seconds, or none.
 struct Seconds(Option<Duration>);

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Dictionary, SECOND, set, spawn_waiting, within_a_minute};
 use state_dictionary::{
-    Change, CommitDelivery, CommitFeed, FlushError, Position, Revision, StateDictionary, Versioned,
+    Change, CommitDelivery, CommitFeed, FeedOptions, FlushError, FlushTimeoutError, Position, Revision,
+    StateDictionary, TryFlushError, Versioned,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +33,8 @@ fn tokens(delivery: &Delivered) -> Vec<&'static str> {
 fn every_commit_comes_with_its_token_and_as_it_was_made() {
     let dictionary = keeping(100);
     dictionary.update_state(&"before", set("z", 0)).unwrap();
-    let mut feed = dictionary.commit_feed();
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
+    let feed = dictionary.commit_feed();
+    assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
     let changes = [set("a", 1), set("a", 2).remove("a").set("a", 3), Change::new().remove("a").remove("b")];
     dictionary.update_state(&"alice", changes[0].clone().if_absent("a")).unwrap();
     dictionary.update_state(&"bob", changes[1].clone()).unwrap();
@@ -47,14 +48,14 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
     assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were checked, and are not delivered");
     assert_eq!(feed.position(), dictionary.position());
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
-    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
+    assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
+    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushTimeoutError::TimedOut);
 }
 
 #[test]
 fn commits_of_closures_guards_and_ended_sessions_are_delivered_too() {
     let dictionary = keeping(100);
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     dictionary.update_state_with(&"closure", |_| set("a", 1)).unwrap();
     dictionary.lock_content().unwrap().update_state(&"guard", set("a", 2)).unwrap();
     let mut session = dictionary.session("session");
@@ -68,7 +69,7 @@ fn commits_of_closures_guards_and_ended_sessions_are_delivered_too() {
 #[test]
 fn a_feed_that_lagged_reports_what_it_missed() {
     let dictionary = keeping(2);
-    let (mut feed, mut quick) = (dictionary.commit_feed(), dictionary.commit_feed());
+    let (feed, quick) = (dictionary.commit_feed(), dictionary.commit_feed());
     for value in 0..7 {
         dictionary.update_state(&"alice", set("a", value)).unwrap();
         let delivery = quick.try_flush().unwrap();
@@ -88,11 +89,11 @@ fn a_feed_that_lagged_reports_what_it_missed() {
 #[test]
 fn without_kept_commits_everything_is_missed() {
     let dictionary = Dictionary::new();
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     let delivery = feed.try_flush().unwrap();
     assert_eq!((missed(&delivery), delivery.commits.len()), (Some((0, 1)), 0));
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn a_feed_can_begin_in_the_past_or_in_the_future() {
         dictionary.update_state(&"alice", set("a", value)).unwrap();
     }
     let at = |revision| Position { store: dictionary.id(), revision: Revision::from(revision) };
-    let after = |revision| dictionary.commit_feed_after(at(revision)).try_flush();
+    let after = |revision| dictionary.commit_feed_with(FeedOptions::new().resume(at(revision))).try_flush();
     assert_eq!(revisions(&after(2).unwrap()), [3, 4]);
     let from_the_beginning = after(0).unwrap();
     assert_eq!(missed(&from_the_beginning), Some((0, 1)), "initial content has no token");
@@ -117,24 +118,24 @@ fn a_feed_that_cannot_resume_begins_at_the_beginning_and_reports_it() {
     let Position { store, revision } = dictionary.position();
     let future = Position { store, revision: Revision::from(revision.get() + 1) };
     for position in [future, Dictionary::new().position()] {
-        let mut feed = dictionary.commit_feed_after(position);
+        let feed = dictionary.commit_feed_with(FeedOptions::new().resume(position));
         let delivery = feed.try_flush().unwrap();
         assert!(delivery.full && delivery.lagged.is_none());
         assert_eq!(revisions(&delivery), [1]);
-        assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty, "once");
+        assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty, "once");
     }
     // After a restart, before anything is committed.
     let empty = keeping(100);
-    let mut feed = empty.commit_feed_after(dictionary.position());
+    let feed = empty.commit_feed_with(FeedOptions::new().resume(dictionary.position()));
     let delivery = feed.try_flush().unwrap();
     assert!(delivery.full && delivery.commits.is_empty());
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
 }
 
 #[test]
 fn commits_are_kept_up_to_a_number_of_operations_however_few_keys_they_name() {
     let dictionary = keeping(2);
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     dictionary.update_state(&"alice", set("a", 1).set("a", 2).set("a", 3)).unwrap();
     let delivery = feed.try_flush().unwrap();
     assert_eq!((missed(&delivery), delivery.commits.len()), (Some((0, 1)), 0));
@@ -144,15 +145,15 @@ fn commits_are_kept_up_to_a_number_of_operations_however_few_keys_they_name() {
 fn a_waiting_feed_is_woken_by_a_commit_and_by_the_end() {
     within_a_minute(|| {
         let dictionary = keeping(100);
-        let mut feed = dictionary.commit_feed();
+        let feed = dictionary.commit_feed();
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || (feed.flush().map(|delivery| revisions(&delivery)), feed));
             dictionary.update_state(&"alice", set("a", 1)).unwrap();
-            let (first, mut feed) = waiting.join().unwrap();
+            let (first, feed) = waiting.join().unwrap();
             assert_eq!(first, Ok(vec![1]));
             let waiting = spawn_waiting(scope, move || feed.flush().map(|delivery| revisions(&delivery)));
             dictionary.freeze();
-            assert_eq!(waiting.join().unwrap(), Err(FlushError::Closed));
+            assert_eq!(waiting.join().unwrap(), Err(FlushError));
         });
         drop(dictionary);
     });
@@ -161,18 +162,18 @@ fn a_waiting_feed_is_woken_by_a_commit_and_by_the_end() {
 #[test]
 fn what_was_committed_before_the_end_is_delivered_and_then_the_feed_ends() {
     let dictionary = keeping(100);
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     drop(dictionary);
     assert_eq!(revisions(&feed.flush().unwrap()), [1]);
-    assert_eq!(feed.flush_timeout(SECOND).unwrap_err(), FlushError::Closed);
+    assert_eq!(feed.flush_timeout(SECOND).unwrap_err(), FlushTimeoutError::Closed);
 }
 
 #[test]
 fn a_mirror_that_applies_every_commit_is_equal_at_every_revision() {
     let dictionary: StateDictionary<u8, u64, usize> = StateDictionary::builder().commit_history(true).build();
     let mirror: StateDictionary<u8, u64, usize> = StateDictionary::new();
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     within_a_minute(|| {
         thread::scope(|scope| {
             for writer in 0..3_usize {
@@ -221,7 +222,7 @@ fn a_token_whose_clone_panics_leaves_the_feed_where_it_was() {
         }
     }
     let dictionary: StateDictionary<u8, u8, Token> = StateDictionary::builder().commit_history(true).build();
-    let mut feed: CommitFeed<u8, u8, Token> = dictionary.commit_feed();
+    let feed: CommitFeed<u8, u8, Token> = dictionary.commit_feed();
     let token = Token(Arc::new(()));
     dictionary.update_state(&token, Change::new().set(1, 1)).unwrap();
     let another = Arc::clone(&token.0);

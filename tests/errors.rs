@@ -4,7 +4,8 @@ mod common;
 
 use common::{Dictionary, SECOND, with_manual_clock};
 use state_dictionary::{
-    Change, Condition, FlushError, LockContentError, LockError, LockRequest, Revision, StateDictionary, UpdateError,
+    Change, Condition, FlushError, LockContentError, LockError, LockRequest, Revision, StateDictionary, TryFlushError,
+    UpdateError,
 };
 use std::error::Error;
 use std::thread;
@@ -111,8 +112,8 @@ fn a_lock_error_states_the_reason() {
 fn the_other_errors_state_the_reason() {
     assert_eq!(LockContentError::ContentLocked.to_string(), "the content is locked");
     assert_eq!(LockContentError::ContentLockedByThisThread.to_string(), "this thread has locked the content already");
-    assert_eq!(FlushError::Empty.to_string(), "nothing is pending");
-    assert_eq!(FlushError::Closed.to_string(), "the feed is closed");
+    assert_eq!(TryFlushError::Empty.to_string(), "nothing is pending");
+    assert_eq!(FlushError.to_string(), "the feed is closed");
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn errors_can_be_boxed_and_sent() {
     dictionary.freeze();
     let update = dictionary.update_state(&"", set("a")).unwrap_err();
     let lock: LockError<_, _> = dictionary.update_locks(&"", LockRequest::new().acquire("a", None)).unwrap_err();
-    for error in [boxed(update), boxed(lock), boxed(FlushError::Closed), boxed(LockContentError::ContentLocked)] {
+    for error in [boxed(update), boxed(lock), boxed(FlushError), boxed(LockContentError::ContentLocked)] {
         assert!(error.source().is_none());
     }
 }

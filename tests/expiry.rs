@@ -105,7 +105,7 @@ fn many_sessions_end_in_one_expiry_each_in_its_own_commit() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<u32, u32, u32> =
         StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(10_000).build();
-    let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
+    let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
     locks.flush().unwrap();
     for client in 0..1000 {
         let mut session = dictionary.session(client);
@@ -327,7 +327,7 @@ fn the_end_of_a_session_wakes_waiters_for_its_keys_or_its_locks() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(100).build();
         let buffer = dictionary.change_buffer();
-        let mut feed = dictionary.lock_feed();
+        let feed = dictionary.lock_feed();
         let with_key = owning(&dictionary, "alice", &["a"]);
         let with_lock = dictionary.session("bob");
         assert!(with_lock.update_locks(acquire("b", None)).is_ok());

@@ -4,7 +4,9 @@ mod common;
 
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, set, with_manual_clock, within_a_minute};
 use common::{parts, replay, sorted, spawn_waiting};
-use state_dictionary::{Change, ChangeBuffer, FlushError, LockRequest, ManualClock, StateDictionary, UpdateError};
+use state_dictionary::{
+    Change, ChangeBuffer, FlushError, LockRequest, ManualClock, StateDictionary, TryFlushError, UpdateError,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -46,7 +48,7 @@ fn leaked_buffers_and_snapshots_affect_no_other_client() {
             assert_eq!(replica, [("b", value)].into());
         }
         drop(dictionary);
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError);
     });
 }
 
@@ -203,7 +205,7 @@ fn a_change_of_a_million_keys_is_one_commit_and_one_delivery() {
         assert!(dictionary.snapshot().is_empty());
         let (updates, removals) = buffer.flush().unwrap().into_parts();
         assert_eq!((updates.len(), removals.len()), (0, keys as usize));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     }
 }
 
@@ -352,7 +354,7 @@ fn a_history_of_a_million_commits_is_dropped_on_a_small_stack() {
         let delivery = buffer.flush().unwrap();
         assert_eq!((delivery.since().get(), delivery.revision().get(), delivery.count()), (1, u64::from(MILLION), 8));
         drop(dictionary);
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError);
     });
 }
 

@@ -6,7 +6,7 @@ use common::{
     ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, commit, content, parts, remove, replay, set, spawn_waiting,
     with_manual_clock, within_a_minute,
 };
-use state_dictionary::{BufferOptions, FlushError, Revision, StateDictionary, Tombstones};
+use state_dictionary::{BufferOptions, FlushTimeoutError, Revision, StateDictionary, Tombstones, TryFlushError};
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
@@ -24,7 +24,7 @@ fn the_first_flush_gives_all_content_and_each_later_one_what_changed() {
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1), ("b", 1), ("c", 1)], vec![]));
     commit(&dictionary, [set("b", 2), remove("a"), set("d", 1)]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("b", 2), ("d", 1)], vec!["a"]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn the_first_flush_on_an_empty_dictionary_waits_and_try_flush_returns_empty() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let buffer = dictionary.change_buffer();
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
-        assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
+        assert_eq!(buffer.flush_timeout(Duration::ZERO).unwrap_err(), FlushTimeoutError::TimedOut);
         thread::scope(|scope| {
             let flushing = spawn_waiting(scope, || parts(&buffer.flush().unwrap()));
             commit(&dictionary, [set("a", 1)]);
@@ -59,7 +59,7 @@ fn the_first_flush_waits_also_if_everything_was_removed_before() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
     commit(&dictionary, [remove("a")]);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_key_set_and_removed_between_two_flushes_is_not_mentioned() {
         commit(&dictionary, [set("a", 1), remove("a")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("z", 0)], vec![]));
         commit(&dictionary, [set("b", 1), remove("b"), set("b", 1), remove("b"), set("c", 1).remove("c")]);
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
         commit(&dictionary, [remove("z"), set("d", 1), remove("d")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["z"]), "history limit {history_limit}");
     }
@@ -162,7 +162,7 @@ fn behind_the_history_a_buffer_with_tombstones_is_exact_again_after_a_flush_that
     let buffer = dictionary.change_buffer_with(with_tombstones());
     buffer.try_flush().unwrap();
     commit(&dictionary, (0..3).map(|_| remove("absent")));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     commit(&dictionary, [remove("absent")]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
 }
@@ -172,7 +172,7 @@ fn behind_the_history_before_its_first_delivery_a_buffer_with_tombstones_is_exac
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     commit(&dictionary, (0..3).map(|_| remove("absent")));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     commit(&dictionary, [remove("absent")]);
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["absent"]));
 }
@@ -203,7 +203,7 @@ fn a_buffer_that_lags_behind_a_small_history_catches_up_exactly() {
         let delivery = buffer.try_flush().unwrap();
         assert_eq!(parts(&delivery), (vec![("again", 2), ("changed", 8), ("new", 1)], vec!["removed"]));
         assert_eq!((delivery.since().get(), delivery.revision()), (1, dictionary.revision()));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
         commit(&dictionary, [remove("new")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["new"]), "back on the history");
     }
@@ -317,12 +317,12 @@ fn a_timed_flush_ends_at_its_deadline() {
                 clock.advance(SECOND / 2);
                 thread::yield_now();
             }
-            assert_eq!(flushing.join().unwrap(), Err(FlushError::Empty));
+            assert_eq!(flushing.join().unwrap(), Err(FlushTimeoutError::TimedOut));
         });
         let system = Dictionary::new();
         let begin = Instant::now();
         let timeout = Duration::from_millis(2);
-        assert_eq!(system.change_buffer().flush_timeout(timeout).map(drop), Err(FlushError::Empty));
+        assert_eq!(system.change_buffer().flush_timeout(timeout).map(drop), Err(FlushTimeoutError::TimedOut));
         assert!(begin.elapsed() >= timeout);
     });
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, parts, set, spawn_waiting, within_a_minute};
-use state_dictionary::{FlushError, StateDictionary, UpdateError};
+use state_dictionary::{FlushError, FlushTimeoutError, StateDictionary, TryFlushError, UpdateError};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -78,10 +78,10 @@ fn buffers_deliver_what_is_pending_once_and_then_end() {
     assert_eq!(parts(&never.try_flush().unwrap()), (vec![("b", 1)], vec![]));
     for buffer in [late, done, never] {
         assert!(buffer.is_closed());
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Closed);
         within_a_minute(|| {
-            assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
-            assert_eq!(buffer.flush_timeout(Duration::MAX).unwrap_err(), FlushError::Closed);
+            assert_eq!(buffer.flush().unwrap_err(), FlushError);
+            assert_eq!(buffer.flush_timeout(Duration::MAX).unwrap_err(), FlushTimeoutError::Closed);
             assert!(buffer.subscribe(Duration::ZERO).next().is_none());
         });
     }
@@ -94,12 +94,11 @@ fn every_thread_that_waits_in_a_flush_is_woken_by_the_end() {
         let buffer = dictionary.change_buffer();
         thread::scope(|scope| {
             let patient = [(); 2].map(|()| spawn_waiting(scope, || buffer.flush().map(drop)));
-            let timed = spawn_waiting(scope, || buffer.flush_timeout(Duration::MAX).map(drop));
-            let subscribed =
-                spawn_waiting(scope, || buffer.subscribe(SECOND).next().map(drop).ok_or(FlushError::Closed));
+            let timed = spawn_waiting(scope, || buffer.flush_timeout(Duration::MAX).map(drop).map_err(|_| FlushError));
+            let subscribed = spawn_waiting(scope, || buffer.subscribe(SECOND).next().map(drop).ok_or(FlushError));
             dictionary.freeze();
             for waiter in patient.into_iter().chain([timed, subscribed]) {
-                assert_eq!(waiter.join().unwrap(), Err(FlushError::Closed));
+                assert_eq!(waiter.join().unwrap(), Err(FlushError));
             }
         });
     });
@@ -148,7 +147,7 @@ fn freezing_one_buffer_delivers_what_was_committed_before_once_and_then_ends_it(
     dictionary.update_state(&"alice", set("a", 3)).unwrap();
     let delivery = frozen.try_flush().unwrap();
     assert_eq!((parts(&delivery).0, delivery.revision().get()), (vec![("a", 2)], 2));
-    assert_eq!(frozen.try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(frozen.try_flush().unwrap_err(), TryFlushError::Closed);
     assert!(!frozen.close());
     assert_eq!(parts(&other.try_flush().unwrap()).0, [("a", 3)]);
     assert!(!dictionary.is_frozen() && !other.is_closed());
@@ -163,7 +162,7 @@ fn freezing_a_buffer_with_nothing_pending_ends_it_at_once() {
     used.try_flush().unwrap();
     assert!(used.close());
     dictionary.update_state(&"alice", set("a", 2)).unwrap();
-    assert_eq!([unused, used].map(|buffer| buffer.try_flush().unwrap_err()), [FlushError::Closed; 2]);
+    assert_eq!([unused, used].map(|buffer| buffer.try_flush().unwrap_err()), [TryFlushError::Closed; 2]);
 }
 
 #[test]
@@ -175,7 +174,7 @@ fn freezing_a_buffer_from_another_thread_wakes_all_that_flush_it() {
             let flushing = [(); 2].map(|()| spawn_waiting(scope, || buffer.flush().map(drop)));
             assert!(buffer.close());
             for thread in flushing {
-                assert_eq!(thread.join().unwrap(), Err(FlushError::Closed));
+                assert_eq!(thread.join().unwrap(), Err(FlushError));
             }
         });
     });
@@ -205,7 +204,7 @@ fn freezing_the_dictionary_after_a_buffer_does_not_prolong_the_buffer() {
     dictionary.freeze();
     assert!(!buffer.close());
     assert_eq!(parts(&buffer.try_flush().unwrap()).0, [("a", 1)]);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Closed);
 }
 
 #[test]
@@ -215,14 +214,14 @@ fn a_buffer_made_after_freezing_delivers_the_final_content_once_and_then_ends() 
     let buffer = dictionary.change_buffer();
     assert!(buffer.is_closed());
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1)], vec![]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Closed);
 }
 
 #[test]
 fn a_buffer_of_a_frozen_empty_dictionary_ends_at_once() {
     let dictionary = Dictionary::new();
     dictionary.freeze();
-    assert_eq!(dictionary.change_buffer().try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(dictionary.change_buffer().try_flush().unwrap_err(), TryFlushError::Closed);
 }
 
 #[test]
@@ -235,7 +234,7 @@ fn dropping_the_dictionary_ends_its_feeds_after_the_final_content() {
     drop(dictionary);
     assert!(buffer.is_closed());
     assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![("a", 1)], vec![]));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Closed);
     assert!(snapshot.is_empty());
     assert_eq!(last["a"], 1);
 }
@@ -250,7 +249,7 @@ fn dropping_the_dictionary_wakes_a_flush() {
             move || buffer.flush().map(drop)
         });
         drop(dictionary);
-        assert_eq!(flushing.join().unwrap(), Err(FlushError::Closed));
+        assert_eq!(flushing.join().unwrap(), Err(FlushError));
     });
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Dictionary, parts};
 use state_dictionary::{
-    BufferOptions, Change, CommitFeed, FlushError, LockDelivery, LockRequest, Position, StateDictionary,
+    BufferOptions, Change, CommitFeed, FeedOptions, LockDelivery, LockRequest, Position, StateDictionary, TryFlushError,
 };
 
 const LIMIT: usize = 5;
@@ -62,7 +62,7 @@ fn fits(keys: usize) -> bool {
 
 /// How many commits after that position are kept, and whether some were missed.
 fn kept(dictionary: &Dictionary, after: Position) -> (usize, bool) {
-    let mut feed: CommitFeed<_, _, _> = dictionary.commit_feed_after(after);
+    let feed: CommitFeed<_, _, _> = dictionary.commit_feed_with(FeedOptions::new().resume(after));
     let delivery = feed.try_flush().unwrap();
     let revisions = delivery.commits.iter().map(|commit| commit.revision.get());
     let last = dictionary.revision().get() + 1;
@@ -182,19 +182,19 @@ fn so_many_lock_events_at_once_as_the_limit_are_kept_and_one_more_ends_the_histo
         let request = KEYS[..locks].iter().fold(LockRequest::new(), |request, key| request.acquire(*key, None));
         let dictionary = with_session(0);
         let following = || {
-            let mut feed = dictionary.lock_feed();
+            let feed = dictionary.lock_feed();
             assert!(feed.try_flush().is_ok());
             feed
         };
-        let mut feed = following();
+        let feed = following();
         assert!(dictionary.update_locks(&"ada", request).is_ok());
-        let mut told = |locks_left: usize| match feed.try_flush().unwrap() {
+        let told = |locks_left: usize| match feed.try_flush().unwrap() {
             LockDelivery::Events(events) => assert_eq!((events.len(), locks <= LIMIT), (locks, true)),
             LockDelivery::Full { locks: all, .. } => assert_eq!((all.len(), locks > LIMIT), (locks_left, true)),
         };
         told(locks);
         assert_eq!(ENDING.with_borrow_mut(Option::take).unwrap().end().released.len(), locks);
         told(0);
-        assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+        assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     }
 }

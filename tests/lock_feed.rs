@@ -6,8 +6,8 @@ use common::{
     ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, release, sorted, spawn_waiting, within_a_minute,
 };
 use state_dictionary::{
-    Change, FlushError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock, Revision,
-    StateDictionary,
+    Change, FlushError, FlushTimeoutError, LockDelivery, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock,
+    Revision, StateDictionary, TryFlushError,
 };
 use std::thread;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn keeping(events: usize) -> (Dictionary, ManualClock) {
 
 /// A feed that has delivered what there was.
 fn following(dictionary: &Dictionary) -> Feed {
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     assert!(matches!(feed.try_flush(), Ok(LockDelivery::Full { .. })));
     feed
 }
@@ -52,16 +52,16 @@ fn the_first_delivery_is_all_locks_even_if_there_are_none() {
     let (dictionary, _) = keeping(10);
     assert_eq!(everything(dictionary.lock_feed().try_flush().unwrap()), []);
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     assert_eq!(everything(feed.try_flush().unwrap()), [("a", "alice")]);
-    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
-    assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushError::Empty));
+    assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
+    assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushTimeoutError::TimedOut));
 }
 
 #[test]
 fn every_grant_release_and_clearing_is_an_event_in_order_with_its_version() {
     let (dictionary, _) = keeping(10);
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     let receipt = dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     let granted = receipt.granted[0].1;
     dictionary.update_state(&"alice", Change::new().set("a", 1)).unwrap();
@@ -84,7 +84,7 @@ fn every_grant_release_and_clearing_is_an_event_in_order_with_its_version() {
 #[test]
 fn events_of_one_call_share_a_version() {
     let (dictionary, _) = keeping(10);
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None)).unwrap();
     dictionary.update_locks(&"alice", acquire("c", None).release("a").release("b").acquire("b", None)).unwrap();
     let events = events(feed.try_flush().unwrap());
@@ -102,13 +102,13 @@ fn events_of_one_call_share_a_version() {
 fn renewals_refusals_and_releases_of_nothing_are_no_events() {
     let (dictionary, _) = keeping(10);
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     dictionary.update_locks(&"alice", acquire("a", SECOND * 2)).unwrap();
     dictionary.update_locks(&"bob", acquire("a", None)).unwrap_err();
     dictionary.update_locks(&"bob", release("a")).unwrap();
     dictionary.release_all(&"bob");
     dictionary.update_state(&"bob", Change::new().set("b", 1)).unwrap();
-    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+    assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     dictionary.update_locks(&"alice", acquire("b", None).release("a")).unwrap();
     dictionary.update_locks(&"bob", acquire("c", None)).unwrap();
     dictionary.update_locks(&"bob", acquire("b", None).release("c")).unwrap_err();
@@ -119,7 +119,7 @@ fn renewals_refusals_and_releases_of_nothing_are_no_events() {
 #[test]
 fn the_thread_that_finds_an_expired_lock_makes_it_an_event() {
     let (dictionary, clock) = keeping(10);
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     for key in ["written", "acquired", "released", "renewed"] {
         dictionary.update_locks(&"alice", acquire(key, SECOND)).unwrap();
     }
@@ -142,11 +142,11 @@ fn the_thread_that_finds_an_expired_lock_makes_it_an_event() {
 #[test]
 fn a_flush_makes_expiry_an_event_although_the_key_is_not_touched() {
     let (dictionary, clock) = keeping(10);
-    let (mut feed, mut another) = (following(&dictionary), following(&dictionary));
+    let (feed, another) = (following(&dictionary), following(&dictionary));
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     feed.try_flush().unwrap();
     clock.advance(ALMOST_A_SECOND);
-    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+    assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     clock.advance(NANOSECOND);
     assert_eq!(told(feed.try_flush().unwrap()), [(Expired, "a", "alice")]);
     assert_eq!(told(another.try_flush().unwrap()), [(Granted, "a", "alice"), (Expired, "a", "alice")]);
@@ -158,7 +158,7 @@ fn a_waiting_flush_wakes_up_at_the_deadline() {
     within_a_minute(|| {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&"alice", acquire("a", SECOND * 2)).unwrap();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || told(feed.flush().unwrap()));
             clock.advance(SECOND);
@@ -172,7 +172,7 @@ fn a_waiting_flush_wakes_up_at_the_deadline() {
 fn a_waiting_flush_wakes_up_at_the_deadline_of_the_systems_clock() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         dictionary.update_locks(&"alice", acquire("a", Duration::from_millis(20))).unwrap();
         assert_eq!(told(feed.flush().unwrap()), [(Granted, "a", "alice")]);
         assert_eq!(told(feed.flush().unwrap()), [(Expired, "a", "alice")]);
@@ -185,7 +185,7 @@ fn a_renewal_that_shortens_a_lease_wakes_waiters_for_the_longer_one() {
         // By the system's clock, for a manual one wakes all waiters whenever it is moved.
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
         dictionary.update_locks(&"alice", acquire("a", SECOND * 3600)).unwrap();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || told(feed.flush().unwrap()));
             dictionary.update_locks(&"alice", acquire("a", Duration::from_millis(1))).unwrap();
@@ -200,7 +200,7 @@ fn the_end_of_a_session_releases_with_the_commit_that_removes_its_keys() {
     let mut session = dictionary.session("alice");
     session.update_ephemeral(Change::new().set("a", 1)).unwrap();
     session.update_locks(acquire("a", None)).unwrap();
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     let end = session.end();
     let events = events(feed.try_flush().unwrap());
     assert_eq!((events[0].kind, events[0].key, events.len()), (Released, "a", 1));
@@ -214,7 +214,7 @@ fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
     let mut session = dictionary.session("alice");
     session.update_ephemeral(Change::new().set("a", 1)).unwrap();
     dictionary.update_locks(&"bob", acquire("a", SECOND)).unwrap();
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     clock.advance(SECOND);
     let end = session.end();
     assert_eq!((end.removed, end.released), (vec!["a"], vec![]));
@@ -227,7 +227,7 @@ fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
 #[test]
 fn a_feed_that_lagged_delivers_all_locks() {
     let (dictionary, _) = keeping(2);
-    let (mut slow, mut fast) = (following(&dictionary), following(&dictionary));
+    let (slow, fast) = (following(&dictionary), following(&dictionary));
     for key in ["a", "b", "c", "d", "e"] {
         dictionary.update_locks(&"alice", acquire(key, None)).unwrap();
         assert_eq!(told(fast.try_flush().unwrap()), [(Granted, key, "alice")]);
@@ -246,11 +246,11 @@ fn a_feed_that_lagged_delivers_all_locks() {
 #[test]
 fn without_events_every_delivery_is_all_locks() {
     let dictionary = Dictionary::new();
-    let mut feed = following(&dictionary);
+    let feed = following(&dictionary);
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     assert_eq!(everything(feed.try_flush().unwrap()), [("a", "alice")]);
     dictionary.update_state(&"alice", Change::new().set("a", 1)).unwrap();
-    assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+    assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     dictionary.release_all(&"alice");
     assert_eq!(everything(feed.try_flush().unwrap()), []);
 }
@@ -258,8 +258,8 @@ fn without_events_every_delivery_is_all_locks() {
 #[test]
 fn nothing_that_happens_after_the_freeze_is_delivered() {
     let (dictionary, clock) = keeping(10);
-    let mut feed = following(&dictionary);
-    let mut unborn = dictionary.lock_feed();
+    let feed = following(&dictionary);
+    let unborn = dictionary.lock_feed();
     dictionary.update_locks(&"alice", acquire("a", None).acquire("b", SECOND)).unwrap();
     dictionary.freeze();
     dictionary.update_locks(&"alice", release("a")).unwrap();
@@ -269,19 +269,19 @@ fn nothing_that_happens_after_the_freeze_is_delivered() {
         sorted(told(feed.try_flush().unwrap()).into_iter().map(|told| (told.1, told.0 == Granted))),
         [("a", true), ("b", true)]
     );
-    assert_eq!(feed.flush(), Err(FlushError::Closed));
-    assert_eq!(unborn.flush(), Err(FlushError::Closed));
+    assert_eq!(feed.flush(), Err(FlushError));
+    assert_eq!(unborn.flush(), Err(FlushError));
 }
 
 #[test]
 fn the_end_of_the_dictionary_wakes_a_waiting_flush() {
     within_a_minute(|| {
         let (dictionary, _) = keeping(10);
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || feed.flush());
             drop(dictionary);
-            assert_eq!(waiting.join().unwrap(), Err(FlushError::Closed));
+            assert_eq!(waiting.join().unwrap(), Err(FlushError));
         });
     });
 }
@@ -291,7 +291,7 @@ fn a_sweep_of_expired_locks_is_an_event_for_each() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<u32, i32, u8> =
         StateDictionary::builder().clock(&clock).lock_history_limit(1000).build();
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     feed.try_flush().unwrap();
     for key in 0..63_u32 {
         dictionary.update_locks(&1, LockRequest::new().acquire(key, SECOND)).unwrap();
@@ -306,7 +306,7 @@ fn a_sweep_of_expired_locks_is_an_event_for_each() {
 #[test]
 fn a_lock_that_went_from_session_to_session_and_back_is_released_once() {
     let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(100).build();
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     let (one, other) = (dictionary.session("alice"), dictionary.session("alice"));
     one.update_locks(acquire("a", None)).unwrap();
     other.update_locks(acquire("a", None)).unwrap();

@@ -6,7 +6,7 @@ mod common;
 
 use common::{parts, replay};
 use parking_lot::Mutex;
-use state_dictionary::{Change, FlushError, ManualClock, StateDictionary};
+use state_dictionary::{Change, ManualClock, StateDictionary, TryFlushError};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ fn ten_thousand_idle_buffers_are_small_and_all_deliver_the_same() {
     assert_eq!(dictionary.update_state(&0, change).unwrap().get(), 2);
     let behind = held_since(start);
     assert_eq!(flush_all(), ((0..9).map(|key| (key, 1)).collect(), vec![9]));
-    assert!(buffers.iter().all(|buffer| buffer.try_flush().unwrap_err() == FlushError::Empty));
+    assert!(buffers.iter().all(|buffer| buffer.try_flush().unwrap_err() == TryFlushError::Empty));
     let idle = held_since(start);
 
     let [made, behind, idle] = [made, behind, idle].map(|bytes| bytes / BUFFERS);

@@ -265,7 +265,7 @@ fn in_spite_of_a_panic<R>(act: impl Fn() -> R) -> R {
 #[test]
 fn a_lock_flush_that_panics_can_be_repeated() {
     let dictionary: FusedDictionary = StateDictionary::builder().lock_history_limit(100).shards(2).build();
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     let request = || LockRequest::new().acquire(key(0), None).acquire(key(1), None);
     assert!(dictionary.update_locks(&ALICE, request()).is_ok());
     let LockDelivery::Full { locks, .. } = in_spite_of_panics(|| feed.try_flush().unwrap()) else {

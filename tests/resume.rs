@@ -5,7 +5,7 @@ mod common;
 use common::{Dictionary, commit, content, parts, remove, replay, set, spawn_waiting, within_a_minute};
 use state_dictionary::{
     BufferOptions, Change, ChangeBuffer, FlushError, ParsePositionError, Position, Revision, StateDictionary, StoreId,
-    Tombstones, WaitError,
+    Tombstones, TryFlushError, WaitError,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
         let buffer = resumed(&dictionary, dictionary.position());
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || parts(&buffer.flush().unwrap()));
             commit(&dictionary, [remove("a")]);
@@ -52,7 +52,7 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
         });
         let last = resumed(&dictionary, dictionary.position());
         dictionary.freeze();
-        assert_eq!(last.flush().unwrap_err(), FlushError::Closed);
+        assert_eq!(last.flush().unwrap_err(), FlushError);
     });
 }
 
@@ -60,7 +60,7 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
 fn a_resumed_buffer_that_found_nothing_does_not_need_the_history_any_more() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = resumed(&dictionary, dictionary.position());
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     commit(&dictionary, [set("a", 2), set("c", 1), set("c", 2), remove("b"), set("c", 3)]);
     let delivery = buffer.try_flush().unwrap();
     assert!(!delivery.is_full(), "it has the content of then to compare with");
@@ -85,7 +85,7 @@ fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
         let delivery = buffer.try_flush().unwrap();
         assert!(delivery.is_full(), "{position}");
         assert_eq!((delivery.since(), parts(&delivery).0), (Revision::ZERO, vec![("a", 1), ("b", 3)]));
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
         commit(&dictionary, [set("b", 3)]);
         assert!(!buffer.try_flush().unwrap().is_full());
     }
@@ -100,12 +100,12 @@ fn a_fresh_start_comes_at_once_also_if_there_is_nothing() {
     let delivery = buffer.try_flush().unwrap();
     assert!(delivery.is_full());
     assert_eq!(delivery.count(), 0);
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty, "once");
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty, "once");
 
     let buffer = resumed(&dictionary, foreign);
     dictionary.freeze();
     assert!(buffer.flush().unwrap().is_full());
-    assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(buffer.flush().unwrap_err(), FlushError);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_star
         commit(&whole, [set("a.0", 1), remove("a.0")]);
         commit(&dictionary, [set("b.1", 2), set("b.2", 1)]);
         for (dictionary, buffer) in [(&whole, unfiltered), (&dictionary, filtered)] {
-            assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+            assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
             commit(dictionary, [set("a.1", 1)]);
             // What a client has from before, it must forget.
             let mut replica = BTreeMap::from([("a.old", 7)]);
@@ -160,7 +160,7 @@ fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_star
 fn a_buffer_resumed_at_the_very_beginning_is_no_fresh_start() {
     let dictionary = Dictionary::new();
     let buffer = resumed(&dictionary, dictionary.position());
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     commit(&dictionary, [set("a", 1)]);
     assert!(!buffer.try_flush().unwrap().is_full());
 }
@@ -255,7 +255,7 @@ fn a_filter_applies_to_first_content_changes_removals_and_catching_up() {
         assert_eq!(delivery.count(), 3);
         assert_eq!(parts(&delivery.clone()), parts(&delivery));
         commit(&dictionary, [set("b.1", 3), remove("b.2")]);
-        assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
         assert_eq!(buffer.position(), dictionary.position());
         commit(&dictionary, [remove("a.1")]);
         assert_eq!(parts(&buffer.try_flush().unwrap()), (vec![], vec!["a.1"]));
@@ -286,7 +286,7 @@ fn filters_add_up_and_prefixes_are_alternatives() {
     assert_eq!(first(short.filter(|key| key.ends_with('9')).filter(|_| true).resume(Dictionary::new().position())), []);
     let none: [&str; 0] = [];
     let buffer = dictionary.change_buffer_with(BufferOptions::new().prefixes(none));
-    assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+    assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back(
     let clock = ManualClock::new();
     let dictionary: Dictionary =
         StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(100).build();
-    let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
+    let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
     let everything = locks.try_flush().unwrap();
     assert_eq!(back::<LockDelivery<Text, Text>>(&everything), everything);
     let receipt = dictionary.update_locks(&token(), LockRequest::new().acquire("a", SECOND)).unwrap();

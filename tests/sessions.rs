@@ -251,7 +251,7 @@ fn a_session_outlives_the_dictionary() {
     assert!(matches!(session.update_ephemeral(set("b", 1)), Err(UpdateError::Frozen { .. })));
     assert_eq!(session.end().not_removed, [("a", NotRemoved::Frozen)]);
     assert_eq!(buffer.flush().unwrap().updates().count(), 1);
-    assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(buffer.flush().unwrap_err(), FlushError);
 }
 
 #[test]

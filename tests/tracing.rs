@@ -6,7 +6,7 @@ mod common;
 use common::{Dictionary, SECOND, with_manual_clock, within_a_minute};
 use parking_lot::Mutex;
 use state_dictionary::{
-    BufferOptions, Change, FlushError, LockDelivery, LockRequest, ManualClock, StateDictionary, UpdateError,
+    BufferOptions, Change, LockDelivery, LockRequest, ManualClock, StateDictionary, TryFlushError, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -143,13 +143,13 @@ fn refused_by_locks_of_others() {
 fn other_refusals_and_successes_emit_nothing() {
     let (dictionary, _) = shared();
     let buffer = dictionary.change_buffer();
-    let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
+    let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
     let seen = events(&dictionary, || {
         dictionary.update_state(&"alice", Change::new().set("a", 1).if_present("b")).unwrap_err();
         locks.flush().unwrap();
         acquire(&dictionary, "alice", "a");
         locks.flush().unwrap();
-        assert_eq!(commits.try_flush().unwrap_err(), FlushError::Empty);
+        assert_eq!(commits.try_flush().unwrap_err(), TryFlushError::Empty);
         set(&dictionary, "a");
         buffer.flush().unwrap();
         dictionary.session("alice").end();
@@ -319,7 +319,7 @@ fn a_deferred_session_is_reported_when_it_ends() {
 fn a_feed_of_commits_that_lagged() {
     let dictionary: Arc<Dictionary> =
         Arc::new(StateDictionary::builder().commit_history(true).history_limit(1).build());
-    let mut feed = dictionary.commit_feed();
+    let feed = dictionary.commit_feed();
     (0..4).for_each(|_| set(&dictionary, "a"));
     let seen = events(&dictionary, || assert!(feed.flush().unwrap().lagged.is_some()));
     let numbers = [("cursor", 0), ("missed_up_to", 2)];
@@ -329,8 +329,8 @@ fn a_feed_of_commits_that_lagged() {
 #[test]
 fn a_feed_of_locks_that_lagged() {
     let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().lock_history_limit(1).build());
-    let mut feed = dictionary.lock_feed();
-    let mut is_everything = || matches!(feed.flush().unwrap(), LockDelivery::Full { .. });
+    let feed = dictionary.lock_feed();
+    let is_everything = || matches!(feed.flush().unwrap(), LockDelivery::Full { .. });
     assert_eq!(events(&dictionary, || assert!(is_everything())), [], "the first delivery");
     let before = dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     assert!(!is_everything());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{SECOND, spawn_waiting, with_manual_clock, within_a_minute};
-use state_dictionary::{FlushError, KeyFeed, StateDictionary, WaitError};
+use state_dictionary::{FlushError, FlushTimeoutError, KeyFeed, StateDictionary, TryFlushError, WaitError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
@@ -127,11 +127,11 @@ fn wait_until_can_be_awaited() {
 }
 
 /// What a flush without waiting delivers.
-fn flushed(feed: &KeyFeed<&'static str, u32>) -> Result<Option<u32>, FlushError> {
+fn flushed(feed: &KeyFeed<&'static str, u32>) -> Result<Option<u32>, TryFlushError> {
     feed.try_flush().map(|value| value.map(|value| *value))
 }
 
-const NOTHING: Result<Option<u32>, FlushError> = Err(FlushError::Empty);
+const NOTHING: Result<Option<u32>, TryFlushError> = Err(TryFlushError::Empty);
 
 #[test]
 fn a_key_feed_delivers_the_latest_value_once() {
@@ -177,10 +177,10 @@ fn a_key_feed_ends_with_the_dictionary() {
     assert!(!feeds[0].is_closed());
     drop(numbers);
     assert!(feeds.iter().all(|feed| feed.is_closed() && !feed.close()));
-    assert_eq!(flushed(&feeds[0]), Err(FlushError::Closed));
+    assert_eq!(flushed(&feeds[0]), Err(TryFlushError::Closed));
     assert_eq!(flushed(&feeds[1]), Ok(Some(1)));
-    assert_eq!(flushed(&feeds[1]), Err(FlushError::Closed));
-    assert_eq!(flushed(&feeds[2]), Err(FlushError::Closed));
+    assert_eq!(flushed(&feeds[1]), Err(TryFlushError::Closed));
+    assert_eq!(flushed(&feeds[2]), Err(TryFlushError::Closed));
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn a_closed_key_feed_delivers_what_was_there() {
     assert!(!pending.close() && pending.is_closed());
     numbers.set("a", 2).unwrap();
     assert_eq!(flushed(&pending), Ok(Some(1)));
-    assert_eq!(flushed(&pending), Err(FlushError::Closed));
-    assert_eq!(flushed(&delivered), Err(FlushError::Closed));
+    assert_eq!(flushed(&pending), Err(TryFlushError::Closed));
+    assert_eq!(flushed(&delivered), Err(TryFlushError::Closed));
 }
 
 #[test]
@@ -204,13 +204,13 @@ fn waiters_in_a_key_feed_are_woken() {
         thread::scope(|scope| {
             let closed = spawn_waiting(scope, || by_close.flush().map(|value| value.map(|value| *value)));
             assert!(by_close.close());
-            assert_eq!(closed.join().unwrap(), Err(FlushError::Closed));
+            assert_eq!(closed.join().unwrap(), Err(FlushError));
             let set = spawn_waiting(scope, || by_commit.flush().map(|value| value.map(|value| *value)));
             let frozen = spawn_waiting(scope, || by_freeze.flush_timeout(Duration::MAX));
             numbers.set("a", 1).unwrap();
             assert_eq!(set.join().unwrap(), Ok(Some(1)));
             numbers.freeze();
-            assert_eq!(frozen.join().unwrap().unwrap_err(), FlushError::Closed);
+            assert_eq!(frozen.join().unwrap().unwrap_err(), FlushTimeoutError::Closed);
         });
     });
 }
@@ -219,7 +219,7 @@ fn waiters_in_a_key_feed_are_woken() {
 fn a_key_feed_times_out_by_the_clock() {
     let (dictionary, clock) = with_manual_clock();
     let feed = dictionary.watch_key("a");
-    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushError::Empty);
+    assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushTimeoutError::TimedOut);
     within_a_minute(|| {
         thread::scope(|scope| {
             let waiting = spawn_waiting(scope, || feed.flush_timeout(SECOND));
@@ -227,7 +227,7 @@ fn a_key_feed_times_out_by_the_clock() {
                 clock.advance(SECOND);
                 thread::yield_now();
             }
-            assert_eq!(waiting.join().unwrap().unwrap_err(), FlushError::Empty);
+            assert_eq!(waiting.join().unwrap().unwrap_err(), FlushTimeoutError::TimedOut);
         });
     });
 }
@@ -239,7 +239,7 @@ fn an_ended_key_feed_keeps_nothing_alive() {
     let feed = held.watch_key("a");
     drop(feed.flush().unwrap());
     drop(held);
-    assert_eq!(feed.try_flush().unwrap_err(), FlushError::Closed);
+    assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Closed);
     assert_eq!(Arc::strong_count(&value), 1);
 }
 
@@ -264,8 +264,8 @@ fn a_value_that_flushes_its_own_feed_when_it_is_dropped_does_not_wait_for_itself
         dictionary.set("a", value()).unwrap();
         drop(feed.flush().unwrap());
         drop(dictionary.set("a", value()).unwrap()); // and so does the flush of the value that was replaced
-        assert_eq!(feed.try_flush().map(drop), Err(FlushError::Empty));
+        assert_eq!(feed.try_flush().map(drop), Err(TryFlushError::Empty));
         drop(dictionary);
-        assert_eq!(feed.flush().map(drop), Err(FlushError::Closed)); // which drops the value that was set last
+        assert_eq!(feed.flush().map(drop), Err(FlushError)); // which drops the value that was set last
     });
 }

@@ -84,6 +84,6 @@ fn a_stream_of_messages_ends_with_the_dictionary() {
         assert!(positions.is_sorted() && positions.last() == Some(&4), "{positions:?}");
         let mut late = frames.join(None);
         assert!(matches!(late.next_async().await, Ok(Message::CatchUp(_))));
-        assert_eq!(late.next_async().await.unwrap_err(), FlushError::Closed);
+        assert_eq!(late.next_async().await.unwrap_err(), FlushError);
     });
 }

@@ -69,7 +69,7 @@ fn one_that_is_dropped_does_not_take_the_waking_of_another_along() {
 fn a_dropped_flush_of_commits_or_locks_has_taken_nothing() {
     everywhere(async |_| {
         let dictionary: Dictionary = StateDictionary::builder().commit_history(true).lock_history_limit(10).build();
-        let (mut commits, mut locks) = (dictionary.commit_feed(), dictionary.lock_feed());
+        let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
         assert!(locks.flush_async().await.is_ok());
         let commit = || dictionary.update_state(&"alice", set("a", 1)).unwrap();
         drop_after_polls(1, commits.flush_async(), commit).await;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, explore_bounded, join, shared};
-use state_dictionary::{Broadcast, BufferOptions, Change, Delivery, FlushError, Follower, Message, Position};
+use state_dictionary::{
+    Broadcast, BufferOptions, Change, Delivery, FlushError, Follower, Message, Position, TryFlushError,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,7 +67,7 @@ impl Client {
         self.revision = message.position().revision.get();
     }
 
-    fn follow(&mut self, follower: &mut Follower<u8, u32, Encoded>) -> FlushError {
+    fn follow(&mut self, follower: &mut Follower<u8, u32, Encoded>) -> TryFlushError {
         loop {
             match follower.try_next() {
                 Ok(message) => self.apply(&message),
@@ -103,9 +105,9 @@ fn join_against_publish_and_commit() {
                 frames: 0,
             };
             let mut follower = joined.join(Some(Position { store: d.id(), revision }));
-            assert_eq!(client.follow(&mut follower), FlushError::Empty);
+            assert_eq!(client.follow(&mut follower), TryFlushError::Empty);
             let mut anew = (Client::default(), joined.join(None));
-            assert_eq!(anew.0.follow(&mut anew.1), FlushError::Empty);
+            assert_eq!(anew.0.follow(&mut anew.1), TryFlushError::Empty);
             [(client, follower), anew]
         });
         join(publisher);
@@ -113,7 +115,7 @@ fn join_against_publish_and_commit() {
         let clients = join(client);
         frames.publish();
         for (mut client, mut follower) in clients {
-            assert_eq!(client.follow(&mut follower), FlushError::Empty);
+            assert_eq!(client.follow(&mut follower), TryFlushError::Empty);
             client.assert_equals(&dictionary);
         }
     });
@@ -128,7 +130,7 @@ fn two_publishers_against_commits() {
         let frames = Arc::new(broadcast(&dictionary));
         let mut follower = frames.join(None);
         let mut client = Client::default();
-        assert_eq!(client.follow(&mut follower), FlushError::Empty);
+        assert_eq!(client.follow(&mut follower), TryFlushError::Empty);
         dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap();
         let publisher = actor(&frames, |frames| usize::from(frames.publish()));
         let own = Arc::clone(&frames);
@@ -142,7 +144,7 @@ fn two_publishers_against_commits() {
             made
         });
         let made = join(publisher) + join(writer) + usize::from(frames.publish());
-        assert_eq!(client.follow(&mut follower), FlushError::Empty);
+        assert_eq!(client.follow(&mut follower), TryFlushError::Empty);
         client.assert_equals(&dictionary);
         // Of more than two frames the first are no longer kept.
         assert_eq!(client.frames, if made > 2 { 0 } else { made });
@@ -189,7 +191,7 @@ fn two_waiting_followers_against_commit_and_freeze() {
         });
         join(writer);
         for (client, reason) in followers.map(join) {
-            assert_eq!(reason, FlushError::Closed);
+            assert_eq!(reason, FlushError);
             client.assert_equals(&dictionary);
             assert_eq!(client.frames, 1, "of one commit");
         }
@@ -220,7 +222,7 @@ fn waiting_follower_against_the_end_of_its_broadcast() {
             drop(frames);
         });
         join(owner);
-        assert_eq!(join(waiting), (1, FlushError::Closed));
+        assert_eq!(join(waiting), (1, FlushError));
     });
 }
 
@@ -250,7 +252,7 @@ fn slow_follower_against_more_frames_than_are_kept() {
         });
         join(publisher);
         let (mut client, mut follower) = join(client);
-        assert_eq!(client.follow(&mut follower), FlushError::Empty);
+        assert_eq!(client.follow(&mut follower), TryFlushError::Empty);
         client.assert_equals(&dictionary);
     });
 }

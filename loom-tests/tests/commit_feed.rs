@@ -37,7 +37,7 @@ impl Told {
 fn waiting_commit_feed_against_two_writers() {
     explore_bounded("waiting_commit_feed_against_two_writers", 2, 4000, || {
         let dictionary = keeping(2);
-        let mut feed = dictionary.commit_feed();
+        let feed = dictionary.commit_feed();
         let follower = actor(&dictionary, move |_| {
             let mut told = Told::default();
             while told.0.len() < 2 {
@@ -62,7 +62,7 @@ fn waiting_commit_feed_against_two_writers() {
 fn commit_feed_against_commits_beyond_the_history() {
     explore("commit_feed_against_commits_beyond_the_history", 130, || {
         let dictionary = keeping(1);
-        let mut feed = dictionary.commit_feed();
+        let feed = dictionary.commit_feed();
         let writer = actor(&dictionary, |d| {
             for key in 1..=4 {
                 d.update_state(&'a', Change::new().set(key, 0)).unwrap();
@@ -78,7 +78,7 @@ fn commit_feed_against_commits_beyond_the_history() {
             (feed, told)
         });
         join(writer);
-        let (mut feed, mut told) = join(follower);
+        let (feed, mut told) = join(follower);
         if let Ok(delivery) = feed.try_flush() {
             told.add(delivery);
         }
@@ -94,7 +94,7 @@ fn commit_feed_against_commits_beyond_the_history() {
 fn commit_feed_against_commit_and_freeze() {
     explore_bounded("commit_feed_against_commit_and_freeze", 2, 2500, || {
         let dictionary = keeping(2);
-        let mut feed = dictionary.commit_feed();
+        let feed = dictionary.commit_feed();
         let follower = actor(&dictionary, move |_| {
             let mut told = Told::default();
             while let Ok(delivery) = feed.flush() {

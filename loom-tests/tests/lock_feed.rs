@@ -6,7 +6,7 @@ use loom::thread::JoinHandle;
 use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, keys_of_two_shards};
 use state_dictionary::{
     Change, FlushError, LockDelivery, LockError, LockEvent, LockEventKind, LockFeed, LockRequest, ManualClock,
-    StateDictionary,
+    StateDictionary, TryFlushError,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn keeping(events: usize) -> (Arc<Dictionary>, ManualClock) {
 
 /// A feed that has had its first delivery.
 fn following(dictionary: &Dictionary) -> Feed {
-    let mut feed = dictionary.lock_feed();
+    let feed = dictionary.lock_feed();
     assert!(matches!(feed.try_flush(), Ok(LockDelivery::Full { .. })));
     feed
 }
@@ -42,7 +42,7 @@ fn events(delivery: LockDelivery<u8, char>) -> Vec<Event> {
 }
 
 /// Follows until the feed ends. All events.
-fn until_the_end(mut feed: Feed) -> Vec<Event> {
+fn until_the_end(feed: Feed) -> Vec<Event> {
     let mut all = Vec::new();
     while let Ok(delivery) = feed.flush() {
         all.extend(events(delivery));
@@ -51,7 +51,7 @@ fn until_the_end(mut feed: Feed) -> Vec<Event> {
 }
 
 fn waiting(dictionary: &Arc<Dictionary>) -> JoinHandle<Vec<Event>> {
-    let mut feed = following(dictionary);
+    let feed = following(dictionary);
     actor(dictionary, move |_| events(feed.flush().unwrap()))
 }
 
@@ -96,7 +96,7 @@ fn two_waiting_lock_flushes_against_expiry() {
     explore_bounded("two_waiting_lock_flushes_against_expiry", 2, 43_000, || {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'b', lease(0, TICK)).unwrap();
-        let mut third = following(&dictionary);
+        let third = following(&dictionary);
         let followers = [(); 2].map(|()| waiting(&dictionary));
         let ticker = actor(&Arc::new(clock), |clock| clock.advance(TICK));
         join(ticker);
@@ -104,7 +104,7 @@ fn two_waiting_lock_flushes_against_expiry() {
         assert_eq!(told(&first), [(LockEventKind::Expired, 0, 'b')]);
         assert_eq!(first, second);
         assert_eq!(third.try_flush(), Ok(LockDelivery::Events(first)));
-        assert_eq!(third.try_flush(), Err(FlushError::Empty));
+        assert_eq!(third.try_flush(), Err(TryFlushError::Empty));
         assert!(dictionary.locks().is_empty());
     });
 }
@@ -147,7 +147,7 @@ fn expired_lock_against_commit_feed_and_expiry() {
     explore_bounded("expired_lock_against_commit_feed_and_expiry", 2, 2000, || {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'b', lease(0, TICK)).unwrap();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         clock.advance(TICK);
         let follower = waiting_for_one(&dictionary);
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
@@ -156,7 +156,7 @@ fn expired_lock_against_commit_feed_and_expiry() {
         assert!(join(keeper) <= 1);
         join(follower);
         assert_eq!(told(&events(feed.try_flush().unwrap())), [(LockEventKind::Expired, 0, 'b')]);
-        assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+        assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     });
 }
 
@@ -174,7 +174,7 @@ fn lock_flushes_against_two_lockers() {
     let [first, second] = keys_of_two_shards();
     explore("lock_flushes_against_two_lockers", 10_000, move || {
         let (dictionary, _) = keeping(10);
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         let lockers = [('b', [first, 100]), ('c', [second, 101])]
             .map(|(token, keys)| actor(&dictionary, move |d| d.update_locks(&token, acquire(&keys)).unwrap()));
         let follower = actor(&dictionary, move |_| {
@@ -182,7 +182,7 @@ fn lock_flushes_against_two_lockers() {
             (feed, seen)
         });
         let receipts = lockers.map(join);
-        let (mut feed, mut seen) = join(follower);
+        let (feed, mut seen) = join(follower);
         assert!([0, 2, 4].contains(&seen.len()), "half of a call was reported");
         seen.extend(feed.try_flush().into_iter().flat_map(events));
         assert!(seen.iter().map(|event| event.version).is_sorted());
@@ -200,7 +200,7 @@ fn lock_flushes_against_two_lockers() {
 fn lock_flushes_against_locks_beyond_the_history() {
     explore("lock_flushes_against_locks_beyond_the_history", 230, || {
         let (dictionary, _) = keeping(1);
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         let locker = actor(&dictionary, |d| {
             let of = |request| d.update_locks(&'b', request).unwrap();
             of(acquire(&[1]));
@@ -213,7 +213,7 @@ fn lock_flushes_against_locks_beyond_the_history() {
             (feed, deliveries)
         });
         join(locker);
-        let (mut feed, deliveries) = join(follower);
+        let (feed, deliveries) = join(follower);
         let states: [&[u8]; 5] = [&[], &[1], &[1, 2], &[2], &[3]];
         let (mut replica, mut at) = (BTreeMap::new(), 0);
         for delivery in deliveries.into_iter().chain([feed.try_flush().ok()]).flatten() {
@@ -260,7 +260,7 @@ fn lock_feed_against_release_and_freeze() {
         let events = join(follower);
         assert!(!released_after || events.is_empty(), "reports what happened after the freeze");
         assert!(events.len() <= 1);
-        assert_eq!(dictionary.lock_feed().flush(), Err(FlushError::Closed));
+        assert_eq!(dictionary.lock_feed().flush(), Err(FlushError));
     });
 }
 
@@ -272,14 +272,14 @@ fn first_lock_flush_against_expiry() {
         let (dictionary, clock) = keeping(10);
         dictionary.update_locks(&'b', lease(0, TICK)).unwrap();
         let follower = actor(&dictionary, |d| {
-            let mut feed = d.lock_feed();
+            let feed = d.lock_feed();
             match feed.flush().unwrap() {
                 LockDelivery::Full { locks, .. } => (feed, locks.len()),
                 LockDelivery::Events(events) => panic!("not everything: {events:?}"),
             }
         });
         let ticker = actor(&Arc::new(clock), |clock| clock.advance(TICK));
-        let (mut feed, locks) = join(follower);
+        let (feed, locks) = join(follower);
         join(ticker);
         let ended = feed.try_flush().map_or(0, |delivery| events(delivery).len());
         assert_eq!(ended, locks);
@@ -292,7 +292,7 @@ fn lock_flushes_against_commits_in_the_spare_root() {
     explore("lock_flushes_against_commits_in_the_spare_root", 9100, || {
         let (dictionary, _) = keeping(10);
         dictionary.update_state(&'a', Change::new().set(0, 0)).unwrap();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         let writer = actor(&dictionary, |d| {
             d.update_state(&'a', Change::new().set(0, 1)).unwrap();
             d.update_state(&'a', Change::new().set(0, 2)).unwrap();
@@ -307,7 +307,7 @@ fn lock_flushes_against_commits_in_the_spare_root() {
         });
         join(writer);
         join(locker);
-        let (mut feed, mut seen) = join(follower);
+        let (feed, mut seen) = join(follower);
         seen.extend(feed.try_flush().into_iter().flat_map(events));
         assert_eq!(told(&seen), [(LockEventKind::Granted, 1, 'b'), (LockEventKind::Granted, 2, 'b')]);
     });
@@ -321,7 +321,7 @@ fn requests_that_release_against_freeze() {
         let (dictionary, _) = keeping(10);
         dictionary.update_locks(&'b', acquire(&[0, 3])).unwrap();
         dictionary.update_locks(&'c', acquire(&[1, 2])).unwrap();
-        let mut feed = following(&dictionary);
+        let feed = following(&dictionary);
         let client = actor(&dictionary, |d| {
             let locked = matches!(d.update_locks(&'c', acquire(&[0]).release(1)), Err(LockError::Locked { .. }));
             let renewed = d.update_locks(&'b', acquire(&[0]).release(3)).is_ok();

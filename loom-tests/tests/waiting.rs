@@ -58,7 +58,7 @@ fn follow(feed: &KeyFeed<u8, u32>) -> Vec<Option<u32>> {
         match feed.flush() {
             Ok(value) => delivered.push(value.map(|value| *value)),
             Err(end) => {
-                assert_eq!(end, FlushError::Closed);
+                assert_eq!(end, FlushError);
                 return delivered;
             }
         }

@@ -3,6 +3,7 @@
 
 use super::StateDictionary;
 use crate::content::Root;
+use crate::feed::FeedOptions;
 use crate::feed::LockFeed;
 use crate::feed::{BufferOptions, ChangeBuffer};
 use crate::locks::LockRequest;
@@ -85,7 +86,7 @@ impl Scene {
         let dictionary: Arc<Dictionary> = Arc::new(builder.content([(Key("a"), inert()), (Key("b"), inert())]).build());
         let buffer = Arc::new(dictionary.change_buffer());
         drop(buffer.try_flush());
-        let mut locks = dictionary.lock_feed();
+        let locks = dictionary.lock_feed();
         assert!(locks.try_flush().is_ok());
         assert!(dictionary.update_locks(&1, acquire("mine")).is_ok());
         assert!(dictionary.update_locks(&2, acquire("theirs")).is_ok());
@@ -214,7 +215,7 @@ fn what_another_thread_has_replaced_is_dropped_when_a_feed_has_looked_or_is_clos
         assert!(!scene.buffer.close());
     });
     at_every_use("flush of commits", |scene| {
-        drop(scene.dictionary.commit_feed_after(scene.buffer.position()).try_flush());
+        drop(scene.dictionary.commit_feed_with(FeedOptions::new().resume(scene.buffer.position())).try_flush());
     });
     at_every_use("flush of locks", |scene| drop(scene.locks.try_flush()));
     at_every_use("flush of all locks", |scene| drop(scene.dictionary.lock_feed().try_flush()));

@@ -20,9 +20,9 @@ use crate::commit::{Published, Reader};
 use crate::content::{Snapshot, Versioned};
 use crate::engine::Engine;
 use crate::error::WaitError;
-use crate::feed::LockFeed;
-use crate::feed::{Broadcast, BufferOptions, ChangeBuffer, CommitFeed, Delivery};
-use crate::position::{Position, StoreId};
+
+use crate::feed::{Broadcast, BufferOptions, ChangeBuffer, CommitFeed, Delivery, FeedOptions, LockFeed};
+use crate::position::{LockPosition, Position, StoreId};
 use crate::revision::Revision;
 use crate::sync::{Arc, DefaultHashBuilder};
 use crate::wake;
@@ -185,7 +185,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// assert!(!dictionary.freeze(), "it was frozen already");
     /// assert!(dictionary.update_state(&(), Change::new().set("a", 2)).is_err());
     /// assert!(buffer.flush().is_ok(), "what was pending");
-    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError);
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn freeze(&self) -> bool {
@@ -321,7 +321,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// use state_dictionary::{Change, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new(); // without `commit_history`
-    /// let mut feed = dictionary.commit_feed();
+    /// let feed = dictionary.commit_feed();
     /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let delivery = feed.flush().unwrap();
     /// assert!(delivery.commits.is_empty() && delivery.lagged.is_some_and(|(_, to)| to == revision));
@@ -329,31 +329,32 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     pub fn commit_feed(&self) -> CommitFeed<K, V, T, S> {
-        self.commit_feed_after(self.position())
+        self.commit_feed_with(FeedOptions::new())
     }
 
-    /// A feed of every commit after a position, such as that of a recorder before it was restarted.
+    /// [`commit_feed`](Self::commit_feed), from the position of an earlier feed, such as that of a recorder before it was
+    /// restarted.
     ///
     /// If the position is of another dictionary, or lies in the future, the feed starts anew, and its first delivery
     /// [reports it](crate::CommitDelivery::full).
     ///
     /// ```
-    /// use state_dictionary::{Change, StateDictionary};
+    /// use state_dictionary::{FeedOptions, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
-    /// dictionary.update_state(&(), Change::new().set("a", 1))?;
+    /// let dictionary: StateDictionary<&str, i32> = StateDictionary::builder().commit_history(true).build();
+    /// dictionary.set("a", 1)?;
     /// let recorded = dictionary.position();
     /// for number in 2..=3 {
-    ///     dictionary.update_state(&(), Change::new().set("a", number))?;
+    ///     dictionary.set("a", number)?;
     /// }
-    /// let mut feed = dictionary.commit_feed_after(recorded);
+    /// let feed = dictionary.commit_feed_with(FeedOptions::new().resume(recorded));
     /// let delivery = feed.try_flush().unwrap();
     /// assert_eq!(delivery.commits.iter().map(|commit| commit.revision.get()).collect::<Vec<_>>(), [2, 3]);
-    /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
+    /// # Ok::<(), state_dictionary::UpdateError<&str, i32>>(())
     /// ```
     #[must_use]
-    pub fn commit_feed_after(&self, position: Position) -> CommitFeed<K, V, T, S> {
-        CommitFeed::new(self.reader.clone(), position)
+    pub fn commit_feed_with(&self, options: FeedOptions<Position>) -> CommitFeed<K, V, T, S> {
+        CommitFeed::new(self.reader.clone(), options)
     }
 
     /// What has happened so far, in numbers. Needs the feature `counters`.
@@ -393,7 +394,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-    /// let mut feed = dictionary.lock_feed();
+    /// let feed = dictionary.lock_feed();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert!(matches!(feed.flush()?, LockDelivery::Full { locks, .. } if locks[0].0 == "ball"));
     /// dictionary.release_all(&"alice");
@@ -402,7 +403,14 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     pub fn lock_feed(&self) -> LockFeed<K, V, T, S> {
-        LockFeed::new(self.engine.clone(), self.reader.clone())
+        self.lock_feed_with(FeedOptions::new())
+    }
+
+    /// [`lock_feed`](Self::lock_feed), from a position that an earlier feed has got to. If the
+    /// [history of locks](Builder::lock_history_limit) does not reach back to it, the first delivery is all locks.
+    #[must_use]
+    pub fn lock_feed_with(&self, options: FeedOptions<LockPosition>) -> LockFeed<K, V, T, S> {
+        LockFeed::new(self.engine.clone(), self.reader.clone(), options)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Awaiting a feed instead of blocking the thread.
 
-use super::{ChangeBuffer, CommitDelivery, CommitFeed, Delivery};
+use super::following::{self, sealed::Source};
+use super::{ChangeBuffer, CommitDelivery, CommitFeed, Delivery, KeyFeed, LockDelivery, LockFeed};
+use crate::content::Versioned;
 use crate::error::FlushError;
-use crate::feed::{LockDelivery, LockFeed};
 use crate::wake;
 use futures_lite::{Stream, StreamExt, future, stream};
 use std::hash::{BuildHasher, Hash};
@@ -13,7 +14,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -30,8 +31,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// # }).unwrap();
     /// ```
     pub async fn flush_async(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        let Some(published) = self.source() else { return self.try_flush() };
-        wake::wait_async(&published.wakeups.changed, || self.pending()).await
+        let Some(published) = self.source() else { return following::flush(self) };
+        wake::wait_async(&published.wakeups.changed, || self.look()).await
     }
 
     /// The deliveries, one after the other, as a stream that ends with the feed. Needs the feature `async`.
@@ -111,56 +112,62 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     }
 }
 
+/// The awaited forms of a feed. Written out for each, since a future that is generic over its feed, whose tokens must be
+/// `'static`, is not `Send` where they are `&'static str`: rustc forgets which lifetime it is.
+macro_rules! awaited {
+    ($delivery:ty, $published:ident, $event:ident, $note:literal) => {
+        /// [`flush`](Self::flush), awaited. Needs the feature `async`.
+        #[doc = $note]
+        ///
+        /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
+        ///
+        /// # Errors
+        /// [`FlushError`] if everything was delivered and nothing more can come.
+        pub async fn flush_async(&self) -> Result<$delivery, FlushError> {
+            let Some(published) = self.$published() else { return following::flush(self) };
+            wake::wait_async(&published.wakeups.$event, || self.look()).await
+        }
+
+        /// The deliveries, one after the other, as a stream that ends with the feed. Needs the feature `async`. See
+        /// [`ChangeBuffer::into_stream`].
+        pub fn into_stream(self) -> impl Stream<Item = $delivery> {
+            stream::unfold(self, async |feed| Some((feed.flush_async().await.ok()?, feed))).fuse()
+        }
+
+        /// [`into_stream`](Self::into_stream) at a limited rate: after each delivery, `timer` is called, and there is no other
+        /// delivery until its future is ready. Needs the feature `async`. See [`ChangeBuffer::into_stream_with`].
+        pub fn into_stream_with<F: Future<Output = ()>, M: FnMut() -> F>(
+            self,
+            timer: M,
+        ) -> impl Stream<Item = $delivery> {
+            let next = async |(feed, mut timer, interval): (Self, M, Option<F>)| {
+                if let (Some(interval), Some(published)) = (interval, feed.$published()) {
+                    let closed = || feed.is_closed().then_some(());
+                    future::or(wake::wait_async(&published.wakeups.ended, closed), interval).await;
+                }
+                let delivery = feed.flush_async().await.ok()?;
+                let interval = Some(timer());
+                Some((delivery, (feed, timer, interval)))
+            };
+            stream::unfold((self, timer, None), next).fuse()
+        }
+    };
+}
+
 impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
-    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
-    ///
-    /// Cancel-safe: commits are taken only by the poll that returns them, so a future that is dropped has lost nothing.
-    ///
-    /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
-    ///
-    /// ```
-    /// use state_dictionary::{Change, StateDictionary};
-    ///
-    /// # futures_lite::future::block_on(async {
-    /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().commit_history(true).build();
-    /// let mut feed = dictionary.commit_feed();
-    /// dictionary.update_state_async(&"alice", Change::new().set("a", 1)).await?;
-    /// assert_eq!(feed.flush_async().await?.commits[0].token, "alice");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
-    /// ```
-    pub async fn flush_async(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let Some(published) = self.source.clone() else { return Err(FlushError::Closed) };
-        wake::wait_async(&published.wakeups.changed, || self.pending()).await
-    }
+    awaited!(CommitDelivery<K, V, T>, published, changed, "");
+}
+
+impl<K: Eq, V, S> KeyFeed<K, V, S> {
+    awaited!(Option<Versioned<V>>, source, changed, "");
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> LockFeed<K, V, T, S> {
-    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
-    ///
-    /// Unlike `flush`, it has no clock and does not wake up when a lease runs out, for that takes a runtime's timer. A server
-    /// has one that calls [`StateDictionary::expire`](crate::StateDictionary::expire), which is how such locks are seen here.
-    ///
-    /// Cancel-safe: events are taken only by the poll that returns them, so a future that is dropped has lost nothing.
-    ///
-    /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
-    ///
-    /// ```
-    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
-    ///
-    /// # futures_lite::future::block_on(async {
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(1000).build();
-    /// let mut feed = dictionary.lock_feed();
-    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Full { .. }));
-    /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.flush_async().await?, LockDelivery::Events(events) if events[0].owner == "alice"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
-    /// ```
-    pub async fn flush_async(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        let Some(engine) = self.engine.clone() else { return Err(FlushError::Closed) };
-        wake::wait_async(&engine.published.wakeups.locks, || self.pending()).await
-    }
+    awaited!(
+        LockDelivery<K, T>,
+        published,
+        locks,
+        "\nUnlike `flush`, it has no clock and does not wake up when a lease expires, for that takes a runtime's timer. A server has \
+         one that calls [`StateDictionary::expire`](crate::StateDictionary::expire), which is how such locks are seen here."
+    );
 }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 ///
 /// # The end
 /// When the dictionary is frozen or dropped, its followers publish what is still pending themselves, are given it, and end:
-/// after that they return [`FlushError::Closed`](crate::FlushError::Closed). When the broadcast is dropped, its followers are
+/// after that they return [`FlushError`](crate::FlushError). When the broadcast is dropped, its followers are
 /// given what was published, and end; if the dictionary was frozen before, they are given everything.
 ///
 /// ```

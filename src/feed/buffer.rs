@@ -1,29 +1,30 @@
 //! A buffer: a cursor, and the content it last delivered.
 
 use super::difference::Difference;
+use super::following::sealed::{Source, Waits};
+use super::following::{self, Found};
 use super::options::Wanted;
-use super::{BufferOptions, Delivery, Subscription};
+use super::{BufferOptions, Delivery, Feed, Subscription};
 use crate::commit::Published;
 use crate::content::{Content, Root};
 use crate::deferred_drops::{Deferred, defer_drops};
-use crate::error::FlushError;
+use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::observe::Following;
 use crate::position::{Position, StoreId};
 use crate::revision::Revision;
 use crate::sync::{self, DefaultHashBuilder, Mutex};
-use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Follows the dictionary: each flush gives what has changed since the one before, merged to the latest value per key.
 ///
 /// The first flush gives the whole content. A key that is set and removed between two flushes is not mentioned, unless the
 /// [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is [closed](Self::close),
-/// what is still pending is delivered once and then every flush says [`FlushError::Closed`].
+/// what is still pending is delivered once and then every flush says [`FlushError`].
 ///
 /// # Cost
 /// A flush finds out whether there is anything to deliver; what there is, a [`Delivery`] looks up while it is iterated, in
@@ -41,11 +42,11 @@ use std::time::{Duration, Instant};
 /// and affects nobody.
 ///
 /// ```
-/// use state_dictionary::{Change, FlushError, StateDictionary};
+/// use state_dictionary::{Change, FlushError, StateDictionary, TryFlushError};
 ///
 /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
 /// let buffer = dictionary.change_buffer();
-/// assert_eq!(buffer.try_flush().unwrap_err(), FlushError::Empty);
+/// assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
 ///
 /// dictionary.update_state(&0, Change::new().set("a", 1).set("b", 1))?;
 /// dictionary.update_state(&0, Change::new().set("a", 2).remove("b"))?;
@@ -55,7 +56,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(delivery.removals().len(), 0, "b was never delivered");
 ///
 /// dictionary.freeze();
-/// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+/// assert_eq!(buffer.flush().unwrap_err(), FlushError);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
@@ -135,7 +136,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// dictionary.update_state(&(), Change::new().set("a", 2)).unwrap();
     /// let delivery = buffer.flush().unwrap();
     /// assert_eq!(**delivery.updates().next().unwrap().1, 1, "what was committed before");
-    /// assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+    /// assert_eq!(buffer.flush().unwrap_err(), FlushError);
     /// ```
     pub fn close(&self) -> bool {
         let Some(published) = self.source() else { return false };
@@ -200,25 +201,13 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     pub fn is_closed(&self) -> bool {
         self.source().is_none_or(|published| published.peek(|root| root.frozen))
     }
-
-    /// Sleeps until `deadline` or until the feed has ended, whatever is committed meanwhile.
-    pub(super) fn sleep_until(&self, deadline: Option<Instant>) {
-        let Some(published) = self.source() else { return };
-        let Published { wakeups, clock, .. } = &*published;
-        wake::wait(&wakeups.ended, clock, deadline, || self.is_closed().then_some(()));
-    }
-
-    /// When an interval that begins now is over, if the clock reaches so far and the feed has not ended.
-    pub(super) fn end_of(&self, interval: Duration) -> Option<Instant> {
-        self.source()?.clock.now().checked_add(interval)
-    }
 }
 
 impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Waits until something is pending and delivers it.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
     /// If a key's `Clone`, `Hash` or `Eq` does, or a value's `Drop`, when the content delivered before is dropped. What this call
@@ -236,34 +225,34 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// ```
     #[doc(alias = "flush_changed_blocking")]
     pub fn flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        self.flush_for(None)
+        following::flush(self)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
     ///
     /// ```
-    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use state_dictionary::{StateDictionary, TryFlushError};
     /// use std::time::Duration;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
     /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a sign of life instead
-    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
+    /// assert_eq!(nothing.unwrap_err(), TryFlushError::Empty);
     /// ```
-    pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushError> {
-        self.flush_for(Some(timeout))
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushTimeoutError> {
+        following::flush_timeout(self, timeout)
     }
 
     /// Delivers what is pending, without waiting for anything to come.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if nothing is, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if nothing is, [`FlushError`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -278,8 +267,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// let deliveries = buffers.iter().filter_map(|buffer| buffer.try_flush().ok());
     /// assert_eq!(deliveries.count(), 2);
     /// ```
-    pub fn try_flush(&self) -> Result<Delivery<K, V, S>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::Empty))
+    pub fn try_flush(&self) -> Result<Delivery<K, V, S>, TryFlushError> {
+        following::try_flush(self)
     }
 
     /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit.
@@ -306,21 +295,19 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// ```
     #[doc(alias = "subscribe_changes")]
     #[doc(alias = "subscribe_updates")]
-    pub fn subscribe(&self, interval: Duration) -> Subscription<'_, K, V, S> {
+    pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
         Subscription::new(self, interval)
     }
+}
 
-    fn flush_for(&self, timeout: Option<Duration>) -> Result<Delivery<K, V, S>, FlushError> {
-        // One that has ended need not wait for anything.
-        let Some(published) = self.source() else { return self.try_flush() };
-        let Published { wakeups, clock, .. } = &*published;
-        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
-        flushed.unwrap_or(Err(FlushError::Empty))
-    }
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> Feed for ChangeBuffer<K, V, S> {
+    type Delivery = Delivery<K, V, S>;
+}
 
-    /// What a flush at this moment answers, or `None` if it has to wait.
-    pub(super) fn pending(&self) -> Option<Result<Delivery<K, V, S>, FlushError>> {
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> Source for ChangeBuffer<K, V, S> {
+    type Found = Delivery<K, V, S>;
+
+    fn look(&self) -> Found<Delivery<K, V, S>> {
         // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
         let (root, difference, settling, deferred);
         let mut outdated = (None, None);
@@ -336,7 +323,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
                 (root, deferred) = (Arc::clone(end), Deferred::default());
                 true
             }
-            End::Past => return Some(Err(FlushError::Closed)),
+            End::Past => return Some(Err(FlushError)),
         };
         let shared = root.shared();
         settling = shared.settle_later(deferred);
@@ -382,9 +369,18 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         }
         match (nothing, last) {
             (false, _) => Some(Ok(Delivery { from, full, difference: difference.into_kept() })),
-            (true, true) => Some(Err(FlushError::Closed)),
+            (true, true) => Some(Err(FlushError)),
             (true, false) => None,
         }
+    }
+
+    #[allow(private_interfaces)]
+    fn waits(&self) -> Option<Waits> {
+        Some(Waits::of(&*self.source()?, |wakeups| &wakeups.changed))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closed()
     }
 }
 

@@ -1,18 +1,22 @@
 //! The feed of single commits.
 
+use super::cursor::{Cursor, End};
+use super::following::sealed::{Source, Waits};
+use super::following::{self, Found};
+use super::{Feed, FeedOptions, Subscription};
 use crate::change::Change;
 use crate::commit::{Published, Reader};
 use crate::content::{Logged, Root};
-use crate::error::FlushError;
+use crate::deferred_drops::defer_drops;
+use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::event::token;
 use crate::position::{Position, StoreId};
 use crate::revision::Revision;
-use crate::sync::DefaultHashBuilder;
-use crate::wake;
+use crate::sync::{self, DefaultHashBuilder};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
@@ -26,14 +30,14 @@ use std::time::Duration;
 /// it lagged. Initial content is no commit with a token, and counts as lagged.
 ///
 /// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
-/// dictionary; leaking it affects nobody. A flush that waits is ended by the end of the dictionary only; whoever wants to stop
-/// earlier uses [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
+/// dictionary; leaking it affects nobody. It can be shared: when several threads flush it, each commit is delivered to one of
+/// them.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
 ///
 /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::builder().commit_history(true).build();
-/// let mut feed = dictionary.commit_feed();
+/// let feed = dictionary.commit_feed();
 /// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
 /// dictionary.update_state(&"bob", Change::new().set("a", 2))?;
 ///
@@ -46,12 +50,15 @@ use std::time::Duration;
 /// ```
 pub struct CommitFeed<K, V, T = (), S = DefaultHashBuilder> {
     store: StoreId,
-    /// `None` when it has ended: it keeps nothing alive then.
-    pub(super) source: Option<Reader<K, V, S>>,
-    revision: Revision,
-    /// Whether the feed was to begin where it cannot, which is yet to be told.
-    full: bool,
+    cursor: Cursor<At, Reader<K, V, S>, Arc<Root<K, V, S>>>,
     token: PhantomData<fn() -> T>,
+}
+
+#[derive(Clone, Copy)]
+struct At {
+    revision: Revision,
+    /// Whether the feed was to begin where it cannot, which has yet to be reported.
+    full: bool,
 }
 
 /// What a [`CommitFeed`] delivers. Deliveries of one feed join without a gap that is not told.
@@ -60,7 +67,7 @@ pub struct CommitFeed<K, V, T = (), S = DefaultHashBuilder> {
 /// use state_dictionary::{Change, StateDictionary};
 ///
 /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().commit_history(true).history_limit(2).build();
-/// let mut feed = dictionary.commit_feed();
+/// let feed = dictionary.commit_feed();
 /// for key in 0..5_u32 {
 ///     dictionary.update_state(&(), Change::new().set(key, 1))?;
 /// }
@@ -96,7 +103,7 @@ pub struct CommitDelivery<K, V, T = ()> {
 /// use state_dictionary::{Change, StateDictionary};
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().commit_history(true).build();
-/// let mut feed = dictionary.commit_feed();
+/// let feed = dictionary.commit_feed();
 /// dictionary.update_state(&"alice", Change::new().set("a", 1).if_absent("a"))?;
 /// let commit = feed.flush().unwrap().commits.remove(0);
 /// assert_eq!((commit.revision.get(), commit.token), (1, "alice"));
@@ -122,19 +129,60 @@ pub struct Commit<K, V, T = ()> {
 }
 
 impl<K, V, T, S> CommitFeed<K, V, T, S> {
-    pub(crate) fn new(source: Reader<K, V, S>, after: Position) -> Self {
+    pub(crate) fn new(source: Reader<K, V, S>, options: FeedOptions<Position>) -> Self {
         let now = source.peek(Root::position);
+        let after = options.resume.unwrap_or(now);
         let full = after.store != now.store || after.revision > now.revision;
         let revision = if full { Revision::ZERO } else { after.revision };
-        Self { store: now.store, source: Some(source), revision, full, token: PhantomData }
+        Self { store: now.store, cursor: Cursor::new(At { revision, full }, source), token: PhantomData }
     }
 
-    /// Up to where commits were delivered or reported to be lagged: what a recorder keeps, to begin
-    /// [after](crate::StateDictionary::commit_feed_after) it the next time. After a flush that found nothing it is the position
-    /// of the dictionary that the flush looked at.
+    /// Up to where commits were delivered or reported to be lagged: what a recorder keeps, to
+    /// [resume](FeedOptions::resume) from the next time. After a flush that found nothing it is the position of the dictionary
+    /// that the flush looked at.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { store: self.store, revision: self.revision }
+        Position { store: self.store, revision: self.cursor.at().revision }
+    }
+
+    /// Whether no later commit will be delivered: the feed was closed, or the dictionary frozen or dropped. There may still be
+    /// something pending.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.published().is_none_or(|published| published.peek(|root| root.frozen))
+    }
+
+    /// Ends this feed, from any thread: what was committed before this moment is delivered, and then nothing more.
+    ///
+    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes those that wait
+    /// in a flush or a subscription of it.
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, StateDictionary};
+    ///
+    /// let stock: StateDictionary<u64, u32> = StateDictionary::builder().commit_history(true).build();
+    /// let feed = stock.commit_feed();
+    /// stock.set(3_u64, 5)?;
+    /// assert!(feed.close()); // from another thread, mostly
+    /// stock.set(3_u64, 4)?;
+    /// assert_eq!(feed.flush()?.commits.len(), 1, "what was committed before");
+    /// assert_eq!(feed.flush().unwrap_err(), FlushError);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) -> bool {
+        let Some(published) = self.published() else { return false };
+        let (open, deferred) =
+            defer_drops(|| self.cursor.close(|_| Some(published.load()).filter(|root| !root.frozen)));
+        if open.is_some() {
+            published.wakeups.changed.notify_all();
+            published.wakeups.ended.notify_all();
+        }
+        published.settle(deferred);
+        open.is_some()
+    }
+
+    pub(super) fn published(&self) -> Option<sync::Arc<Published<K, V, S>>> {
+        self.cursor.source(|reader| sync::Arc::clone(reader))
     }
 }
 
@@ -142,90 +190,111 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// Waits for the next commit and delivers all there are. O(n) in their keys.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     /// use std::thread;
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().commit_history(true).build();
-    /// let mut feed = dictionary.commit_feed();
+    /// let feed = dictionary.commit_feed();
     /// let recorder = thread::spawn(move || feed.flush());
     /// dictionary.update_state(&"alice", Change::new().set("a", 1))?;
     /// assert_eq!(recorder.join().unwrap()?.commits[0].token, "alice");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.flush_for(None)
+    pub fn flush(&self) -> Result<CommitDelivery<K, V, T>, FlushError> {
+        following::flush(self)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
+    /// [`FlushTimeoutError`].
     ///
     /// ```
-    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use state_dictionary::{FlushTimeoutError, StateDictionary};
     /// use std::time::Duration;
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
-    /// let mut feed = dictionary.commit_feed();
-    /// let nothing = feed.flush_timeout(Duration::from_millis(1)); // time to see whether the recorder is to stop
-    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
+    /// let dictionary: StateDictionary<&str, i32> = StateDictionary::builder().commit_history(true).build();
+    /// let nothing = dictionary.commit_feed().flush_timeout(Duration::from_millis(1));
+    /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
-    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.flush_for(Some(timeout))
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<CommitDelivery<K, V, T>, FlushTimeoutError> {
+        following::flush_timeout(self, timeout)
     }
 
     /// Delivers the commits there are, without waiting for any.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if there are none, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError`].
     ///
     /// ```
-    /// use state_dictionary::{Change, FlushError, StateDictionary};
+    /// use state_dictionary::StateDictionary;
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().commit_history(true).build();
-    /// let mut feed = dictionary.commit_feed();
-    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Empty);
-    /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
+    /// let dictionary: StateDictionary<&str, i32> = StateDictionary::builder().commit_history(true).build();
+    /// let feed = dictionary.commit_feed();
+    /// assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
+    /// dictionary.set("a", 1).unwrap();
     /// dictionary.freeze();
     /// assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
-    /// assert_eq!(feed.try_flush().unwrap_err(), FlushError::Closed);
+    /// assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Closed);
     /// ```
-    pub fn try_flush(&mut self) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::Empty))
+    pub fn try_flush(&self) -> Result<CommitDelivery<K, V, T>, TryFlushError> {
+        following::try_flush(self)
     }
 
-    fn flush_for(&mut self, timeout: Option<Duration>) -> Result<CommitDelivery<K, V, T>, FlushError> {
-        let Some(published) = self.source.clone() else { return Err(FlushError::Closed) };
-        let Published { wakeups, clock, .. } = &**published;
-        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
-        flushed.unwrap_or(Err(FlushError::Empty))
+    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe).
+    pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
+        Subscription::new(self, interval)
+    }
+}
+
+impl<K: Clone, V, T: Clone + 'static, S> Feed for CommitFeed<K, V, T, S> {
+    type Delivery = CommitDelivery<K, V, T>;
+}
+
+impl<K: Clone, V, T: Clone + 'static, S> Source for CommitFeed<K, V, T, S> {
+    type Found = CommitDelivery<K, V, T>;
+
+    fn look(&self) -> Found<CommitDelivery<K, V, T>> {
+        loop {
+            let (moves, At { revision, full }, end) = self.cursor.now(|reader| sync::Arc::clone(reader));
+            let (root, closed) = match end {
+                End::Open(published) => (published.load(), false),
+                End::At(root) => (root, true),
+                End::Past => return Some(Err(FlushError)),
+            };
+            let last = closed || root.frozen;
+            if root.revision <= revision && !full {
+                return last.then(|| {
+                    self.cursor.end(moves);
+                    Err(FlushError)
+                });
+            }
+            let commits = commits_after(&root, revision);
+            let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
+            let lagged = (revision.0 < first).then_some((revision, Revision(first)));
+            let (to, shared) = (root.revision, Arc::clone(&root.shared));
+            // Before the feed moves: a destructor of the user's may panic.
+            drop(root);
+            if self.cursor.advance(moves, At { revision: to, full: false }) {
+                if let Some((after, up_to)) = lagged {
+                    shared.observed.lagged_commits(after, up_to);
+                }
+                return Some(Ok(CommitDelivery { full, lagged, commits }));
+            }
+        }
     }
 
-    /// What a flush at this moment answers, or `None` if it has to wait.
-    pub(super) fn pending(&mut self) -> Option<Result<CommitDelivery<K, V, T>, FlushError>> {
-        let Some(published) = &self.source else { return Some(Err(FlushError::Closed)) };
-        let root = published.load();
-        if root.revision <= self.revision && !self.full {
-            self.source.take_if(|_| root.frozen);
-            return root.frozen.then_some(Err(FlushError::Closed));
-        }
-        let commits = commits_after(&root, self.revision);
-        let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);
-        let lagged = (self.revision.0 < first).then_some((self.revision, Revision(first)));
-        if let Some((after, up_to)) = lagged {
-            published.shared().observed.lagged_commits(after, up_to);
-        }
-        let (revision, frozen) = (root.revision, root.frozen);
-        // Before the feed moves: a destructor of the user's may panic.
-        drop(root);
-        self.revision = revision;
-        let full = mem::take(&mut self.full);
-        self.source.take_if(|_| frozen);
-        Some(Ok(CommitDelivery { full, lagged, commits }))
+    #[allow(private_interfaces)]
+    fn waits(&self) -> Option<Waits> {
+        Some(Waits::of(&*self.published()?, |wakeups| &wakeups.changed))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closed()
     }
 }
 
@@ -248,7 +317,7 @@ impl<K, V, T, S> RefUnwindSafe for CommitFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for CommitFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommitFeed").field("revision", &self.revision).finish_non_exhaustive()
+        f.debug_struct("CommitFeed").field("revision", &self.cursor.at().revision).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use super::broadcast::{Channel, State};
 use super::{Delivery, Frame};
 use crate::commit::Published;
 use crate::content::Root;
-use crate::error::FlushError;
+use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::position::{Position, StoreId};
 use crate::revision::Revision;
 use crate::sync::{self, DefaultHashBuilder};
@@ -113,7 +113,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// filter, which is asked as in a [flush](crate::ChangeBuffer::flush). It waits for no publisher that is at work.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if it was given everything and nothing more can come.
+    /// [`FlushError`] if it was given everything and nothing more can come.
     ///
     /// # Panics
     /// If the filter or a key's `Eq` does; or if the dictionary is frozen, this call publishes what is left, and `encode`
@@ -129,71 +129,71 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// room.update_state(&(), Change::new().set("a", 1))?;
     /// room.freeze();
     /// assert!(matches!(follower.next()?, Message::Frame(frame) if *frame.encoded() == 1), "nobody had published it");
-    /// assert_eq!(follower.next().unwrap_err(), FlushError::Closed);
+    /// assert_eq!(follower.next().unwrap_err(), FlushError);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[allow(clippy::should_implement_trait)] // an iterator could not report why there is nothing more
     pub fn next(&mut self) -> Result<Message<K, V, M, S>, FlushError> {
-        self.next_for(None)
+        self.next_for(None).unwrap_or(Err(FlushError))
     }
 
     /// [`next`](Self::next), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
     ///
     /// ```
-    /// use state_dictionary::{BufferOptions, FlushError, StateDictionary};
+    /// use state_dictionary::{BufferOptions, StateDictionary, TryFlushError};
     /// use std::time::Duration;
     ///
     /// let room: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let frames = room.broadcast(BufferOptions::new(), |delivery| delivery.count());
     /// let mut follower = frames.join(Some(room.position()));
     /// let nothing = follower.next_timeout(Duration::from_millis(1)); // time to send a sign of life instead
-    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
+    /// assert_eq!(nothing.unwrap_err(), TryFlushError::Empty);
     /// ```
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<K, V, M, S>, FlushError> {
-        self.next_for(Some(timeout))
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<K, V, M, S>, FlushTimeoutError> {
+        Ok(self.next_for(Some(timeout)).ok_or(FlushTimeoutError::TimedOut)??)
     }
 
     /// The next message if there is one, without waiting for anything.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if there is none, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if there is none, [`FlushError`] if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
     ///
     /// ```
-    /// use state_dictionary::{BufferOptions, Change, FlushError, StateDictionary};
+    /// use state_dictionary::{BufferOptions, Change, StateDictionary, TryFlushError};
     ///
     /// let room: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let frames = room.broadcast(BufferOptions::new(), |delivery| delivery.count());
     /// let mut follower = frames.join(Some(room.position()));
     /// room.update_state(&(), Change::new().set("a", 1)).unwrap();
-    /// assert_eq!(follower.try_next().unwrap_err(), FlushError::Empty, "it was not published");
+    /// assert_eq!(follower.try_next().unwrap_err(), TryFlushError::Empty, "it was not published");
     /// frames.publish();
     /// assert!(follower.try_next().is_ok());
     /// ```
-    pub fn try_next(&mut self) -> Result<Message<K, V, M, S>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::Empty))
+    pub fn try_next(&mut self) -> Result<Message<K, V, M, S>, TryFlushError> {
+        Ok(self.pending().ok_or(TryFlushError::Empty)??)
     }
 
-    fn next_for(&mut self, timeout: Option<Duration>) -> Result<Message<K, V, M, S>, FlushError> {
-        let Some(channel) = self.channel.clone() else { return Err(FlushError::Closed) };
+    /// `None` if the time is over.
+    fn next_for(&mut self, timeout: Option<Duration>) -> Option<Result<Message<K, V, M, S>, FlushError>> {
+        let Some(channel) = self.channel.clone() else { return Some(Err(FlushError)) };
         let Published { wakeups, clock, .. } = &*channel.published;
         let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        let next = wake::wait(&wakeups.frames, clock, deadline, || self.pending());
-        next.unwrap_or(Err(FlushError::Empty))
+        wake::wait(&wakeups.frames, clock, deadline, || self.pending())
     }
 
     /// What `next` answers at this moment, or `None` if it has to wait.
     fn pending(&mut self) -> Option<Result<Message<K, V, M, S>, FlushError>> {
         loop {
-            let Some(channel) = &self.channel else { return Some(Err(FlushError::Closed)) };
+            let Some(channel) = &self.channel else { return Some(Err(FlushError)) };
             let state = channel.state.load_full();
             let next = self.look(channel, &state);
             let (closed, published) = (state.closed, state.root.revision);
@@ -253,7 +253,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// Cancel-safe: the follower moves on only in the poll that returns a message, so a future that is dropped has lost nothing.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if it was given everything and nothing more can come.
+    /// [`FlushError`] if it was given everything and nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
@@ -273,7 +273,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// # }).unwrap();
     /// ```
     pub async fn next_async(&mut self) -> Result<Message<K, V, M, S>, FlushError> {
-        let Some(channel) = self.channel.clone() else { return Err(FlushError::Closed) };
+        let Some(channel) = self.channel.clone() else { return Err(FlushError) };
         wake::wait_async(&channel.published.wakeups.frames, || self.pending()).await
     }
 

@@ -1,13 +1,15 @@
 //! The feed of one key.
 
+use super::following::sealed::{Source as Looks, Waits};
+use super::following::{self, Found};
+use super::{Feed, Subscription};
 use crate::commit::Published;
 use crate::content::Versioned;
 use crate::deferred_drops::defer_drops;
-use crate::error::FlushError;
+use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::key::Hashed;
 use crate::revision::Revision;
 use crate::sync::{Arc, DefaultHashBuilder, Mutex};
-use crate::wake;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
@@ -20,7 +22,7 @@ use std::time::Duration;
 /// The latest value is delivered, once; values that were replaced before a flush are not. The first flush delivers the value
 /// that the key has then; if it has none, there is nothing to deliver until it is set. A value that was never delivered is not
 /// reported to be removed. When the dictionary is frozen or dropped, or the feed is [closed](Self::close), what is still pending
-/// is delivered, and then every flush returns [`FlushError::Closed`].
+/// is delivered, and then every flush returns [`FlushError`].
 ///
 /// # Cost
 /// A flush looks the key up, in O(log n). The feed keeps no content and no value alive while the dictionary lives. It costs a
@@ -31,7 +33,7 @@ use std::time::Duration;
 /// A feed can be shared; when several threads flush it, each value is delivered to one of them. It may outlive the dictionary.
 ///
 /// ```
-/// use state_dictionary::{FlushError, StateDictionary};
+/// use state_dictionary::{FlushError, StateDictionary, TryFlushError};
 ///
 /// let stock: StateDictionary<u64, u32> = StateDictionary::from([(3, 5)]);
 /// let feed = stock.watch_key(3_u64);
@@ -42,12 +44,12 @@ use std::time::Duration;
 /// stock.set(3_u64, 2)?;
 /// stock.set(7_u64, 1)?;
 /// assert_eq!(feed.flush()?.as_deref(), Some(&2));
-/// assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+/// assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
 ///
 /// stock.remove(3_u64)?;
 /// drop(stock);
 /// assert_eq!(feed.flush(), Ok(None));
-/// assert_eq!(feed.flush(), Err(FlushError::Closed));
+/// assert_eq!(feed.flush(), Err(FlushError));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct KeyFeed<K, V, S = DefaultHashBuilder> {
@@ -93,7 +95,7 @@ impl<K, V, S> KeyFeed<K, V, S> {
         self.source().is_none_or(|published| published.peek(|root| root.frozen))
     }
 
-    fn source(&self) -> Option<Arc<Published<K, V, S>>> {
+    pub(super) fn source(&self) -> Option<Arc<Published<K, V, S>>> {
         if let Source::Open(published) = &self.state.lock().source { Some(Arc::clone(published)) } else { None }
     }
 }
@@ -102,7 +104,7 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// Waits until something is pending and delivers it: the value of the key, or `None` if it was removed.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -116,64 +118,47 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// # Ok::<(), state_dictionary::UpdateError<&str, bool>>(())
     /// ```
     pub fn flush(&self) -> Result<Option<Versioned<V>>, FlushError> {
-        self.flush_for(None)
+        following::flush(self)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
     ///
     /// ```
-    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use state_dictionary::{StateDictionary, TryFlushError};
     /// use std::time::Duration;
     ///
     /// let flags: StateDictionary<&str, bool> = StateDictionary::new();
     /// let nothing = flags.watch_key("beta").flush_timeout(Duration::from_millis(1));
-    /// assert_eq!(nothing, Err(FlushError::Empty));
+    /// assert_eq!(nothing, Err(TryFlushError::Empty));
     /// ```
-    pub fn flush_timeout(&self, timeout: Duration) -> Result<Option<Versioned<V>>, FlushError> {
-        self.flush_for(Some(timeout))
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<Option<Versioned<V>>, FlushTimeoutError> {
+        following::flush_timeout(self, timeout)
     }
 
     /// Delivers what is pending, without waiting for anything to come.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if nothing is, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError::Empty`] if nothing is, [`FlushError`] if nothing more can come.
     ///
     /// ```
-    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use state_dictionary::{StateDictionary, TryFlushError};
     ///
     /// let flags: StateDictionary<&str, bool> = [("beta", true)].into();
     /// let beta = flags.watch_key("beta");
     /// assert!(beta.try_flush().is_ok_and(|value| value.is_some()));
-    /// assert_eq!(beta.try_flush(), Err(FlushError::Empty));
+    /// assert_eq!(beta.try_flush(), Err(TryFlushError::Empty));
     /// ```
-    pub fn try_flush(&self) -> Result<Option<Versioned<V>>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::Empty))
+    pub fn try_flush(&self) -> Result<Option<Versioned<V>>, TryFlushError> {
+        following::try_flush(self)
     }
 
-    /// [`flush`](Self::flush), awaited. Needs the feature `async`.
-    ///
-    /// Cancel-safe: a value is taken only by the poll that returns it.
-    ///
-    /// # Errors
-    /// As [`flush`](Self::flush).
-    ///
-    /// ```
-    /// use state_dictionary::StateDictionary;
-    ///
-    /// # futures_lite::future::block_on(async {
-    /// let flags: StateDictionary<&str, bool> = [("beta", true)].into();
-    /// let beta = flags.watch_key("beta");
-    /// assert_eq!(beta.flush_async().await?.as_deref(), Some(&true));
-    /// # Ok::<(), state_dictionary::FlushError>(())
-    /// # }).unwrap();
-    /// ```
-    #[cfg(feature = "async")]
-    pub async fn flush_async(&self) -> Result<Option<Versioned<V>>, FlushError> {
-        let Some(published) = self.source() else { return self.try_flush() };
-        wake::wait_async(&published.wakeups.changed, || self.pending()).await
+    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe).
+    pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
+        Subscription::new(self, interval)
     }
 
     /// Ends this feed, from any thread: what the key has at this moment is delivered, if it was not before, and then nothing more.
@@ -190,7 +175,7 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// thread::scope(|scope| {
     ///     let watcher = scope.spawn(|| beta.flush());
     ///     assert!(beta.close());
-    ///     assert_eq!(watcher.join().unwrap(), Err(FlushError::Closed));
+    ///     assert_eq!(watcher.join().unwrap(), Err(FlushError));
     /// });
     /// assert!(beta.is_closed());
     /// ```
@@ -207,24 +192,23 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
         drop(state);
         if closes {
             published.wakeups.changed.notify_all();
+            published.wakeups.ended.notify_all();
         }
         let settling = root.shared().settle_later(deferred);
         drop(open);
         drop(settling);
         closes
     }
+}
 
-    fn flush_for(&self, timeout: Option<Duration>) -> Result<Option<Versioned<V>>, FlushError> {
-        // One that has ended need not wait for anything.
-        let Some(published) = self.source() else { return self.try_flush() };
-        let Published { wakeups, clock, .. } = &*published;
-        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        let flushed = wake::wait(&wakeups.changed, clock, deadline, || self.pending());
-        flushed.unwrap_or(Err(FlushError::Empty))
-    }
+impl<K: Eq, V, S> Feed for KeyFeed<K, V, S> {
+    type Delivery = Option<Versioned<V>>;
+}
 
-    /// What a flush at this moment answers, or `None` if it has to wait.
-    fn pending(&self) -> Option<Result<Option<Versioned<V>>, FlushError>> {
+impl<K: Eq, V, S> Looks for KeyFeed<K, V, S> {
+    type Found = Option<Versioned<V>>;
+
+    fn look(&self) -> Found<Option<Versioned<V>>> {
         // Declared before the lock is taken, so that they are dropped after it is released, also when unwinding.
         let (root, value, _settling, _ended);
         let mut state = self.state.lock();
@@ -241,7 +225,7 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
                 value = closed.clone();
                 true
             }
-            Source::Ended => return Some(Err(FlushError::Closed)),
+            Source::Ended => return Some(Err(FlushError)),
         };
         if last {
             _ended = mem::replace(&mut state.source, Source::Ended);
@@ -250,7 +234,16 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
         if mem::replace(&mut state.delivered, revision) != revision {
             return Some(Ok(value));
         }
-        last.then_some(Err(FlushError::Closed))
+        last.then_some(Err(FlushError))
+    }
+
+    #[allow(private_interfaces)]
+    fn waits(&self) -> Option<Waits> {
+        Some(Waits::of(&*self.source()?, |wakeups| &wakeups.changed))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closed()
     }
 }
 

@@ -1,19 +1,24 @@
 //! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
 
+use super::cursor::{Cursor, End};
+use super::following::sealed::{Source, Waits};
+use super::following::{self, Found};
+use super::{Feed, FeedOptions, Subscription};
 use crate::commit::{Published, Reader};
 use crate::content::{Record, Root};
 use crate::deferred_drops::defer_drops;
 use crate::engine::Engine;
-use crate::error::FlushError;
+use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::event::{LockChange, LockEvent, LockRecord, token};
 use crate::locks::LockInfo;
+use crate::position::{LockPosition, StoreId};
 use crate::revision::{FencingToken, Revision};
-use crate::sync::DefaultHashBuilder;
-use crate::wake::{self, Look};
+use crate::sync::{self, DefaultHashBuilder};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
 ///
@@ -25,7 +30,7 @@ use std::time::Duration;
 /// that is renewed for a shorter time wakes those who wait for the longer one.) Renewals are no events.
 ///
 /// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then every flush
-/// says [`FlushError::Closed`]. So does one that would have to begin anew.
+/// says [`FlushError`]. So does one that would have to begin anew.
 ///
 /// A flush that waits is ended by the end of the dictionary only; whoever wants to stop earlier uses
 /// [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
@@ -35,7 +40,7 @@ use std::time::Duration;
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(1000).build();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-/// let mut feed = dictionary.lock_feed();
+/// let feed = dictionary.lock_feed();
 /// match feed.flush()? {
 ///     LockDelivery::Full { locks, .. } => assert_eq!(locks[0].1.owner, "alice"),
 ///     LockDelivery::Events(_) => unreachable!("the first delivery is everything"),
@@ -48,11 +53,14 @@ use std::time::Duration;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T = (), S = DefaultHashBuilder> {
-    /// `None` when it has ended: it keeps nothing alive then.
-    pub(crate) engine: Option<Engine<K, V, T, S>>,
-    reader: Option<Reader<K, V, S>>,
-    /// The version up to which everything was delivered.
-    cursor: Option<u64>,
+    store: StoreId,
+    /// At the version up to which everything was delivered.
+    cursor: Cursor<Option<u64>, Followed<K, V, T, S>, Arc<Root<K, V, S>>>,
+}
+
+struct Followed<K, V, T, S> {
+    engine: Engine<K, V, T, S>,
+    _reader: Reader<K, V, S>,
 }
 
 /// What a [`LockFeed`] delivers.
@@ -62,7 +70,7 @@ pub struct LockFeed<K, V, T = (), S = DefaultHashBuilder> {
 /// use std::collections::HashMap;
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-/// let (mut feed, mut owners) = (dictionary.lock_feed(), HashMap::new());
+/// let (feed, mut owners) = (dictionary.lock_feed(), HashMap::new());
 /// let mut follow = || match feed.try_flush() {
 ///     Ok(LockDelivery::Full { locks, .. }) => {
 ///         owners = locks.into_iter().map(|(key, lock)| (key, lock.owner)).collect();
@@ -106,120 +114,201 @@ pub enum LockDelivery<K, T> {
 }
 
 impl<K, V, T, S> LockFeed<K, V, T, S> {
-    pub(crate) fn new(engine: Engine<K, V, T, S>, reader: Reader<K, V, S>) -> Self {
-        Self { engine: Some(engine), reader: Some(reader), cursor: None }
+    pub(crate) fn new(engine: Engine<K, V, T, S>, reader: Reader<K, V, S>, options: FeedOptions<LockPosition>) -> Self {
+        let (store, now) = engine.published.peek(|root| (root.shared().id, root.lock_version));
+        let resume = options.resume.filter(|since| since.store == store && since.version <= now);
+        Self { store, cursor: Cursor::new(resume.map(|since| since.version), Followed { engine, _reader: reader }) }
     }
 
-    fn end<D>(&mut self) -> Result<D, FlushError> {
-        (self.engine, self.reader) = (None, None);
-        Err(FlushError::Closed)
+    /// Up to where events were delivered: what a client keeps to [resume](FeedOptions::resume) from.
+    #[must_use]
+    pub fn position(&self) -> LockPosition {
+        LockPosition { store: self.store, version: self.cursor.at().unwrap_or_default() }
+    }
+
+    /// Whether nothing later will be delivered: the feed was closed, or the dictionary frozen or dropped. There may still be
+    /// something pending.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.published().is_none_or(|published| published.peek(|root| root.frozen))
+    }
+
+    /// Ends this feed, from any thread: what happened to locks before this moment is delivered, unless the feed would have to
+    /// begin anew, and then nothing more.
+    ///
+    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes those that wait
+    /// in a flush or a subscription of it.
+    ///
+    /// ```
+    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let room: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
+    /// let feed = room.lock_feed();
+    /// assert!(feed.flush().is_ok(), "all locks, of which there are none");
+    /// thread::scope(|scope| {
+    ///     let watcher = scope.spawn(|| feed.flush());
+    ///     assert!(feed.close());
+    ///     assert_eq!(watcher.join().unwrap(), Err(FlushError));
+    /// });
+    /// ```
+    pub fn close(&self) -> bool {
+        let Some(published) = self.published() else { return false };
+        let (open, deferred) =
+            defer_drops(|| self.cursor.close(|_| Some(published.load()).filter(|root| !root.frozen)));
+        if open.is_some() {
+            published.wakeups.locks.notify_all();
+            published.wakeups.ended.notify_all();
+        }
+        published.settle(deferred);
+        open.is_some()
+    }
+
+    pub(super) fn published(&self) -> Option<sync::Arc<Published<K, V, S>>> {
+        self.cursor.source(|followed| sync::Arc::clone(&followed.engine.published))
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> LockFeed<K, V, T, S> {
     /// Waits until a lock comes or goes and delivers all that happened; the first time, all locks there are, at once.
     ///
-    /// O(n) in the number of events; O(n) in that of all locks if all of them are delivered, or if a lock has run out: then it
+    /// O(n) in the number of events; O(n) in that of all locks if all of them are delivered, or if a lock has expired: then it
     /// may wait for threads that are updating locks.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if everything was delivered and nothing more can come.
+    /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     /// use std::thread;
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-    /// let mut feed = dictionary.lock_feed();
+    /// let feed = dictionary.lock_feed();
     /// feed.flush()?; // at once: all locks, of which there are none
     /// let watcher = thread::spawn(move || feed.flush());
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert!(matches!(watcher.join().unwrap()?, LockDelivery::Events(events) if events[0].key == "ball"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_for(None)
+    pub fn flush(&self) -> Result<LockDelivery<K, T>, FlushError> {
+        following::flush(self)
     }
 
     /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if the time has passed, [`FlushError::Closed`] if nothing more can come.
+    /// [`FlushTimeoutError`].
     ///
     /// ```
-    /// use state_dictionary::{FlushError, StateDictionary};
+    /// use state_dictionary::{FlushTimeoutError, StateDictionary};
     /// use std::time::Duration;
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-    /// let mut feed = dictionary.lock_feed();
+    /// let feed = dictionary.lock_feed();
     /// assert!(feed.flush().is_ok(), "at once: there are no locks");
     /// let nothing = feed.flush_timeout(Duration::from_millis(1));
-    /// assert_eq!(nothing.unwrap_err(), FlushError::Empty);
+    /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
-    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushError> {
-        self.flush_for(Some(timeout))
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<LockDelivery<K, T>, FlushTimeoutError> {
+        following::flush_timeout(self, timeout)
     }
 
-    /// Delivers what has happened, without waiting for anything to happen. Locks that have run out are taken away first.
+    /// Delivers what has happened, without waiting for anything to happen. Expired locks are removed first.
     ///
     /// # Errors
-    /// [`FlushError::Empty`] if nothing has, [`FlushError::Closed`] if nothing more can come.
+    /// [`TryFlushError`].
     ///
     /// ```
-    /// use state_dictionary::{FlushError, LockDelivery, LockRequest, StateDictionary};
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-    /// let mut feed = dictionary.lock_feed();
+    /// let feed = dictionary.lock_feed();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert!(matches!(feed.try_flush()?, LockDelivery::Full { locks, .. } if locks.len() == 1));
-    /// assert_eq!(feed.try_flush(), Err(FlushError::Empty));
+    /// assert_eq!(feed.try_flush(), Err(TryFlushError::Empty));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn try_flush(&mut self) -> Result<LockDelivery<K, T>, FlushError> {
-        self.pending().unwrap_or(Err(FlushError::Empty))
+    pub fn try_flush(&self) -> Result<LockDelivery<K, T>, TryFlushError> {
+        following::try_flush(self)
     }
 
-    fn flush_for(&mut self, timeout: Option<Duration>) -> Result<LockDelivery<K, T>, FlushError> {
-        let Some(engine) = self.engine.clone() else { return Err(FlushError::Closed) };
-        let Published { wakeups, clock, .. } = &*engine.published;
-        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        wake::wait_for_look(&wakeups.locks, clock, || match self.pending() {
-            Some(answer) => Look::Found(answer),
-            None if deadline.is_some_and(|deadline| clock.now() >= deadline) => Look::Found(Err(FlushError::Empty)),
-            None => Look::Until([deadline, engine.locks.next_deadline()].into_iter().flatten().min()),
-        })
+    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe). In its interval it does not remove expired locks.
+    pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
+        Subscription::new(self, interval)
     }
+}
 
-    /// What a flush at this moment answers, or `None` if it has to wait.
-    pub(crate) fn pending(&mut self) -> Option<Result<LockDelivery<K, T>, FlushError>> {
-        let Some(engine) = &self.engine else { return Some(Err(FlushError::Closed)) };
-        let Engine { published, locks, .. } = engine;
-        locks.expire(&published.clock, &mut engine.fence());
-        let root = published.load();
-        if self.cursor == Some(root.lock_version) {
-            return root.frozen.then(|| self.end());
-        }
-        if let Some(events) = self.cursor.and_then(|cursor| events_after(&root, cursor)) {
-            let version = root.lock_version;
-            // Before the feed moves: a destructor of the user's may panic.
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Feed for LockFeed<K, V, T, S> {
+    type Delivery = LockDelivery<K, T>;
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Source for LockFeed<K, V, T, S> {
+    type Found = LockDelivery<K, T>;
+
+    fn look(&self) -> Found<LockDelivery<K, T>> {
+        loop {
+            let (moves, cursor, end) = self.cursor.now(|followed| followed.engine.clone());
+            let (root, engine) = match end {
+                End::Open(engine) => {
+                    engine.locks.expire(&engine.published.clock, &mut engine.fence());
+                    (engine.published.load(), Some(engine))
+                }
+                End::At(root) => (root, None),
+                End::Past => return Some(Err(FlushError)),
+            };
+            let last = engine.is_none() || root.frozen;
+            if cursor == Some(root.lock_version) {
+                return last.then(|| self.end(moves));
+            }
+            if let Some(events) = cursor.and_then(|cursor| events_after(&root, cursor)) {
+                let version = root.lock_version;
+                // Before the feed moves: a destructor of the user's may panic.
+                drop(root);
+                if self.cursor.advance(moves, Some(version)) {
+                    return Some(Ok(LockDelivery::Events(events)));
+                }
+                continue;
+            }
+            let Some(Engine { published, locks, settings, .. }) = &engine else {
+                return Some(self.end(moves));
+            };
+            // The load may drop roots of other threads, and shards are locked.
+            let (locks, (root, deferred)) = locks.all_with(&published.clock, || defer_drops(|| published.load()));
+            published.settle(deferred);
+            if root.frozen {
+                // Locks may have been released since, which is not reported.
+                return Some(self.end(moves));
+            }
+            let (version, revision) = (root.lock_version, root.revision);
             drop(root);
-            self.cursor = Some(version);
-            return Some(Ok(LockDelivery::Events(events)));
+            if self.cursor.advance(moves, Some(version)) {
+                if let (Some(cursor), Some(_)) = (cursor, settings.lock_events) {
+                    published.shared().observed.lagged_lock_events(cursor, version);
+                }
+                return Some(Ok(LockDelivery::Full { version, revision, locks }));
+            }
         }
-        // Others' roots may be let go of in a load, and shards are locked.
-        let (locks, (root, deferred)) = locks.all_with(&published.clock, || defer_drops(|| published.load()));
-        published.settle(deferred);
-        if root.frozen {
-            // Locks may have been released since, of which nothing is told.
-            return Some(self.end());
-        }
-        if let (Some(cursor), Some(_)) = (self.cursor, engine.settings.lock_events) {
-            published.shared().observed.lagged_lock_events(cursor, root.lock_version);
-        }
-        let (version, revision) = (root.lock_version, root.revision);
-        drop(root);
-        self.cursor = Some(version);
-        Some(Ok(LockDelivery::Full { version, revision, locks }))
+    }
+
+    #[allow(private_interfaces)]
+    fn waits(&self) -> Option<Waits> {
+        Some(Waits::of(&*self.published()?, |wakeups| &wakeups.locks))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.cursor.source(|followed| followed.engine.locks.next_deadline()).flatten()
+    }
+}
+
+impl<K, V, T, S> LockFeed<K, V, T, S> {
+    fn end<D>(&self, moves: u64) -> Result<D, FlushError> {
+        self.cursor.end(moves);
+        Err(FlushError)
     }
 }
 
@@ -247,6 +336,6 @@ impl<K, V, T, S> RefUnwindSafe for LockFeed<K, V, T, S> {}
 
 impl<K, V, T, S> fmt::Debug for LockFeed<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockFeed").field("version", &self.cursor).finish_non_exhaustive()
+        f.debug_struct("LockFeed").field("version", &self.cursor.at()).finish_non_exhaustive()
     }
 }

@@ -22,6 +22,47 @@ pub struct BufferOptions<K> {
     pub(super) resume: Option<Position>,
 }
 
+/// Where a [`CommitFeed`](super::CommitFeed) or a [`LockFeed`](super::LockFeed) begins. `P` is its position.
+///
+/// ```
+/// use state_dictionary::{FeedOptions, StateDictionary};
+///
+/// let stock: StateDictionary<u64, u32> = StateDictionary::builder().commit_history(true).build();
+/// let recorded = stock.commit_feed().position();
+/// stock.set(3_u64, 5)?;
+/// let feed = stock.commit_feed_with(FeedOptions::new().resume(recorded));
+/// assert_eq!(feed.try_flush().unwrap().commits.len(), 1);
+/// # Ok::<(), state_dictionary::UpdateError<u64, u32>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct FeedOptions<P> {
+    pub(super) resume: Option<P>,
+}
+
+impl<P> FeedOptions<P> {
+    /// The default: the feed begins now.
+    pub const fn new() -> Self {
+        Self { resume: None }
+    }
+
+    /// Begins where an earlier feed has got to: what happened since is delivered first.
+    ///
+    /// If that is not possible, since the position is of another dictionary or lies in the future, or the history does not
+    /// reach back to it, the first delivery reports it: it is [full](super::CommitDelivery::full) or has
+    /// [lagged](super::CommitDelivery::lagged), or is [`LockDelivery::Full`](super::LockDelivery::Full).
+    pub fn resume(mut self, position: P) -> Self {
+        self.resume = Some(position);
+        self
+    }
+}
+
+impl<P> Default for FeedOptions<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What a buffer is to deliver.
 pub(super) struct Wanted<K> {
     pub(super) tombstones: Tombstones,

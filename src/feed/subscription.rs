@@ -1,12 +1,11 @@
 //! Flushing at a limited rate.
 
-use super::{ChangeBuffer, Delivery};
-use crate::sync::DefaultHashBuilder;
-use std::hash::{BuildHasher, Hash};
+use super::Feed;
+use super::following::{end_of, flush, sleep_until};
 use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
-/// The deliveries of a [`ChangeBuffer`], at most one per interval. Made by [`ChangeBuffer::subscribe`].
+/// The deliveries of a [feed](Feed), at most one in each interval.
 ///
 /// ```
 /// use state_dictionary::{Change, ManualClock, StateDictionary};
@@ -26,34 +25,50 @@ use std::time::{Duration, Instant};
 /// drop(dictionary);
 /// assert!(buffer.subscribe(Duration::ZERO).next().is_none());
 /// ```
+///
+/// A subscription of a borrowed feed is made by `subscribe`. One that owns its feed, or shares it, is made by [`new`](Self::new).
 #[derive(Debug)]
 #[must_use = "a subscription is an iterator, and does nothing unless it is iterated"]
-pub struct Subscription<'a, K, V, S = DefaultHashBuilder> {
-    buffer: &'a ChangeBuffer<K, V, S>,
+pub struct Subscription<F> {
+    feed: F,
     interval: Duration,
     delivered: bool,
     /// When the interval after the last delivery is over, if the clock reaches so far.
     next: Option<Instant>,
 }
 
-impl<'a, K, V, S> Subscription<'a, K, V, S> {
-    pub(super) fn new(buffer: &'a ChangeBuffer<K, V, S>, interval: Duration) -> Self {
-        Self { buffer, interval, delivered: false, next: None }
+impl<F: Feed> Subscription<F> {
+    /// The deliveries of a feed, a reference or an [`Arc`](std::sync::Arc) of one, with at least `interval` between the end of
+    /// one delivery and the next; 0 is no limit.
+    ///
+    /// ```
+    /// use state_dictionary::{StateDictionary, Subscription};
+    /// use std::{sync::Arc, thread, time::Duration};
+    ///
+    /// let stock: StateDictionary<u64, u32> = StateDictionary::from([(3, 5)]);
+    /// let buffer = Arc::new(stock.change_buffer());
+    /// let deliveries = Subscription::new(Arc::clone(&buffer), Duration::from_millis(33));
+    /// let watcher = thread::spawn(|| deliveries.count());
+    /// buffer.close(); // from another thread
+    /// assert_eq!(watcher.join().unwrap(), 1);
+    /// ```
+    pub fn new(feed: F, interval: Duration) -> Self {
+        Self { feed, interval, delivered: false, next: None }
     }
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher> Iterator for Subscription<'_, K, V, S> {
-    type Item = Delivery<K, V, S>;
+impl<F: Feed> Iterator for Subscription<F> {
+    type Item = F::Delivery;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.delivered {
-            self.buffer.sleep_until(self.next);
+            sleep_until(&self.feed, self.next);
         }
-        let delivery = self.buffer.flush().ok()?;
+        let delivery = flush(&self.feed).ok()?;
         self.delivered = true;
-        self.next = self.buffer.end_of(self.interval);
+        self.next = end_of(&self.feed, self.interval);
         Some(delivery)
     }
 }
 
-impl<K: Clone + Eq + Hash, V, S: BuildHasher> FusedIterator for Subscription<'_, K, V, S> {}
+impl<F: Feed> FusedIterator for Subscription<F> {}

@@ -1,7 +1,9 @@
 //! A client of a broadcast who looks at each step whether what it has is right.
 
 use crate::common::{Dictionary, content, parts};
-use state_dictionary::{Broadcast, BufferOptions, Delivery, FlushError, Follower, Frame, Message, Position, Revision};
+use state_dictionary::{
+    Broadcast, BufferOptions, Delivery, FlushError, Follower, Frame, Message, Position, Revision, TryFlushError,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,7 +102,7 @@ impl Client {
     }
 
     /// All that there is, and why there is no more.
-    pub(crate) fn follow(&mut self) -> (Vec<Given>, FlushError) {
+    pub(crate) fn follow(&mut self) -> (Vec<Given>, TryFlushError) {
         let mut all = Vec::new();
         loop {
             match self.follower.try_next() {
@@ -118,14 +120,14 @@ impl Client {
 
     pub(crate) fn given(&mut self) -> Vec<Given> {
         let (all, reason) = self.follow();
-        assert_eq!(reason, FlushError::Empty);
+        assert_eq!(reason, TryFlushError::Empty);
         all
     }
 
     pub(crate) fn given_last(&mut self) -> Vec<Given> {
         let (all, reason) = self.follow();
-        assert_eq!(reason, FlushError::Closed);
-        assert_eq!(self.follower.next().unwrap_err(), FlushError::Closed, "for good");
+        assert_eq!(reason, TryFlushError::Closed);
+        assert_eq!(self.follower.next().unwrap_err(), FlushError, "for good");
         all
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Frames, Given, Key, broadcast, filtered, following_a};
 use crate::common::{self, Dictionary, commit, remove, set, spawn_waiting, with_manual_clock, within_a_minute};
-use state_dictionary::{BufferOptions, Change, FlushError, StateDictionary};
+use state_dictionary::{BufferOptions, Change, FlushError, FlushTimeoutError, StateDictionary};
 use std::sync::Arc;
 use std::thread;
 
@@ -107,12 +107,12 @@ fn a_follower_waits_no_longer_than_it_is_to() {
                 commit(&dictionary, [set("a", 1)]); // not published
                 clock.advance(common::ALMOST_A_SECOND);
             }
-            assert_eq!(waiting.join().unwrap(), FlushError::Empty);
+            assert_eq!(waiting.join().unwrap(), FlushTimeoutError::TimedOut);
         });
         frames.publish();
         assert!(follower.next_timeout(common::SECOND).is_ok());
         drop(frames);
-        assert_eq!(follower.next_timeout(common::SECOND).unwrap_err(), FlushError::Closed);
+        assert_eq!(follower.next_timeout(common::SECOND).unwrap_err(), FlushTimeoutError::Closed);
     });
 }
 
@@ -135,7 +135,7 @@ fn a_broadcast_keeps_its_frames_and_its_content_alive_and_an_ended_follower_noth
     assert_eq!(alive(&kept), [false, false, true], "neither kept commits nor older content");
     drop(frames);
     assert!(follower.next().is_ok());
-    assert_eq!(follower.next().unwrap_err(), FlushError::Closed);
+    assert_eq!(follower.next().unwrap_err(), FlushError);
     assert_eq!(alive(&kept), [false; 3]);
     drop(follower);
 }

@@ -10,7 +10,9 @@ mod threads;
 
 use client::{Client, Content, Given, KEPT, Key, at, broadcast, encode, filtered, following_a, frame};
 use common::{Dictionary, commit, content, remove, set, spawn_waiting, within_a_minute};
-use state_dictionary::{BufferOptions, FlushError, Message, Position, Revision, StateDictionary, StoreId, Tombstones};
+use state_dictionary::{
+    BufferOptions, Message, Position, Revision, StateDictionary, StoreId, Tombstones, TryFlushError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -104,7 +106,7 @@ fn a_client_that_joins_where_a_frame_begins_continues_with_the_frames() {
             let frame = frame(follower.try_next().unwrap());
             assert_eq!((frame.since().get(), frame.revision().get()), (2 * next, 2 * next + 2));
         }
-        assert_eq!(follower.try_next().unwrap_err(), FlushError::Empty);
+        assert_eq!(follower.try_next().unwrap_err(), TryFlushError::Empty);
         assert_eq!(follower.position(), dictionary.position());
     }
 }

@@ -211,13 +211,13 @@ fn what_the_feeds_deliver_can_be_sent() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<String, i32, String> =
         StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(10).build();
-    let (mut locks, mut commits) = (dictionary.lock_feed(), dictionary.commit_feed());
+    let (locks, commits) = (dictionary.lock_feed(), dictionary.commit_feed());
     let mut alice = dictionary.session("alice".to_owned());
     alice.update_ephemeral(Change::new().set("cursor", 1).set("avatar", 2)).unwrap();
     sent(&locks.flush().unwrap());
     alice.update_locks(LockRequest::new().acquire("avatar", SECOND)).unwrap();
     dictionary.update_locks(&"bob".to_owned(), LockRequest::new().acquire("cursor", 2 * SECOND)).unwrap();
-    let (locked, mut at_once) = (locks.flush().unwrap(), dictionary.lock_feed());
+    let (locked, at_once) = (locks.flush().unwrap(), dictionary.lock_feed());
     assert!(matches!(&locked, LockDelivery::Events(events) if events.len() == 2));
     sent(&locked);
     sent(&at_once.flush().unwrap());

@@ -6,9 +6,9 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use state_dictionary::{
-    Broadcast, BufferOptions, Change, ChangeBuffer, CommitFeed, ContentGuard, FlushError, Follower, LockContentError,
+    Broadcast, BufferOptions, Change, ChangeBuffer, CommitFeed, ContentGuard, FeedOptions, Follower, LockContentError,
     LockDelivery, LockFeed, LockRequest, ManualClock, Message, Position, Revision, Session, StateDictionary, StoreId,
-    Tombstones, UpdateError,
+    Tombstones, TryFlushError, UpdateError,
 };
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ struct Shared {
     buffers: [ChangeBuffer<Key, Value, S>; BUFFERS],
     clients: Follow,
     broadcast: Broadcast<Key, Value, Delivery, S>,
-    locks: Mutex<LockFeed<Key, Value, Token, S>>,
+    locks: LockFeed<Key, Value, Token, S>,
     commits: Mutex<Feed>,
     clock: ManualClock,
     recorder: Arc<Recorder>,
@@ -102,9 +102,8 @@ pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
     let buffers = buffers.map(|follow| dictionary.change_buffer_with(following(follow)));
     let broadcast = dictionary.broadcast(following(Follow { always: false, ..*clients }), delivered);
     let between_calls = AtomicBool::new(false);
-    let mut locks = dictionary.lock_feed();
+    let locks = dictionary.lock_feed();
     assert!(matches!(locks.try_flush(), Ok(LockDelivery::Full { locks, .. }) if locks.is_empty()));
-    let locks = Mutex::new(locks);
     let commits = Mutex::new(dictionary.commit_feed());
     let shared = Arc::new(Shared {
         dictionary,
@@ -228,7 +227,7 @@ impl Thread<'_> {
             Op::IsFrozen => Observed::Is(dictionary.is_frozen()),
             Op::Freeze => Observed::Is(dictionary.freeze()),
             Op::Flush { buffer, wait } => {
-                flushed(if wait { buffers[buffer].flush() } else { buffers[buffer].try_flush() })
+                flushed(if wait { buffers[buffer].flush().map_err(Into::into) } else { buffers[buffer].try_flush() })
             }
             Op::FreezeBuffer { buffer } => Observed::Is(buffers[buffer].close()),
             Op::IsEnded { buffer } => Observed::Is(buffers[buffer].is_closed()),
@@ -279,7 +278,7 @@ impl Thread<'_> {
                 let sessions = expiry.sessions.into_iter().map(|(token, end)| (token, ended(end)));
                 Observed::Expired(sorted(expiry.locks), sessions.collect())
             }
-            Op::FlushLocks => locks_flushed(locks.lock().unwrap().try_flush()),
+            Op::FlushLocks => locks_flushed(locks.try_flush()),
             Op::Connect { lost } => {
                 let position = self.position_to_resume_from(lost);
                 let options = position.into_iter().fold(following(self.shared.clients), BufferOptions::resume);
@@ -289,7 +288,7 @@ impl Thread<'_> {
             Op::FlushConnection => self.connection.as_ref().map_or(Observed::Nothing, |buffer| {
                 let flushed = buffer.try_flush();
                 let position = self.position.insert(buffer.position()).revision.get();
-                let ended = matches!(flushed, Err(FlushError::Closed));
+                let ended = matches!(flushed, Err(TryFlushError::Closed));
                 Observed::Looked(Looked { delivery: flushed.ok().map(|it| delivered(&it)), ended, position })
             }),
             Op::Publish => Observed::Is(self.shared.broadcast.publish()),
@@ -301,7 +300,7 @@ impl Thread<'_> {
             Op::Next => self.follower.as_mut().map_or(Observed::Nothing, |follower| {
                 let next = follower.try_next();
                 let position = self.position.insert(follower.position()).revision.get();
-                let ended = matches!(next, Err(FlushError::Closed));
+                let ended = matches!(next, Err(TryFlushError::Closed));
                 let (frame, delivery) = match next {
                     Ok(Message::Frame(frame)) => (true, Some(frame.encoded().clone())),
                     Ok(Message::CatchUp(delivery)) => (false, Some(delivered(&delivery))),
@@ -310,11 +309,11 @@ impl Thread<'_> {
                 Observed::Next { frame, looked: Looked { delivery, ended, position } }
             }),
             Op::Position { buffer } => Observed::Position(self.shared.buffers[buffer].position().revision.get()),
-            Op::FlushCommits => commits_flushed(&mut self.shared.commits.lock().unwrap()),
+            Op::FlushCommits => commits_flushed(&self.shared.commits.lock().unwrap()),
             Op::CommitsAfter => {
                 let Position { store, revision } = dictionary.position();
                 let after = Position { store, revision: revision.min(self.last_revision.into()) };
-                commits_flushed(&mut dictionary.commit_feed_after(after))
+                commits_flushed(&mut dictionary.commit_feed_with(FeedOptions::new().resume(after)))
             }
             op => unreachable!("not an operation of its own: {op}"),
         }

@@ -115,7 +115,7 @@ fn operation(op: &Op) -> &'static str {
         Op::Next => "follower.try_next",
         Op::Position { .. } => "position",
         Op::FlushCommits => "commit_feed.try_flush",
-        Op::CommitsAfter => "commit_feed_after",
+        Op::CommitsAfter => "commit_feed_with",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one thread does, and what it sees.
 
 use crate::{Buffer, Dictionary, Given, KEYS, Record, Seen, THREADS, content, delivered};
-use state_dictionary::{Change, Condition, FlushError, LockRequest, ManualClock, Revision, UpdateError};
+use state_dictionary::{Change, Condition, LockRequest, ManualClock, Revision, TryFlushError, UpdateError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Client<'_> {
                 let buffer = if self.rng.bool() { self.token } else { THREADS };
                 self.record(|client| match client.buffers[buffer].try_flush() {
                     Ok(delivery) => delivered(buffer, &delivery),
-                    Err(FlushError::Empty) => Seen::NothingPending { buffer },
+                    Err(TryFlushError::Empty) => Seen::NothingPending { buffer },
                     Err(error) => panic!("{error}"),
                 });
             }

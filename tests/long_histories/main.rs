@@ -165,7 +165,7 @@ fn a_long_history_replays() {
         if model.pending(number) != (Vec::new(), Vec::new()) {
             assert!(model.explains(&delivered(number, &buffer.flush().unwrap())), "the last delivery is incomplete");
         }
-        assert_eq!(buffer.flush().unwrap_err(), FlushError::Closed);
+        assert_eq!(buffer.flush().unwrap_err(), FlushError);
     }
     assert_eq!(dictionary.revision().get(), model.revision);
     println!("{done} operations, {} commits in {:.1} s", model.revision, began.elapsed().as_secs_f64());

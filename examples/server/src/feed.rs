@@ -51,7 +51,7 @@ pub(crate) async fn publish(board: Arc<Board>, frames: Arc<Frames>) {
 
 /// Sends what happens to locks until the board is frozen.
 pub(crate) async fn follow_locks(board: Arc<Board>, messages: LockMessages) {
-    let mut feed = board.lock_feed();
+    let feed = board.lock_feed();
     while let Ok(delivery) = feed.flush_async().await {
         let _nobody_is_here = messages.send(Reply::Locks { delivery: &delivery }.text());
         sleep(INTERVAL).await;

@@ -6,8 +6,8 @@ use crate::history::{
 };
 use crate::program::{If, Key, Token, Value};
 use state_dictionary::{
-    CommitDelivery, Condition, Conflict, FlushError, LockDelivery, LockError, LockEvent, LockEventKind, LockReceipt,
-    Revision, Snapshot, UpdateError, Updates, Versioned,
+    CommitDelivery, Condition, Conflict, LockDelivery, LockError, LockEvent, LockEventKind, LockReceipt, Revision,
+    Snapshot, TryFlushError, UpdateError, Updates, Versioned,
 };
 
 pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) -> Observed {
@@ -60,12 +60,11 @@ fn owners(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
     sorted(conflicts.iter().map(|conflict| (conflict.key, conflict.owner)))
 }
 
-pub(super) fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, FlushError>) -> Observed {
+pub(super) fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, TryFlushError>) -> Observed {
     match answer {
         Ok(delivery) => Observed::Delivered(delivered(&delivery)),
-        Err(FlushError::Empty) => Observed::NothingPending,
-        Err(FlushError::Closed) => Observed::Ended,
-        Err(other) => panic!("{other:?}"),
+        Err(TryFlushError::Empty) => Observed::NothingPending,
+        Err(TryFlushError::Closed) => Observed::Ended,
     }
 }
 
@@ -98,10 +97,10 @@ pub(super) fn ended(end: state_dictionary::SessionSummary<Key, Token>) -> Sessio
     SessionSummary { revision: end.revision.get(), released, removed, not_removed: sorted(not_removed) }
 }
 
-pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
+pub(super) fn commits_flushed(feed: &Feed) -> Observed {
     let after = feed.position().revision.get();
     let flushed = feed.try_flush();
-    let ended = matches!(flushed, Err(FlushError::Closed));
+    let ended = matches!(flushed, Err(TryFlushError::Closed));
     let (lagged, commits) = match flushed {
         Ok(CommitDelivery { full, lagged, commits, .. }) => {
             assert!(!full, "the feed was to begin where it can");
@@ -123,7 +122,7 @@ pub(super) fn commits_flushed(feed: &mut Feed) -> Observed {
     })
 }
 
-pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>) -> Observed {
+pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, TryFlushError>) -> Observed {
     match answer {
         Ok(LockDelivery::Full { revision, locks, .. }) => {
             let locks = locks.into_iter().map(|(key, lock)| (key, lock.owner, lock.fencing_token.get()));
@@ -147,9 +146,8 @@ pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, FlushError>
             };
             Observed::LockEvents(events.into_iter().map(told).collect())
         }
-        Err(FlushError::Empty) => Observed::NothingPending,
-        Err(FlushError::Closed) => Observed::Ended,
-        Err(other) => panic!("{other:?}"),
+        Err(TryFlushError::Empty) => Observed::NothingPending,
+        Err(TryFlushError::Closed) => Observed::Ended,
     }
 }
 

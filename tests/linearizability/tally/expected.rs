@@ -36,7 +36,7 @@ pub(super) const EXPECTED: Expected = &[
         ],
     ),
     (
-        "commit_feed_after",
+        "commit_feed_with",
         &[
             ("Ended", 420),
             ("NothingPending", 5500),

@@ -1,0 +1,88 @@
+//! How far a feed has got, for several threads that may flush it.
+
+use crate::sync::{Mutex, MutexGuard};
+use std::mem;
+
+/// A place in a history, and where the feed ends.
+///
+/// A flush looks without the lock, since it clones and drops what is the user's. It moves the cursor when it has what it
+/// delivers, unless another flush has moved it since, or the feed was closed: then it looks again.
+pub(super) struct Cursor<A, O, R>(Mutex<State<A, O, R>>);
+
+struct State<A, O, R> {
+    at: A,
+    end: End<O, R>,
+    /// +1 for each move, and for the close.
+    moves: u64,
+}
+
+/// What the feed ends with.
+pub(super) enum End<O, R> {
+    /// What the dictionary ends with.
+    Open(O),
+    /// This root, the one of the moment at which the feed was closed.
+    At(R),
+    /// That was delivered. A feed that has ended keeps nothing alive.
+    Past,
+}
+
+impl<A: Copy, O, R: Clone> Cursor<A, O, R> {
+    pub(super) fn new(at: A, source: O) -> Self {
+        Self(Mutex::new(State { at, end: End::Open(source), moves: 0 }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<A, O, R>> {
+        self.0.lock()
+    }
+
+    pub(super) fn at(&self) -> A {
+        self.lock().at
+    }
+
+    /// What a flush needs for a look, and the number of moves so far.
+    pub(super) fn now<P>(&self, source: impl FnOnce(&O) -> P) -> (u64, A, End<P, R>) {
+        let state = self.lock();
+        let end = match &state.end {
+            End::Open(open) => End::Open(source(open)),
+            End::At(root) => End::At(root.clone()),
+            End::Past => End::Past,
+        };
+        (state.moves, state.at, end)
+    }
+
+    /// Moves the cursor, unless it was moved since.
+    pub(super) fn advance(&self, moves: u64, at: A) -> bool {
+        let mut state = self.lock();
+        let is_first = state.moves == moves;
+        if is_first {
+            (state.at, state.moves) = (at, moves + 1);
+        }
+        is_first
+    }
+
+    /// Ends the feed, unless the cursor was moved since.
+    pub(super) fn end(&self, moves: u64) {
+        let mut state = self.lock();
+        let ended = (state.moves == moves).then(|| mem::replace(&mut state.end, End::Past));
+        drop(state);
+        drop(ended);
+    }
+
+    /// Ends the feed with the root that `load` returns, which is called with the lock held, so that no flush delivers a later
+    /// root in between. Returns what it followed until now, unless it has ended or `load` returns none.
+    pub(super) fn close(&self, load: impl FnOnce(&O) -> Option<R>) -> Option<O> {
+        let mut state = self.lock();
+        let End::Open(open) = &state.end else { return None };
+        let root = load(open)?;
+        state.moves += 1;
+        match mem::replace(&mut state.end, End::At(root)) {
+            End::Open(open) => Some(open),
+            End::At(_) | End::Past => None,
+        }
+    }
+
+    /// What `look` returns of the source, unless the feed was closed.
+    pub(super) fn source<P>(&self, look: impl FnOnce(&O) -> P) -> Option<P> {
+        if let End::Open(open) = &self.lock().end { Some(look(open)) } else { None }
+    }
+}
