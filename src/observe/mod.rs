@@ -171,7 +171,7 @@ impl Drop for Backoff<'_> {
 
 /// The events of one operation on locks, emitted when no shard is locked any more.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct PendingEvents {
     #[cfg(feature = "tracing")]
     expired: usize,
     #[cfg(any(feature = "tracing", feature = "counters"))]
@@ -179,7 +179,7 @@ pub(crate) struct News {
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, clippy::unused_self))]
-impl News {
+impl PendingEvents {
     /// This many expired locks were removed.
     pub(crate) fn expired(&mut self, locks: usize) {
         #[cfg(feature = "tracing")]
@@ -196,7 +196,7 @@ impl News {
         }
     }
 
-    pub(crate) fn tell(&self, observed: &Observed) {
+    pub(crate) fn emit(&self, observed: &Observed) {
         #[cfg(feature = "tracing")]
         if self.expired > 0 {
             emit!(info, observed, locks = self.expired, "expired locks were removed");

@@ -81,7 +81,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         loop {
             match self.try_end() {
                 Some(end) => return end,
-                None => self.engine.until_let_go().await,
+                None => self.engine.until_content_unlocked().await,
             }
         }
     }

@@ -112,7 +112,7 @@ impl<K, V, T, S> Holding<'_, K, V, T, S> {
 
 impl<K, V, T, S> Drop for Holding<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.let_go();
+        self.engine.unlock_content();
     }
 }
 
@@ -155,7 +155,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                     answer = self.end_one(Ask::End(state));
                 }
                 Err(MustWait(state, hold)) => {
-                    self.wait_until_let_go(hold);
+                    self.wait_until_content_unlocked(hold);
                     answer = self.end_one(Ask::EndOrWait(state));
                 }
             }
