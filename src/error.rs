@@ -1,4 +1,4 @@
-//! One error per operation. Each has the reason and what it was given.
+//! One error per operation. Each has the reason, and the caller's arguments where they can be returned.
 
 use crate::change::{Change, Condition};
 use crate::locks::{Conflict, LockReceipt, LockRequest};

@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// let Ok(LockDelivery::Events(events)) = feed.flush() else { panic!() };
 /// assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [
 ///     LockEventKind::Granted,
-///     LockEventKind::Expired, // although nobody touched the key
+///     LockEventKind::Expired, // although no client touched the key
 /// ]);
 /// assert!(events[0].version < events[1].version && events[0].fencing_token == events[1].fencing_token);
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())

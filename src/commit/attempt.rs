@@ -164,8 +164,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             } else {
                 let (root, deferred) = defer_drops(|| self.published.load());
                 if !is_current(&root) {
-                    // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                    // but not for ever, or others would be held up by one that never is.
+                    // Without the turn the closure may be too slow. It is run once more with the turn, since it might
+                    // never be in time otherwise; not more often, since a closure that is always too slow would delay
+                    // all others.
                     let ahead = !had_turn && turn.is_real();
                     drop(turn);
                     self.published.settle(deferred);
@@ -216,8 +217,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             let attempt = if let Some(answer) = answer {
                 answer
             } else {
-                // With no root in hand so far, or whoever had the turn could not make it the spare one.
-                // What another thread has replaced is not dropped with the turn; the attempt settles it.
+                // Without a root until now: the owner of the turn could not make a root that this thread owns the spare
+                // one. A root that another thread has replaced is not dropped with the turn; the attempt settles it.
                 let (root, _) = defer_drops(|| self.published.load());
                 self.attempt(root, turn, token, change, guard, committed.as_mut())
             };
@@ -302,7 +303,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             if let Some(note) = committed {
                 note.committed(next.revision);
             }
-            // A guard has the root that it replaces, and lets go of it last.
+            // A guard has the root that it replaces, and drops it last.
             if guard.is_none() {
                 turn.keep(root, &next);
             }

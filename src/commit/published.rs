@@ -144,7 +144,7 @@ impl<K, V, S> Published<K, V, S> {
 
 impl<K, V, S> Reader<K, V, S> {
     pub(crate) fn new(published: sync::Arc<Published<K, V, S>>) -> Self {
-        // ORDERING: Relaxed, for whoever makes a reader has one.
+        // ORDERING: Relaxed, for a reader is made only from another one.
         published.readers.fetch_add(1, Ordering::Relaxed);
         Self(published)
     }

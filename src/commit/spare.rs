@@ -193,7 +193,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             self.outdated.roots.push(replaced);
             return;
         };
-        // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
+        // A thread that just reads a value will release this root in an instant, and should not have to drop it all.
         let backoff = Backoff::new();
         let patience = if spare.patient { PATIENCE } else { 0 };
         for _ in 0..patience {
