@@ -16,7 +16,7 @@ use std::time::Duration;
 /// or `Arc<str>` for both, or `.map_err(|error| error.to_string())?`.
 ///
 /// ```
-/// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+/// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
@@ -28,7 +28,7 @@ use std::time::Duration;
 ///
 /// dictionary.freeze();
 /// let error = dictionary.update_state(&"bob", Change::new().set("ball", 2)).unwrap_err();
-/// assert!(matches!(error, UpdateError::Frozen { .. }));
+/// assert!(matches!(error, UpdateError { reason: Refusal::Frozen, .. }));
 /// ```
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,11 +140,11 @@ impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 /// A condition that does not hold.
 ///
 /// ```
-/// use state_dictionary::{Change, Condition, StateDictionary, UpdateError};
+/// use state_dictionary::{Change, Condition, Refusal, StateDictionary, UpdateError};
 ///
 /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
 /// let change = Change::new().set("b", 1).if_present("a");
-/// let Err(UpdateError::ConditionFailed { failed, .. }) = dictionary.update_state(&(), change) else { panic!() };
+/// let Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) = dictionary.update_state(&(), change) else { panic!() };
 /// assert_eq!((failed[0].key, failed[0].expected, failed[0].found), ("a", Condition::Present, None));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

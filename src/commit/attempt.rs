@@ -53,12 +53,12 @@ impl<K, T> Refusal<K, T> {
 
     pub(crate) fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
         match self {
-            Self::Frozen => UpdateError::Frozen { change },
-            Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
-            Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
-            Self::ContentLocked => UpdateError::ContentLocked { change },
-            Self::ContentLockedByThisThread => UpdateError::ContentLockedByThisThread { change },
-            Self::InsideUpdate => UpdateError::InsideUpdate { change },
+            Self::Frozen => UpdateError { change, reason: Refusal::Frozen },
+            Self::Locked(conflicts) => UpdateError { change, reason: Refusal::Locked { conflicts } },
+            Self::ConditionFailed(failed) => UpdateError { change, reason: Refusal::ConditionFailed { failed } },
+            Self::ContentLocked => UpdateError { change, reason: Refusal::ContentLocked },
+            Self::ContentLockedByThisThread => UpdateError { change, reason: Refusal::ContentLockedByThisThread },
+            Self::InsideUpdate => UpdateError { change, reason: Refusal::InsideUpdate },
         }
     }
 }
@@ -103,7 +103,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         mut making: Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
     ) -> Result<M::Output, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
-            return Err(UpdateError::InsideUpdate { change: Change::new() });
+            return Err(UpdateError { change: Change::new(), reason: Refusal::InsideUpdate });
         }
         let backoff = Backoff::new(&self.published.shared().observed);
         let mut change = Change::new();
@@ -118,7 +118,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             }
             backoff.count();
         }
-        Err(UpdateError::RetriesExhausted { change, attempts })
+        Err(UpdateError { change, reason: Refusal::RetriesExhausted { attempts } })
     }
 
     /// Runs the closure once, with the turn if there is one, and commits its change unless that is outdated by then.
@@ -135,7 +135,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             drop(turn);
             drop(root);
             self.published.shared().observed.refused(0);
-            return Err(UpdateError::Frozen { change: Change::new() });
+            return Err(UpdateError { change: Change::new(), reason: Refusal::Frozen });
         }
         let based_on = read(&root);
         let snapshot = Snapshot::lent(root);

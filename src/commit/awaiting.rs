@@ -41,7 +41,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     ) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.commit(token, change, None, Patience::OfAPoll) {
-                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
+                Err(UpdateError { change: deferred, reason: Refusal::ContentLocked }) => change = deferred,
                 answer => return answer.map(|root| root.revision),
             }
             self.until_another_poll().await;

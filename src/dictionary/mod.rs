@@ -172,7 +172,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Ends all changes, for ever. Lock-free; does not wait for locked content, nor for a commit that is in progress.
     ///
     /// Returns whether this call froze the dictionary: `false` if it was frozen before. Writers get
-    /// [`UpdateError::Frozen`](crate::UpdateError::Frozen), also those that wait for locked content; feeds deliver what
+    /// [`Refusal::Frozen`](crate::Refusal::Frozen), also those that wait for locked content; feeds deliver what
     /// is pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
     ///
     /// ```

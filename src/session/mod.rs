@@ -273,12 +273,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
-    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// let (alice, bob) = (dictionary.session("alice"), dictionary.session("bob"));
     /// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
-    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError::Locked { .. })));
+    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     /// drop(alice);
     /// assert!(bob.update_state(Change::new().set("ball", 1)).is_ok());
     /// drop(bob);

@@ -8,7 +8,9 @@ use crate::rules::{self, Objection, Parts};
 use crate::text;
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use serde_json::{Value, json};
-use state_dictionary::{Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, UpdateError};
+use state_dictionary::{
+    Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, Refusal, UpdateError,
+};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -228,9 +230,9 @@ enum Refusal {
 impl From<UpdateError<Key, Value, Key>> for Refusal {
     fn from(error: UpdateError<Key, Value, Key>) -> Self {
         match error {
-            UpdateError::Locked { conflicts, .. } => Self::Locked(conflicts),
-            UpdateError::ConditionFailed { .. } => Self::Conflict(error.to_string()),
-            UpdateError::Frozen { .. } => Self::Frozen,
+            UpdateError { reason: Refusal::Locked { conflicts }, .. } => Self::Locked(conflicts),
+            UpdateError { reason: Refusal::ConditionFailed { .. }, .. } => Self::Conflict(error.to_string()),
+            UpdateError { reason: Refusal::Frozen, .. } => Self::Frozen,
             other => Self::NotAllowed(other.to_string()),
         }
     }
