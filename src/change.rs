@@ -1,4 +1,4 @@
-//! What a writer asks for: keys to set, keys to remove, and conditions on the content as it was before.
+//! What a writer requests: keys to set, keys to remove, and conditions on the content before the change.
 
 use crate::revision::Revision;
 use smallvec::SmallVec;
@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 /// A multi-key change, applied atomically or not at all.
 ///
-/// A change is a sequence of operations, so the later of two operations on one key wins. It may carry conditions; all of
-/// them are judged against the content before the change, and one that does not hold refuses the whole change.
+/// A change is a sequence of operations, so the later of two operations on one key wins. It may have conditions. They
+/// are checked against the content before the change, and the whole change is refused if one of them does not hold.
 ///
-/// Values are held as `Arc<V>`: an attempt that loses against another writer is repeated, and a refused change is handed
-/// back in the error, without ever cloning a `V`.
+/// Values are shared as `Arc<V>`, so neither a retry nor an error that returns a refused change clones a `V`.
 ///
 /// ```
 /// use state_dictionary::Change;
@@ -21,7 +20,7 @@ use std::sync::Arc;
 /// let change: Change<String, i32> = Change::new().set("a", 1).set("b", 2).remove("c").if_absent("a");
 /// assert_eq!(change.len(), 3);
 ///
-/// // In a loop it is added to in place.
+/// // A loop adds to it in place.
 /// let mut change: Change<String, usize> = Change::new();
 /// for number in 0..3 {
 ///     change.insert(format!("row {number}"), number);
@@ -31,12 +30,12 @@ use std::sync::Arc;
 #[derive(PartialEq, Eq)]
 #[must_use = "a change does nothing until it is committed by `update_state` or the like"]
 pub struct Change<K, V> {
-    /// Inline if it is only one.
+    /// Inline if there is only one.
     operations: SmallVec<[(K, Option<Arc<V>>); 1]>,
     conditions: Vec<(K, Condition)>,
 }
 
-/// What a [`Change`] can ask of a key before it applies.
+/// What a [`Change`] can require of a key before the change.
 ///
 /// ```
 /// use state_dictionary::{Change, Condition, Revision};
@@ -68,7 +67,8 @@ impl Condition {
     }
 }
 
-// Every call takes it and returns it, so one that panics (a key's `Into`, say) leaves none behind; values are only shared.
+// Every call takes it and returns it, so a call that panics (in a key's `Into`, say) leaves none behind; values are
+// only shared.
 impl<K, V> UnwindSafe for Change<K, V> {}
 impl<K, V> RefUnwindSafe for Change<K, V> {}
 
@@ -78,7 +78,7 @@ impl<K, V> Change<K, V> {
         Self { operations: SmallVec::new_const(), conditions: Vec::new() }
     }
 
-    /// Sets every pair of `updates`, then removes every key of `removals`: a key in both ends up removed.
+    /// Sets every pair of `updates`, then removes every key of `removals`: a key in both is removed.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -94,10 +94,9 @@ impl<K, V> Change<K, V> {
         change
     }
 
-    /// Sets a key. Setting the value it already has is a change too.
+    /// Sets a key. Setting the value that it already has is a change too.
     ///
-    /// Keys are converted, so that a `&str` will do for a `String` or an `Arc<str>`. A number has to be given its type:
-    /// `1_u64`.
+    /// Keys are converted, so a `&str` can be passed for a `String` or an `Arc<str>`. A number needs its type: `1_u64`.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -105,7 +104,7 @@ impl<K, V> Change<K, V> {
     ///
     /// let dictionary: StateDictionary<Arc<str>, u8, u8> = StateDictionary::new();
     /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 1))?.get(), 1);
-    /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 1))?.get(), 2, "and watchers hear of it");
+    /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 1))?.get(), 2, "and buffers deliver it again");
     /// assert_eq!(dictionary.update_state(&0, Change::new().set("a", 3).set("a", 4))?.get(), 3);
     /// assert_eq!(dictionary.snapshot()["a"], 4);
     /// # Ok::<(), state_dictionary::UpdateError<Arc<str>, u8, u8>>(())
@@ -115,7 +114,7 @@ impl<K, V> Change<K, V> {
         self.set_arc(key, Arc::new(value))
     }
 
-    /// Sets a key to a value that is already shared.
+    /// Sets a key to a value that is already in an `Arc`.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -125,7 +124,7 @@ impl<K, V> Change<K, V> {
     /// let large = Arc::new(vec![0; 1 << 20]);
     /// dictionary.update_state(&(), Change::new().set_arc("a", Arc::clone(&large)).set_arc("b", large))?;
     /// let snapshot = dictionary.snapshot();
-    /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "there is one of it");
+    /// assert!(std::ptr::eq(&snapshot["a"], &snapshot["b"]), "one shared value");
     /// # Ok::<(), state_dictionary::UpdateError<&str, Vec<u8>, ()>>(())
     /// ```
     #[must_use = "the change is in what this returns; `insert` adds to a change in place"]
@@ -134,7 +133,7 @@ impl<K, V> Change<K, V> {
         self
     }
 
-    /// Removes a key. Removing one that is not there is allowed.
+    /// Removes a key. Removing a key that has no value is allowed.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -143,7 +142,7 @@ impl<K, V> Change<K, V> {
     /// let buffer = dictionary.change_buffer();
     /// let revision = dictionary.update_state(&0, Change::new().remove("a"))?;
     /// assert_eq!(revision.get(), 1, "a commit like any other");
-    /// assert!(buffer.try_flush().is_err(), "but nothing to tell anybody");
+    /// assert!(buffer.try_flush().is_err(), "except that buffers have nothing to deliver");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, u8>>(())
     /// ```
     #[must_use = "the change is in what this returns; `delete` adds to a change in place"]
@@ -185,10 +184,10 @@ impl<K, V> Change<K, V> {
     /// use state_dictionary::{Change, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, &str, &str> = StateDictionary::new();
-    /// let claim = |who| dictionary.update_state(&who, Change::new().set("seat", who).if_absent("seat"));
+    /// let claim = |client| dictionary.update_state(&client, Change::new().set("seat", client).if_absent("seat"));
     /// assert!(claim("alice").is_ok());
     /// let error = claim("bob").unwrap_err().to_string();
-    /// assert_eq!(error, "conditions do not hold: \"seat\" should be absent, is at revision 1");
+    /// assert_eq!(error, "1 condition does not hold: expected \"seat\" to be absent, found revision 1");
     /// ```
     #[must_use = "the change is in what this returns"]
     pub fn if_absent(self, key: impl Into<K>) -> Self {
@@ -201,7 +200,7 @@ impl<K, V> Change<K, V> {
     /// use state_dictionary::{Change, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// // Moves the piece if it is still on the board; never puts it back there.
+    /// // Moves the piece if it is still on the board, and never puts it back there.
     /// let moved = dictionary.update_state(&(), Change::new().set("piece", 7).if_present("piece"));
     /// assert!(moved.is_err() && dictionary.snapshot().is_empty());
     /// ```
@@ -212,7 +211,7 @@ impl<K, V> Change<K, V> {
 
     /// Refuses the change unless the key's value was set by the commit with this revision.
     ///
-    /// The revision of a value is told by [`Versioned::revision`](crate::Versioned::revision).
+    /// [`Versioned::revision`](crate::Versioned::revision) is the revision of a value.
     ///
     /// ```
     /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
@@ -237,10 +236,10 @@ impl<K, V> Change<K, V> {
         self
     }
 
-    /// This change, then the other, as one.
+    /// This change, then `later`, as one.
     ///
-    /// Composition is associative, [`Change::new`] is its unit, and applying the composition leaves the content that
-    /// applying the two one after the other would. The conditions of both are judged against the content before either.
+    /// Composition is associative, and [`Change::new`] is its unit. The composition leaves the same content as the two
+    /// changes one after the other. The conditions of both are checked against the content before either.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -250,7 +249,7 @@ impl<K, V> Change<K, V> {
     /// dictionary.update_state(&(), both).unwrap();
     /// assert_eq!(dictionary.snapshot().iter().collect::<Vec<_>>(), [(&"b", &2)]);
     ///
-    /// // The condition is about the content before, not about what the change itself has just done.
+    /// // The condition is about the content before the change, not about what the change itself sets.
     /// let both = Change::new().set("c", 1).then(Change::new().set("d", 1).if_present("c"));
     /// assert!(dictionary.update_state(&(), both).is_err());
     /// ```
@@ -269,7 +268,7 @@ impl<K, V> Change<K, V> {
         Self { operations: self.operations.clone(), conditions: Vec::new() }
     }
 
-    /// Whether there is nothing to set or remove. Conditions do not count.
+    /// Whether there is nothing to set or remove, whether or not there are conditions.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -277,7 +276,7 @@ impl<K, V> Change<K, V> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let question = Change::new().if_present("a");
     /// assert!(question.is_empty());
-    /// assert!(dictionary.update_state(&(), question).is_err(), "though they are judged");
+    /// assert!(dictionary.update_state(&(), question).is_err(), "its condition is checked nevertheless");
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -337,7 +336,7 @@ impl<K, V> Extend<(K, V)> for Change<K, V> {
     }
 }
 
-/// Shows keys and conditions, not values, so that a change in an error can be printed whatever its values are.
+/// Shows keys and conditions, not values, so that every change in an error can be printed.
 impl<K: fmt::Debug, V> fmt::Debug for Change<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = |set: bool| {

@@ -1,4 +1,4 @@
-//! The time that leases, timeouts and intervals go by: the system's, or one that a test moves by hand.
+//! The time that leases, timeouts and intervals use: the system's, or one that a test sets.
 
 use crate::sync::Wakeups;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// A clock that stands still until it is moved, for tests of leases, timeouts and intervals that must not sleep.
 ///
-/// Clones are the same clock. Moving it wakes every wait of every dictionary built on it, so that a wait whose deadline
-/// has come ends without real time passing.
+/// Clones are the same clock. Moving it wakes every wait of every dictionary that uses it, so a wait whose deadline has
+/// come ends although no real time has passed.
 ///
 /// ```
 /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
@@ -43,7 +43,7 @@ impl ManualClock {
         }))
     }
 
-    /// Moves the clock forward and wakes whoever waits on it.
+    /// Moves the clock forward and wakes all waiters.
     ///
     /// ```
     /// use state_dictionary::{ManualClock, StateDictionary, FlushTimeoutError};
@@ -56,20 +56,20 @@ impl ManualClock {
     ///     let second = Duration::from_secs(1);
     ///     let waiting = scope.spawn(move || buffer.flush_timeout(second).unwrap_err());
     ///     while !waiting.is_finished() {
-    ///         clock.advance(second); // more than once, for the thread may not have begun
+    ///         clock.advance(second); // repeatedly, since the thread may not have started yet
     ///     }
     ///     assert_eq!(waiting.join().unwrap(), FlushTimeoutError::TimedOut);
     /// });
     /// ```
     ///
     /// # Panics
-    /// If the clock would stand more than `u64::MAX` nanoseconds (about 584 years) after where it began. It then stands
-    /// where it stood.
+    /// If the clock would be more than `u64::MAX` nanoseconds (about 584 years) after its start. It is not moved then.
     pub fn advance(&self, by: Duration) {
         let later = |elapsed: u64| elapsed.checked_add(u64::try_from(by.as_nanos()).ok()?);
-        // ORDERING: AcqRel, so that whoever reads the new time also sees what happened before the clock was moved.
+        // ORDERING: AcqRel, so that a thread that reads the new time also sees what happened before the clock was
+        // moved.
         let moved = self.0.elapsed_nanos.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
-        assert!(moved.is_ok(), "a manual clock cannot be moved by more than 584 years");
+        assert!(moved.is_ok(), "a manual clock cannot be moved by more than 584 years in total");
         let wakes = self.0.wakes.lock().clone();
         for wakeups in wakes {
             wakeups.notify_everyone();
@@ -84,7 +84,7 @@ impl ManualClock {
     }
 }
 
-// Nothing of the user's runs while it is moved.
+// No code of the user's runs while it is moved.
 impl UnwindSafe for ManualClock {}
 impl RefUnwindSafe for ManualClock {}
 
@@ -118,14 +118,14 @@ impl Clock {
         matches!(self, Self::System)
     }
 
-    /// From now on, moving the clock wakes these too.
+    /// Registers these wakeups: moving the clock notifies them.
     pub(crate) fn register(&self, wakeups: &Arc<Wakeups>) {
         if let Self::Manual(clock) = self {
             clock.0.wakes.lock().push(Arc::clone(wakeups));
         }
     }
 
-    /// No longer.
+    /// Unregisters them.
     pub(crate) fn unregister(&self, wakeups: &Arc<Wakeups>) {
         if let Self::Manual(clock) = self {
             clock.0.wakes.lock().retain(|other| !Arc::ptr_eq(other, wakeups));

@@ -1,26 +1,26 @@
-//! Where roots go when they are dropped at a bad moment.
+//! Deferred drops: the contents of roots that are dropped while something is locked.
 
 use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::mem;
-// Which no model checker sees: when something is dropped decides nothing else.
+// No model checker explores it: no decision depends on when something is dropped.
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What was left of roots whose last owner let go of them at a bad moment: with a shard locked, or before those who wait
-/// for a change were notified of it.
+/// The parts of roots whose last owner dropped them with a shard locked, or before the waiters for a change were
+/// notified.
 ///
-/// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. Yet whoever replaces
-/// the root cannot know what it will be the last to own: arc-swap lets go of other threads' roots inside its `load` and its
-/// `compare_and_swap`. So a root that is dropped inside [`defer_drops`] leaves its content here.
+/// Dropping a root can drop the user's keys and values, whose `Drop` may use the dictionary or panic. A thread that
+/// replaces the root cannot know which roots it drops: arc-swap drops roots of other threads inside its `load` and its
+/// `compare_and_swap`. So a root that is dropped inside [`defer_drops`] moves its content here.
 ///
-/// It is emptied by the next operation that comes to its end, as a rule the one that filled it. If that one unwinds before, or
-/// cannot say that it did, the next one is.
+/// The next operation to end empties it, as a rule the one that filled it. If that one unwinds before, the next one
+/// does.
 pub(crate) struct DeferredDrops<R> {
     parts: Mutex<Vec<R>>,
     occupied: AtomicBool,
 }
 
-/// Drops may have been deferred. They are to be [settled](crate::content::Shared::settle) when nothing is locked.
+/// Drops may have been deferred. [Settle](crate::content::Shared::settle) them when nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub(crate) struct Deferred(());
@@ -32,13 +32,13 @@ impl Deferred {
 }
 
 thread_local! {
-    /// Whether this thread is inside `defer_drops`. Of a type without a destructor, so that it is there also while the thread
-    /// ends and its other thread-locals are destroyed.
+    /// Whether this thread is inside `defer_drops`. Its type has no destructor, so it can be used also while the thread
+    /// exits and its other thread-locals are destroyed.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
     static DEFERRING: Cell<bool> = Cell::new(false);
 }
 
-/// Runs `act` so that roots dropped meanwhile by this thread go to their store of deferred drops.
+/// Runs `act`, and defers the drops of roots that this thread drops meanwhile.
 pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     struct Restore(bool);
     impl Drop for Restore {
@@ -51,9 +51,9 @@ pub(crate) fn defer_drops<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     (act(), Deferred(()))
 }
 
-/// Whether what this thread drops now is to be deferred.
+/// Whether this thread defers drops now.
 pub(crate) fn is_deferring() -> bool {
-    // Where a platform, or a model checker, has no thread-locals any more while a thread ends, everything is put off.
+    // Where a platform or a model checker has no thread-locals while a thread exits, everything is deferred.
     DEFERRING.try_with(Cell::get).unwrap_or(true)
 }
 
@@ -62,10 +62,11 @@ impl<R> DeferredDrops<R> {
         Self { parts: Mutex::new(Vec::new()), occupied: AtomicBool::new(false) }
     }
 
-    /// Drops what was put off. Nothing may be locked.
+    /// Carries out the deferred drops. Nothing may be locked.
     #[inline]
     pub(crate) fn empty(&self) {
-        // ORDERING: Relaxed, for a thread sees its own store, and what another has put off is for that one to drop.
+        // ORDERING: Relaxed, for a thread sees its own store, and another thread carries out what it has deferred
+        // itself.
         if self.occupied.load(Ordering::Relaxed) {
             self.empty_now();
         }

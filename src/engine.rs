@@ -1,4 +1,4 @@
-//! What the parts of one dictionary share. Each part adds its operations to it.
+//! The shared state of one dictionary. Each module adds its operations to `Engine`.
 
 use crate::commit::Published;
 use crate::event::Origin;
@@ -6,8 +6,7 @@ use crate::locks::LockTable;
 use crate::session::Sessions;
 use crate::sync::Arc;
 
-/// What the dictionary shares with those that work on its behalf and may outlive it: sessions, guards that can be sent,
-/// feeds of locks.
+/// What the dictionary shares with values that may outlive it: sessions, guards that can be sent, feeds of locks.
 pub(crate) struct Engine<K, V, T, S> {
     pub(crate) published: Arc<Published<K, V, S>>,
     pub(crate) locks: Arc<LockTable<K, T>>,
@@ -15,13 +14,13 @@ pub(crate) struct Engine<K, V, T, S> {
     pub(crate) settings: Settings<T>,
 }
 
-/// What the builder was told.
+/// What the builder was given.
 pub(crate) struct Settings<T> {
     pub(crate) history_limit: usize,
     pub(crate) lock_history_limit: usize,
-    /// How tokens lose their type, if commits are to be kept.
+    /// Erases the type of a token, if commits are to be kept.
     pub(crate) commit_log: Option<fn(T) -> Origin>,
-    /// The same, if lock events are.
+    /// Erases the type of a token, if lock events are to be kept.
     pub(crate) lock_events: Option<fn(T) -> Origin>,
 }
 

@@ -1,4 +1,4 @@
-//! One error per operation. Each says what stood in the way and hands back what it was given.
+//! One error per operation. Each has the reason, and the caller's arguments where they can be returned.
 
 use crate::change::{Change, Condition};
 use crate::locks::{Conflict, LockReceipt, LockRequest};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 /// Why a change was not committed. Nothing of it was.
 ///
-/// When there are several reasons, the first of these is told: frozen, locked, condition.
+/// If there are several reasons, the error has the first of these: frozen, locked, condition.
 ///
-/// The error has the change and the tokens of others, so it borrows what keys and tokens borrow. With keys or tokens that are
-/// `&str` from a function's parameters, `?` cannot turn it into a `Box<dyn Error>`: use `String` or `Arc<str>` for both, or
-/// `.map_err(|error| error.to_string())?`.
+/// The error owns the change and the tokens of the locks' owners, so it borrows what keys and tokens borrow. With keys
+/// or tokens that are `&str` from a function's parameters, `?` cannot convert it into a `Box<dyn Error>`: use `String`
+/// or `Arc<str>` for both, or `.map_err(|error| error.to_string())?`.
 ///
 /// ```
 /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
 /// let error = dictionary.update_state(&"bob", Change::new().set("ball", 1)).unwrap_err();
-/// assert_eq!(error.to_string(), "locked by others: \"ball\" by \"alice\" until released");
+/// assert_eq!(error.to_string(), "1 key is locked by another owner: \"ball\" by \"alice\" until released");
 ///
 /// dictionary.release_all(&"alice");
 /// assert!(dictionary.update_state(&"bob", error.into_change()).is_ok());
@@ -56,27 +56,29 @@ pub struct UpdateError<K, V, T = ()> {
 pub enum Refusal<K, T = ()> {
     /// The dictionary is frozen.
     Frozen,
-    /// Keys of the change are locked by others.
+    /// Other owners have locked keys of the change.
     Locked {
-        /// The keys, their owners, and for how long they remain locked. A lock that expires during the call may be left out.
+        /// Which keys, their owners, and for how long the locks still last. A lock that expires during the call may be
+        /// missing.
         conflicts: Vec<Conflict<K, T>>,
     },
-    /// Conditions of the change did not hold.
+    /// Conditions of the change do not hold.
     ConditionFailed {
         /// The conditions, and what was found instead.
         failed: Vec<FailedCondition<K>>,
     },
-    /// The content is locked, and the call was one that does not wait. It is locked by a guard of `lock_content`, or for the time
-    /// that it takes to remove the keys of sessions that end beside busy writers.
+    /// The content is locked, and the call is one that does not wait. It is locked by a guard of `lock_content`, or for
+    /// the short time in which sessions that end beside busy writers remove their keys.
     ContentLocked,
-    /// The calling thread itself has locked the content, with a guard through which it could write: waiting would never end.
+    /// The calling thread itself has locked the content, with a guard through which it can write: waiting would never
+    /// end.
     ContentLockedByThisThread,
-    /// The call was made from inside a closure of `update_state_with` on the same dictionary, which would be run again
-    /// for ever, since each run would change what it is based on.
+    /// The call was made inside a closure of `update_state_with` on the same dictionary. That closure would be run
+    /// again for ever, since each run would change the content that it reads.
     InsideUpdate,
-    /// Other writers were faster each time.
+    /// Other writers committed first in every attempt.
     RetriesExhausted {
-        /// How often the closure was run.
+        /// How many times the closure was run.
         attempts: usize,
     },
 }
@@ -92,13 +94,13 @@ impl<K: Debug, T: Debug> Display for Refusal<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frozen => f.write_str("the dictionary is frozen"),
-            Self::Locked { conflicts } => list(f, "locked by others: ", conflicts),
-            Self::ConditionFailed { failed } => list(f, "conditions do not hold: ", failed),
-            Self::ContentLocked => f.write_str("the content is held by lock_content"),
+            Self::Locked { conflicts } => locked(f, conflicts),
+            Self::ConditionFailed { failed } => conditions(f, failed),
+            Self::ContentLocked => f.write_str("the content is locked"),
             Self::ContentLockedByThisThread => {
-                f.write_str("this thread holds the content; write through the guard of lock_content")
+                f.write_str("this thread has locked the content; write through its guard")
             }
-            Self::InsideUpdate => f.write_str("write to the dictionary from inside an update_state_with closure on it"),
+            Self::InsideUpdate => f.write_str("a closure of update_state_with wrote to the dictionary that runs it"),
             Self::RetriesExhausted { attempts } => write!(f, "the content changed during each of {attempts} attempts"),
         }
     }
@@ -119,7 +121,7 @@ impl<K: Debug, V, T: Debug> Debug for UpdateError<K, V, T> {
 
 impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 
-/// A condition that did not hold.
+/// A condition that does not hold.
 ///
 /// ```
 /// use state_dictionary::{Change, Condition, Refusal, StateDictionary, UpdateError};
@@ -135,7 +137,7 @@ impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 pub struct FailedCondition<K> {
     /// The key.
     pub key: K,
-    /// What was asked of it.
+    /// What the change requires of it.
     pub expected: Condition,
     /// The revision of its value, if it has one.
     pub found: Option<Revision>,
@@ -144,18 +146,18 @@ pub struct FailedCondition<K> {
 impl<K: Debug> Display for FailedCondition<K> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.expected {
-            Condition::Absent => write!(f, "{:?} should be absent", self.key)?,
-            Condition::Present => write!(f, "{:?} should be present", self.key)?,
-            Condition::At(revision) => write!(f, "{:?} should be at revision {revision}", self.key)?,
+            Condition::Absent => write!(f, "expected {:?} to be absent", self.key)?,
+            Condition::Present => write!(f, "expected {:?} to be present", self.key)?,
+            Condition::At(revision) => write!(f, "expected {:?} to be at revision {revision}", self.key)?,
         }
         match self.found {
-            Some(revision) => write!(f, ", is at revision {revision}"),
-            None => f.write_str(", is absent"),
+            Some(revision) => write!(f, ", found revision {revision}"),
+            None => f.write_str(", found no value"),
         }
     }
 }
 
-/// Why locks were not granted. None of them was; the releases that were asked for were carried out, unless said otherwise.
+/// Why locks were not granted. None of them was; the releases in the request were carried out, unless stated otherwise.
 ///
 /// ```
 /// use state_dictionary::{LockError, LockRequest, StateDictionary};
@@ -167,7 +169,7 @@ impl<K: Debug> Display for FailedCondition<K> {
 /// match dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None).acquire("net", None).release("bat")) {
 ///     Err(LockError::Locked { conflicts, receipt, .. }) => {
 ///         assert_eq!((conflicts[0].key, conflicts[0].owner), ("ball", "alice"));
-///         assert_eq!(receipt.released, ["bat"], "which happens all the same");
+/// assert_eq!(receipt.released, ["bat"], "releases are carried out all the same");
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
@@ -178,23 +180,23 @@ impl<K: Debug> Display for FailedCondition<K> {
 pub enum LockError<K, T> {
     /// The dictionary is frozen.
     Frozen {
-        /// The request, as it was.
+        /// The request, unchanged.
         request: LockRequest<K>,
-        /// What became of the releases.
+        /// Which releases were carried out.
         receipt: LockReceipt<K>,
     },
-    /// Others hold keys that were asked for.
+    /// Other owners have locked keys that the request acquires.
     Locked {
-        /// The request, as it was.
+        /// The request, unchanged.
         request: LockRequest<K>,
-        /// What became of the releases.
+        /// Which releases were carried out.
         receipt: LockReceipt<K>,
-        /// Which keys, who holds them and for how long still.
+        /// Which keys, their owners, and for how long the locks still last.
         conflicts: Vec<Conflict<K, T>>,
     },
-    /// A lease of zero was asked for. Nothing was done, releases included.
+    /// The request asks for a lease of zero. Nothing was done: no release either.
     ZeroLease {
-        /// The request, as it was.
+        /// The request, unchanged.
         request: LockRequest<K>,
         /// The first key with such a lease.
         key: K,
@@ -225,8 +227,8 @@ impl<K: Debug, T: Debug> Display for LockError<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frozen { .. } => f.write_str("the dictionary is frozen"),
-            Self::Locked { conflicts, .. } => list(f, "locked by others: ", conflicts),
-            Self::ZeroLease { key, .. } => write!(f, "a lease of zero was asked for {key:?}"),
+            Self::Locked { conflicts, .. } => locked(f, conflicts),
+            Self::ZeroLease { key, .. } => write!(f, "the lease requested for {key:?} is zero"),
         }
     }
 }
@@ -237,14 +239,14 @@ impl<K: Debug, T: Debug> Display for Conflict<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} by {:?}", self.key, self.owner)?;
         match self.remaining {
-            Some(Duration::ZERO) => f.write_str(" for no time any more"),
-            Some(remaining) => write!(f, " for {remaining:?}"),
+            Some(Duration::ZERO) => f.write_str(" until now"),
+            Some(remaining) => write!(f, " for another {}", Rounded(remaining)),
             None => f.write_str(" until released"),
         }
     }
 }
 
-/// Why the content could not be held.
+/// Why the content could not be locked.
 ///
 /// ```
 /// use state_dictionary::{LockContentError, StateDictionary};
@@ -262,17 +264,17 @@ impl<K: Debug, T: Debug> Display for Conflict<K, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockContentError {
-    /// The calling thread holds it already: waiting would never end.
+    /// The calling thread has locked it already: waiting would never end.
     ContentLockedByThisThread,
-    /// Somebody else holds it: now, or still at the end of the timeout.
+    /// Another guard locks it: now, or still at the end of the timeout.
     ContentLocked,
 }
 
 impl Display for LockContentError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ContentLockedByThisThread => "this thread holds the content already",
-            Self::ContentLocked => "the content is held",
+            Self::ContentLockedByThisThread => "this thread has locked the content already",
+            Self::ContentLocked => "the content is locked",
         })
     }
 }
@@ -350,7 +352,7 @@ impl Display for TryFlushError {
 impl Display for FlushTimeoutError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TimedOut => "nothing was pending when the time was over",
+            Self::TimedOut => "timed out with nothing pending",
             Self::Closed => CLOSED,
         })
     }
@@ -372,7 +374,7 @@ impl From<FlushError> for FlushTimeoutError {
     }
 }
 
-/// Why a revision was not reached, or a condition does not hold.
+/// Why a wait for a revision or for a condition ended without it.
 ///
 /// ```
 /// use state_dictionary::{StateDictionary, WaitError};
@@ -384,32 +386,72 @@ impl From<FlushError> for FlushTimeoutError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// It can no longer come: the dictionary is frozen.
+    /// The dictionary is frozen, so it can no longer come.
     Frozen,
-    /// It had not come at the end of the timeout.
+    /// It has not come by the end of the timeout.
     TimedOut,
 }
 
 impl Display for WaitError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Frozen => "the dictionary is frozen, and what was waited for has not come",
-            Self::TimedOut => "what was waited for has not come in time",
+            Self::Frozen => "the dictionary was frozen before the awaited content was there",
+            Self::TimedOut => "timed out before the awaited content was there",
         })
     }
 }
 
 impl Error for WaitError {}
 
-/// Writes at most a few of `items`: an error of a million keys must still be readable.
-fn list<I: Display>(f: &mut Formatter<'_>, what: &str, items: &[I]) -> fmt::Result {
+fn locked<K: Debug, T: Debug>(f: &mut Formatter<'_>, conflicts: &[Conflict<K, T>]) -> fmt::Result {
+    match conflicts.len() {
+        1 => f.write_str("1 key is locked by another owner: ")?,
+        keys => write!(f, "{keys} keys are locked by others: ")?,
+    }
+    list(f, ", ", conflicts)
+}
+
+fn conditions<K: Debug>(f: &mut Formatter<'_>, failed: &[FailedCondition<K>]) -> fmt::Result {
+    match failed.len() {
+        1 => f.write_str("1 condition does not hold: ")?,
+        conditions => write!(f, "{conditions} conditions do not hold: ")?,
+    }
+    list(f, "; ", failed)
+}
+
+/// Writes at most eight of `items`, so that an error about a million keys stays readable.
+fn list<I: Display>(f: &mut Formatter<'_>, separator: &str, items: &[I]) -> fmt::Result {
     const SHOWN: usize = 8;
-    f.write_str(what)?;
     for (index, item) in items.iter().take(SHOWN).enumerate() {
-        write!(f, "{}{item}", if index == 0 { "" } else { "; " })?;
+        write!(f, "{}{item}", if index == 0 { "" } else { separator })?;
     }
     match items.len().saturating_sub(SHOWN) {
         0 => Ok(()),
-        more => write!(f, "; and {more} more"),
+        more => write!(f, "{separator}and {more} more"),
+    }
+}
+
+/// A duration for people: with one digit after the point at most, rounded up.
+struct Rounded(Duration);
+
+impl Display for Rounded {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        const TWO_MINUTES: u64 = 2 * MINUTE;
+        const TWO_HOURS: u64 = 2 * HOUR;
+        const TWO_DAYS: u64 = 2 * DAY;
+        let tenths = self.0.as_nanos().div_ceil(100_000_000);
+        let seconds = self.0.as_secs().saturating_add(u64::from(self.0.subsec_nanos() > 0));
+        match seconds {
+            0..=1 if tenths < 10 => write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000)),
+            0..=MINUTE if tenths % 10 == 0 => write!(f, "{} s", tenths / 10),
+            0..=MINUTE => write!(f, "{}.{} s", tenths / 10, tenths % 10),
+            ..=TWO_MINUTES => write!(f, "{seconds} s"),
+            ..=TWO_HOURS => write!(f, "{} min", seconds.div_ceil(MINUTE)),
+            ..=TWO_DAYS => write!(f, "{} h", seconds.div_ceil(HOUR)),
+            _ => write!(f, "{} days", seconds.div_ceil(DAY)),
+        }
     }
 }

@@ -1,16 +1,16 @@
-//! What is told of locks that come and go.
+//! Events of locks.
 
 use crate::revision::{FencingToken, Revision};
 use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// A lock that was granted, or that came to its end.
+/// A lock that was granted, or that ended.
 ///
-/// Everything that happens to a dictionary has a version, greater than that of all that happened before: every commit, and
-/// every operation on locks but renewals. So events are ordered among themselves by their version, and among the commits by
-/// their revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (Where a
-/// session ends, its locks are released by the very commit that removes its keys.)
+/// Every commit has a version, and so has every operation on locks except a renewal; it is greater than the versions of
+/// all that happened before. So events are ordered among themselves by their version, and among the commits by their
+/// revision: an event comes after the commit of its [`revision`](Self::revision) and before the next one. (The commit
+/// that removes the keys of a session that ends also releases its locks.)
 ///
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, ManualClock, StateDictionary};
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// let Ok(LockDelivery::Events(events)) = feed.flush() else { panic!() };
 /// assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [
 ///     LockEventKind::Granted,
-///     LockEventKind::Expired, // although nobody touched the key
+///     LockEventKind::Expired, // although no client touched the key
 /// ]);
 /// assert!(events[0].version < events[1].version && events[0].fencing_token == events[1].fencing_token);
 /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
@@ -35,21 +35,21 @@ use std::sync::Arc;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockEvent<K, T> {
-    /// When it happened, in the one order of versions. Events of one call share it.
+    /// The version at which it happened. The events of one call share it.
     pub version: u64,
-    /// The latest commit at that moment.
+    /// The latest commit at that version.
     pub revision: Revision,
     /// What happened.
     pub kind: LockEventKind,
     /// The key.
     pub key: K,
-    /// Who holds the lock, or held it until now.
+    /// The owner of the lock, or its last owner if it ended.
     pub owner: T,
-    /// The token that the lock was granted with.
+    /// The fencing token that the lock was granted with.
     pub fencing_token: FencingToken,
 }
 
-/// What can happen to a lock. Renewals are not told: they change only how long it lasts.
+/// What can happen to a lock. A renewal is not an event: it changes only the deadline.
 ///
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
@@ -73,20 +73,20 @@ pub struct LockEvent<K, T> {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LockEventKind {
-    /// It was granted.
+    /// The lock was granted.
     Granted,
-    /// Its owner gave it back, or its owner's session ended.
+    /// Its owner released it, or its owner's session ended.
     Released,
-    /// Its lease had run out, and it was taken away.
+    /// Its lease had expired, and it was removed.
     Expired,
-    /// [`clear_locks`](crate::StateDictionary::clear_locks) took it away.
+    /// [`clear_locks`](crate::StateDictionary::clear_locks) removed it.
     Cleared,
 }
 
-/// A token without its type, so that content, snapshots and buffers need not name the type of tokens.
+/// A token without its type, so that content, snapshots and buffers need no type parameter for tokens.
 pub(crate) type Origin = Arc<dyn Any + Send + Sync>;
 
-/// The token that lost its type: all tokens of a dictionary are of one.
+/// The token with its type again: all tokens of a dictionary have one type.
 pub(crate) fn token<T: Clone + 'static>(origin: &Origin) -> T {
     match origin.downcast_ref::<T>() {
         Some(token) => token.clone(),
@@ -100,11 +100,11 @@ pub(crate) struct LockRecord<K> {
     pub(crate) changes: Arc<[LockChange<K, Origin>]>,
 }
 
-/// One lock that came or went, as the table tells it.
+/// One lock that was granted or ended.
 pub(crate) struct LockChange<K, T> {
     pub(crate) kind: LockEventKind,
     pub(crate) key: K,
     pub(crate) owner: T,
-    /// What it was granted with, if not at this very moment.
+    /// The token that it was granted with; `None` for a lock that this operation grants.
     pub(crate) granted: Option<FencingToken>,
 }

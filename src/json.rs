@@ -1,10 +1,10 @@
-//! The usual instance: keys that are strings, values that are JSON.
+//! The usual instance: string keys and JSON values.
 
 use crate::{Change, Delivery, Snapshot, StateDictionary};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// A dictionary of JSON values under string keys; writers are known by a string too, unless you choose otherwise.
+/// A dictionary of JSON values under string keys. Tokens are strings too, unless another type is given.
 ///
 /// ```
 /// use serde_json::json;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 /// dictionary.update_state(&alice, change)?;
 /// assert_eq!(dictionary.snapshot()["ball"]["x"], 0.5);
 ///
-/// // What the others are told.
-/// let told = serde_json::to_value(buffer.flush()?)?;
-/// assert_eq!(told["updates"], json!({"ball": {"x": 0.5}}));
+/// // What the other clients receive.
+/// let message = serde_json::to_value(buffer.flush()?)?;
+/// assert_eq!(message["updates"], json!({"ball": {"x": 0.5}}));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub type JsonDictionary<T = Arc<str>> = StateDictionary<Arc<str>, Value, T>;
@@ -33,5 +33,5 @@ pub type JsonChange = Change<Arc<str>, Value>;
 /// A snapshot of a [`JsonDictionary`].
 pub type JsonSnapshot = Snapshot<Arc<str>, Value>;
 
-/// What a buffer of a [`JsonDictionary`] delivers.
+/// A delivery of a buffer of a [`JsonDictionary`].
 pub type JsonDelivery = Delivery<Arc<str>, Value>;

@@ -1,5 +1,5 @@
-//! Keys with their hashes, so that every key is hashed once per operation, and tables and maps that grow run no hasher of
-//! the user's. Used by content and locks alike.
+//! Keys with their hashes: every key is hashed once per operation, and growing tables and maps run no hasher of the
+//! user's. Used by content and locks alike.
 
 use equivalent::Equivalent;
 use std::borrow::Borrow;
@@ -26,7 +26,7 @@ impl<K> Hash for Hashed<K> {
     }
 }
 
-/// A key that is only looked up: borrowed, perhaps in another form.
+/// A key to look up: borrowed, perhaps in another form.
 #[derive(Debug)]
 pub(crate) struct Lookup<'a, Q: ?Sized> {
     pub(crate) hash: u64,
@@ -45,7 +45,7 @@ impl<K: Borrow<Q>, Q: Eq + ?Sized> Equivalent<Hashed<K>> for Lookup<'_, Q> {
     }
 }
 
-/// The hasher of what is hashed already.
+/// The hasher of hashes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PassThrough(u64);
 

@@ -1,5 +1,5 @@
-//! A shared key/value store for programs in which many clients write and many watch: a multi-user session, a game room, a
-//! live configuration, a digital twin.
+//! A shared key/value store for programs in which many clients write and many watch: a multi-user session, a game room,
+//! a live configuration, a digital twin.
 //!
 //! Clients change several keys in one atomic commit, lock keys for as long as a lease lasts, read the whole content at one
 //! instant in O(1), and follow it through feeds that deliver the latest value of each key that has changed.
@@ -66,7 +66,7 @@
 //!
 //! # A feed with resume
 //!
-//! A client that was away resumes from the position it has seen, and is delivered only what has changed since.
+//! A client that was disconnected resumes from the position it has seen, and receives only what has changed since.
 //!
 //! ```
 //! use state_dictionary::{BufferOptions, Change, StateDictionary};
@@ -87,8 +87,8 @@
 //!
 //! # A session
 //!
-//! A session has what belongs to one client. When it ends, its locks are released and its ephemeral keys are removed, in one
-//! commit.
+//! A session owns what belongs to one client. When it ends, its locks are released and its ephemeral keys are removed,
+//! in one commit.
 //!
 //! ```
 //! use state_dictionary::{Change, LockRequest, StateDictionary};
@@ -99,7 +99,7 @@
 //! alice.update_ephemeral(Change::new().set("cursor.alice", 7))?;
 //! alice.update_state(Change::new().set("score", 1))?; // lasting
 //!
-//! drop(alice); // or `end`; or `leave`, which gives her time to come back
+//! drop(alice); // or `end`; or `detach`, which leaves her time to reconnect
 //! assert!(room.get("cursor.alice").is_none() && room.lock_info("ball").is_none());
 //! assert_eq!(room.snapshot()["score"], 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -108,15 +108,16 @@
 //! # The three parts
 //!
 //! **Content** is a persistent hash map of keys to values, each with the [`Revision`] of the commit that set it.
-//! [`StateDictionary::update_state`] commits a [`Change`]; [`StateDictionary::snapshot`] keeps an instant.
+//! [`StateDictionary::update_state`] commits a [`Change`]; [`StateDictionary::snapshot`] returns the content at one
+//! instant.
 //!
-//! **Locks** decide who may write. A [`LockRequest`] acquires and releases exclusive write access to keys, with a lease and a
-//! [`FencingToken`]. Locks never delay a reader.
+//! **Locks** decide which client may write. A [`LockRequest`] acquires and releases exclusive write access to keys,
+//! with a lease and a [`FencingToken`]. Locks never delay a reader.
 //!
-//! **Feeds** deliver what has changed. A [`ChangeBuffer`] is a cursor into the one order of revisions, so a commit does no work
-//! for it, however many there are, except to wake those that sleep in a flush. If many clients follow the same keys, a
-//! [`Broadcast`] encodes each change once for all of them. There are feeds of locks ([`LockFeed`]) and of every single commit
-//! ([`CommitFeed`]) as well.
+//! **Feeds** deliver what has changed. A [`ChangeBuffer`] is a cursor into the one order of revisions, so a commit does
+//! no work for buffers, however many there are, except to wake those that sleep in a flush. If many clients follow the
+//! same keys, a [`Broadcast`] encodes each change once for all of them. There are also feeds of one key ([`KeyFeed`]),
+//! of locks ([`LockFeed`]) and of every single commit ([`CommitFeed`]).
 //!
 //! A [`Session`] ties the three to one client.
 //!
@@ -128,8 +129,8 @@
 //! whether the content is locked or frozen. So what can be seen together was true together: a snapshot has all of a commit or
 //! nothing of it, a delivery is one consistent instant, and every commit after a grant sees the lock.
 //!
-//! The locks themselves are in a sharded map beside the root. A grant, a release or an expiry is complete only when it has
-//! replaced the root as well. To renew a lock, to detach a session and to resume it replace nothing.
+//! The locks themselves are in a sharded map beside the root. A grant, a release or an expiry is complete only when it
+//! has replaced the root as well. Renewing a lock, and detaching or resuming a session, replace nothing.
 //!
 //! # Where to read on
 //!
@@ -153,11 +154,11 @@
 //! * `async`: operations that wait can be awaited, and deliveries come as streams, under any runtime; see
 //!   [performance](docs::performance#in-an-executor).
 //! * `rwlock-strategy`: the root behind a reader-writer lock instead of arc-swap's lock-free algorithm.
-//! * `tracing`: events for an operator: refused by a lock, retried many times, fallen behind the history, expired, frozen. See
-//!   [`docs::observability`].
+//! * `tracing`: events for an operator: refused by a lock, retried many times, lagged behind the history, expired,
+//!   frozen. See [`docs::observability`].
 //! * `counters`: `StateDictionary::counters`, with commits, retries, refusals, catch-ups, live buffers and the lag of the slowest.
-//! * `loom`, together with `--cfg loom`: the crate runs on loom's primitives, so that a program that embeds it can be model
-//!   checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
+//! * `loom`, together with `--cfg loom`: the crate uses loom's primitives, so that a program that embeds it can be
+//!   model checked; waits with a time limit need a [`ManualClock`] then. Either of the two alone changes nothing.
 //! * `shuttle`, together with `--cfg shuttle`: the same for shuttle.
 //! * `serde`: requests, results and content can be serialised, in the forms of [`docs::json`].
 //! * `json`: `serde`, and `JsonDictionary`, the usual instance, whose keys are strings and whose values are JSON.

@@ -1,4 +1,4 @@
-//! Where in the life of which dictionary somebody is: what a client that reconnects says it has seen.
+//! Positions: which dictionary, and which revision of it. A client that reconnects sends the position it has seen.
 
 use crate::revision::Revision;
 use std::error::Error;
@@ -7,10 +7,9 @@ use std::hash::Hash;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
-/// Tells one dictionary from every other, those of other processes and of other days included.
+/// Distinguishes a dictionary from all others, also from those of other processes and earlier runs.
 ///
-/// A random number of 64 bits, made when the dictionary is built. Displayed as 16 hexadecimal digits, and parsed from
-/// them.
+/// A random number of 64 bits, chosen when the dictionary is built. Its text form is 16 hexadecimal digits.
 ///
 /// ```
 /// use state_dictionary::{StateDictionary, StoreId};
@@ -26,12 +25,12 @@ use std::str::FromStr;
 pub struct StoreId(u64);
 
 impl StoreId {
-    /// By the same source of randomness that seeds the default hasher.
+    /// From the same source of randomness that seeds the default hasher.
     pub(crate) fn random() -> Self {
         Self(RandomState::new().hash_one(0))
     }
 
-    /// The number itself.
+    /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -66,9 +65,9 @@ impl FromStr for StoreId {
     }
 }
 
-/// A revision of a particular dictionary: what a client keeps, to go on from there when it reconnects.
+/// A revision of a particular dictionary. A client keeps it, to resume from it when it reconnects.
 ///
-/// Displayed, and parsed, as the store's id, a colon and the revision.
+/// Its text form is the store's id, a colon and the revision.
 ///
 /// ```
 /// use state_dictionary::{BufferOptions, Change, Position, StateDictionary};
@@ -85,7 +84,7 @@ impl FromStr for StoreId {
 /// assert!(!delivery.is_full());
 /// assert_eq!(delivery.updates().map(|(key, _)| key).collect::<Vec<_>>(), ["a"]);
 ///
-/// // Of another dictionary, or of this one after a restart, it is of no use, and the delivery says so.
+/// // To another dictionary, or to this one after a restart, it means nothing, and the delivery is full.
 /// let another: StateDictionary<String, i32, u8> = StateDictionary::new();
 /// let delivery = another.change_buffer_with(BufferOptions::new().resume(seen.parse()?)).flush()?;
 /// assert!(delivery.is_full());
@@ -95,7 +94,7 @@ impl FromStr for StoreId {
 pub struct Position {
     /// Which dictionary.
     pub store: StoreId,
-    /// Up to and including which commit.
+    /// The latest commit seen.
     pub revision: Revision,
 }
 
@@ -118,9 +117,9 @@ impl FromStr for Position {
     }
 }
 
-/// How far a [`LockFeed`](crate::LockFeed) has got: what a client keeps to [resume](crate::FeedOptions::resume) from.
+/// The position of a [`LockFeed`](crate::LockFeed): a client keeps it, to [resume](crate::FeedOptions::resume) from it.
 ///
-/// Displayed, and parsed, as the store's id, `:L` and the version.
+/// Its text form is the store's id, `:L` and the version.
 ///
 /// ```
 /// use state_dictionary::{FeedOptions, LockDelivery, LockRequest, StateDictionary};
@@ -141,7 +140,7 @@ impl FromStr for Position {
 pub struct LockPosition {
     /// Which dictionary.
     pub store: StoreId,
-    /// Up to and including which [version](crate::LockEvent::version).
+    /// The latest [version](crate::LockEvent::version) seen.
     pub version: u64,
 }
 
@@ -161,7 +160,7 @@ impl FromStr for LockPosition {
     }
 }
 
-/// A text that is not a [`Position`] or [`LockPosition`].
+/// The text is not a [`Position`] or [`LockPosition`].
 ///
 /// ```
 /// use state_dictionary::Position;
@@ -176,21 +175,19 @@ pub struct ParsePositionError;
 
 impl fmt::Display for ParsePositionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "not a position: it should be 16 hexadecimal digits, a colon (of a feed of locks `:L`) and a number",
-        )
+        f.write_str("not a position: expected 16 hexadecimal digits, a colon (`:L` for a feed of locks) and a number")
     }
 }
 
 impl Error for ParsePositionError {}
 
-/// A text that is not a [`StoreId`].
+/// The text is not a [`StoreId`].
 ///
 /// ```
 /// use state_dictionary::StoreId;
 ///
 /// let error = "1f".parse::<StoreId>().unwrap_err();
-/// assert_eq!(error.to_string(), "not the id of a dictionary: it should be 16 hexadecimal digits");
+/// assert_eq!(error.to_string(), "not the id of a dictionary: expected 16 hexadecimal digits");
 /// assert!("000000000000001f".parse::<StoreId>().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +196,7 @@ pub struct ParseStoreIdError;
 
 impl fmt::Display for ParseStoreIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the id of a dictionary: it should be 16 hexadecimal digits")
+        f.write_str("not the id of a dictionary: expected 16 hexadecimal digits")
     }
 }
 

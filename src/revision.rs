@@ -5,10 +5,10 @@ use std::hash::Hash;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-/// The number of a commit: how many changes had been committed when it was done, itself included.
+/// The number of a commit: how many commits there have been, itself included.
 ///
-/// Revisions of one dictionary are gap-free and totally ordered. An empty dictionary is at [`Revision::ZERO`]; initial
-/// content given to the builder is commit 1.
+/// The revisions of one dictionary are totally ordered and without gaps. An empty dictionary is at [`Revision::ZERO`];
+/// initial content given to the builder is commit 1.
 ///
 /// ```
 /// use state_dictionary::{Change, Revision, StateDictionary};
@@ -26,10 +26,10 @@ use std::str::FromStr;
 pub struct Revision(pub(crate) u64);
 
 impl Revision {
-    /// The revision of a dictionary in which nothing was ever committed.
+    /// The revision of a dictionary without any commit.
     pub const ZERO: Self = Self(0);
 
-    /// The number itself.
+    /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -68,12 +68,13 @@ impl FromStr for Revision {
 
 /// The version at which a lock was granted: greater than that of every lock granted before, on any key.
 ///
-/// A resource outside the dictionary can use it to turn away a client whose lease has run out unnoticed: remember the
-/// greatest token seen, refuse smaller ones. Renewing a lock keeps its token.
+/// A resource outside the dictionary can use it to refuse a client whose lease has expired unnoticed: the resource
+/// remembers the greatest token it has seen and refuses smaller ones. Renewing a lock keeps its token.
 ///
-/// Tokens are those of one dictionary, which counts from 0: a new one, after a restart of the program, say, grants smaller
-/// ones again. So a resource that outlives the dictionary remembers the greatest token for each
-/// [`StateDictionary::id`](crate::StateDictionary::id), is told that as well, and refuses the id of an earlier dictionary.
+/// Each dictionary counts from 0, so after a restart of the program a new one grants smaller tokens again. A resource
+/// that outlives the dictionary therefore remembers the greatest token for each
+/// [`StateDictionary::id`](crate::StateDictionary::id), receives the id with each token, and refuses that of an earlier
+/// dictionary.
 ///
 /// ```
 /// use state_dictionary::{FencingToken, LockRequest, ManualClock, StateDictionary};
@@ -81,15 +82,15 @@ impl FromStr for Revision {
 ///
 /// let clock = ManualClock::new();
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
-/// let acquire = |who| {
-///     let receipt = dictionary.update_locks(&who, LockRequest::new().acquire("disk", Duration::from_secs(5)));
+/// let acquire = |client| {
+///     let receipt = dictionary.update_locks(&client, LockRequest::new().acquire("disk", Duration::from_secs(5)));
 ///     receipt.unwrap().granted[0].1
 /// };
 /// let alice = acquire("alice");
 /// clock.advance(Duration::from_secs(5)); // alice is slow
 /// let bob = acquire("bob");
 ///
-/// // The disk has seen bob's. When alice comes, with a smaller one, it knows that she is late.
+/// // The disk has seen bob's token. Alice's is smaller, so the disk refuses her write.
 /// let greatest_seen = bob;
 /// assert!(alice < greatest_seen);
 ///
@@ -102,7 +103,7 @@ impl FromStr for Revision {
 pub struct FencingToken(pub(crate) u64);
 
 impl FencingToken {
-    /// The number itself.
+    /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

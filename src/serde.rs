@@ -1,4 +1,4 @@
-//! The serialised forms, where they are not what serde derives. `docs/json.md` tells them.
+//! The serialised forms, where serde's derived ones do not fit. `docs/json.md` describes them.
 
 use crate::{Change, Condition, Delivery, LockPosition, LockRequest, Position, Snapshot, StoreId, Versioned};
 use ::serde::de::value::MapAccessDeserializer;
@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The last operation on each key, in their order.
+/// The last operation on each key, in the order of these operations.
 pub(crate) fn latest<'a, Q: Eq + Hash + ?Sized + 'a, V: 'a>(
     operations: impl DoubleEndedIterator<Item = (&'a Q, Option<&'a Arc<V>>)>,
 ) -> impl DoubleEndedIterator<Item = (&'a Q, Option<&'a V>)> {
@@ -41,7 +41,7 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Map<K, 
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Map<K, V>, A::Error> {
-                // Not with the capacity that the input claims.
+                // Without reserving the capacity that the input claims.
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
@@ -53,7 +53,7 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Map<K, 
     }
 }
 
-/// A map in which no key may be twice.
+/// A map in which each key occurs once.
 struct Unique<K, V>(Map<K, V>);
 
 impl<K, V> Default for Unique<K, V> {
@@ -67,14 +67,14 @@ impl<'de, K: Deserialize<'de> + Eq + Hash, V: Deserialize<'de>> Deserialize<'de>
         let map = Map::deserialize(deserializer)?;
         let mut seen = HashSet::new();
         match map.0.iter().position(|(key, _)| !seen.insert(key)) {
-            Some(at) => Err(D::Error::custom(format_args!("key {} of a map was there before", at + 1))),
+            Some(at) => Err(D::Error::custom(format_args!("key {} of a map is a duplicate", at + 1))),
             None => Ok(Self(map)),
         }
     }
 }
 
-/// What a client asks, read with more care than serde takes: in JSON it must be an object, not a list of the fields'
-/// values.
+/// Deserialises a client's request more strictly than serde does: in JSON it must be an object, not a list of the
+/// fields' values.
 fn object<'de, F: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<F, D::Error> {
     struct Object<F>(PhantomData<F>);
     impl<'de, F: Deserialize<'de>> Visitor<'de> for Object<F> {
@@ -112,7 +112,7 @@ impl<K: Serialize + Eq + Hash, V: Serialize> Serialize for Change<K, V> {
             }
         }
         let conditions: Vec<_> = self.conditions().map(|(key, expected)| Expectation { key, expected }).collect();
-        // Where fields have no names, none may be missing.
+        // Forms without field names need every field.
         let conditional = !conditions.is_empty() || !serializer.is_human_readable();
         let mut form = serializer.serialize_struct("Change", if conditional { 3 } else { 2 })?;
         form.serialize_field("updates", &Map(updates))?;
@@ -178,7 +178,7 @@ impl<K: Serialize + Eq + Hash> Serialize for LockRequest<K> {
             let place = *places.entry(key).or_insert(acquire.len());
             match acquire.get_mut(place) {
                 None => acquire.push((key, Seconds(lease))),
-                // One lease of zero makes an error of the request, whatever is asked of the key later.
+                // A lease of zero makes the request an error, whatever a later operation requests for the key.
                 Some((_, Seconds(Some(Duration::ZERO)))) => {}
                 Some((_, earlier)) => *earlier = Seconds(lease),
             }
@@ -207,7 +207,7 @@ impl<'de, K: Deserialize<'de> + Eq + Hash> Deserialize<'de> for LockRequest<K> {
     }
 }
 
-/// As they are displayed.
+/// The text form.
 macro_rules! as_text {
     ($type:ty) => {
         impl Serialize for $type {
@@ -228,7 +228,7 @@ as_text!(StoreId);
 as_text!(Position);
 as_text!(LockPosition);
 
-/// A time as a number of seconds, or that there is none.
+/// A time as a number of seconds, or none.
 struct Seconds(Option<Duration>);
 
 impl Serialize for Seconds {
@@ -245,14 +245,14 @@ impl<'de> Deserialize<'de> for Seconds {
 
 fn time<E: ::serde::de::Error>(seconds: f64) -> Result<Duration, E> {
     if seconds >= 0.0 {
-        // What is too long for a `Duration` is too long for any clock.
+        // A time too long for a `Duration` is too long for any clock.
         Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     } else {
-        Err(E::custom(format_args!("{seconds} is no number of seconds: it must be 0 or more")))
+        Err(E::custom(format_args!("{seconds} is not a number of seconds: it must be 0 or more")))
     }
 }
 
-/// For derived forms: a time left, in seconds.
+/// For derived forms: an optional time, in seconds.
 pub(crate) mod seconds {
     use super::{Deserialize, Deserializer, Duration, Seconds, Serialize, Serializer};
 

@@ -1,20 +1,21 @@
-//! Waking whoever waits. Used by the feed (flushes and subscriptions), by writers held up, and by the manual clock.
+//! Waking waiters. Used by the feeds (flushes and subscriptions), by writers that wait for locked content, and by the
+//! manual clock.
 //!
-//! An event carries no data; it only says "look again". Every wait therefore has the same shape: look, register, look
-//! again, sleep. What happens before the second look is seen by it; what happens after finds the listener registered.
+//! An event carries no data; it means "look again". Every wait therefore has the same steps: look, register, look
+//! again, sleep. The second look sees what happened before it; for what happens after it, the listener is registered.
 
 use crate::clock::Clock;
 use crate::sync::Event;
 use std::time::Instant;
 
-/// What a look finds.
+/// The result of a look.
 pub(crate) enum Look<R> {
     Found(R),
-    /// Nothing; there will be something at this time, if at all and if nobody notifies before.
+    /// Nothing yet. It may come without a notification at this time, if one is given.
     Until(Option<Instant>),
 }
 
-/// Waits until `look` finds something, or until `deadline`, in which case the answer is `None`.
+/// Waits until `look` finds something, or until `deadline`; `None` if the deadline came first.
 ///
 /// `look` must find whatever a notification of `event` announces.
 pub(crate) fn wait<R>(
@@ -30,7 +31,7 @@ pub(crate) fn wait<R>(
     })
 }
 
-/// Waits until `look` finds something, which it is asked again at the times that it says itself.
+/// Waits until `look` finds something. It is called again at the times that it returns.
 pub(crate) fn wait_for_look<R>(event: &Event, clock: &Clock, mut look: impl FnMut() -> Look<R>) -> R {
     loop {
         if let Look::Found(found) = look() {
@@ -46,9 +47,9 @@ pub(crate) fn wait_for_look<R>(event: &Event, clock: &Clock, mut look: impl FnMu
     }
 }
 
-/// Waits until `look` finds something, without blocking the thread: [`wait`] for a task. Knows no time.
+/// Waits until `look` finds something, without blocking the thread: [`wait`] for a task, without a deadline.
 ///
-/// Dropped, it has done nothing but look.
+/// Cancel-safe: it only looks.
 #[cfg(feature = "async")]
 pub(crate) async fn wait_async<R>(event: &Event, mut look: impl FnMut() -> Option<R>) -> R {
     loop {

@@ -74,7 +74,7 @@ fn what_is_not_older_gives_the_whole_content() {
 }
 
 #[test]
-fn a_position_goes_on_as_far_as_the_history_of_the_snapshot_reaches() {
+fn a_position_can_be_resumed_as_far_as_the_history_of_the_snapshot_reaches() {
     let dictionary = begun(2);
     let mut positions = vec![dictionary.position()];
     for number in 2..9 {

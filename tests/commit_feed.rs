@@ -46,14 +46,14 @@ fn every_commit_comes_with_its_token_and_as_it_was_made() {
     assert_eq!(missed(&delivery), None);
     assert_eq!((revisions(&delivery), tokens(&delivery)), (vec![2, 3, 4], vec!["alice", "bob", "alice"]));
     let told: Vec<_> = delivery.commits.iter().map(|commit| &commit.change).collect();
-    assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were judged, and are not told");
+    assert_eq!(told, changes.iter().collect::<Vec<_>>(), "conditions were checked, and are not delivered");
     assert_eq!(feed.position(), dictionary.position());
     assert_eq!(feed.try_flush().unwrap_err(), TryFlushError::Empty);
     assert_eq!(feed.flush_timeout(Duration::ZERO).unwrap_err(), FlushTimeoutError::TimedOut);
 }
 
 #[test]
-fn a_commit_made_by_a_closure_a_guard_or_the_end_of_a_session_is_told_as_well() {
+fn commits_of_closures_guards_and_ended_sessions_are_delivered_too() {
     let dictionary = keeping(100);
     let feed = dictionary.commit_feed();
     dictionary.update_state_with(&"closure", |_| set("a", 1)).unwrap();
@@ -67,7 +67,7 @@ fn a_commit_made_by_a_closure_a_guard_or_the_end_of_a_session_is_told_as_well() 
 }
 
 #[test]
-fn a_feed_that_fell_behind_is_told_what_it_missed() {
+fn a_feed_that_lagged_reports_what_it_missed() {
     let dictionary = keeping(2);
     let (feed, quick) = (dictionary.commit_feed(), dictionary.commit_feed());
     for value in 0..7 {
@@ -112,7 +112,7 @@ fn a_feed_can_begin_in_the_past_or_in_the_future() {
 }
 
 #[test]
-fn a_feed_that_cannot_go_on_where_it_was_begins_at_the_beginning_and_says_so() {
+fn a_feed_that_cannot_resume_begins_at_the_beginning_and_reports_it() {
     let dictionary = keeping(100);
     dictionary.update_state(&"alice", set("a", 1)).unwrap();
     let Position { store, revision } = dictionary.position();
@@ -212,7 +212,7 @@ fn a_token_whose_clone_panics_leaves_the_feed_where_it_was() {
     impl Clone for Token {
         fn clone(&self) -> Self {
             // While the test has none but the one in the dictionary and its own, cloning once more panics.
-            assert!(Arc::strong_count(&self.0) < 3, "told to");
+            assert!(Arc::strong_count(&self.0) < 3, "on purpose");
             Self(Arc::clone(&self.0))
         }
     }

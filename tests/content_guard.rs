@@ -29,7 +29,7 @@ fn a_guard_reads_the_present_content_and_its_own_writes() {
 }
 
 #[test]
-fn the_guards_writes_are_seen_at_once_by_everybody() {
+fn the_guards_writes_are_seen_at_once_by_all_threads() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
     let mut guard = dictionary.lock_content().unwrap();
@@ -55,7 +55,7 @@ fn the_guards_own_writes_honour_locks_and_conditions_and_change_nothing_when_ref
 }
 
 #[test]
-fn while_held_every_commit_not_made_through_the_guard_is_delayed() {
+fn while_locked_every_commit_not_made_through_the_guard_is_delayed() {
     let dictionary = Dictionary::new();
     let mut guard = dictionary.lock_content().unwrap();
     let change = set("a", 1);
@@ -95,7 +95,7 @@ fn writers_that_wait_commit_after_the_guards_last_write() {
 }
 
 #[test]
-fn while_held_refusals_locks_snapshots_feeds_and_empty_changes_are_not_delayed() {
+fn while_locked_refusals_locks_snapshots_feeds_and_empty_changes_are_not_delayed() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
         let guard = dictionary.lock_content().unwrap();
@@ -121,7 +121,7 @@ fn while_held_refusals_locks_snapshots_feeds_and_empty_changes_are_not_delayed()
 }
 
 #[test]
-fn while_held_the_content_cannot_be_held_by_another() {
+fn while_locked_the_content_cannot_be_locked_by_another() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let guard = dictionary.lock_content().unwrap();
@@ -138,7 +138,7 @@ fn while_held_the_content_cannot_be_held_by_another() {
 }
 
 #[test]
-fn whoever_waits_for_the_content_gets_it_when_it_is_let_go() {
+fn a_waiter_for_the_content_gets_it_when_it_is_unlocked() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let mut guard = dictionary.lock_content().unwrap();
@@ -179,7 +179,7 @@ fn waiting_for_the_content_ends_at_the_timeout() {
 }
 
 #[test]
-fn writing_past_the_guard_from_the_thread_that_holds_it_is_an_error() {
+fn writing_past_the_guard_from_its_own_thread_is_an_error() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let guard = dictionary.lock_content().unwrap();
@@ -223,7 +223,7 @@ fn guards_of_different_dictionaries_do_not_get_in_each_others_way() {
 }
 
 #[test]
-fn refusals_for_other_reasons_come_before_the_held_content() {
+fn refusals_for_other_reasons_come_before_locked_content() {
     let dictionary = Dictionary::new();
     let _guard = dictionary.lock_content().unwrap();
     dictionary.update_locks(&"bob", LockRequest::new().acquire("a", None)).unwrap();
@@ -238,7 +238,7 @@ fn refusals_for_other_reasons_come_before_the_held_content() {
 }
 
 #[test]
-fn a_panic_while_the_content_is_held_lets_it_go() {
+fn a_panic_while_the_content_is_locked_unlocks_it() {
     let dictionary = Dictionary::new();
     let panicked = panic::catch_unwind(|| {
         let _guard = dictionary.lock_content().unwrap();

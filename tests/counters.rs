@@ -51,7 +51,7 @@ fn a_closure_that_was_too_late_is_a_retry() {
 }
 
 #[test]
-fn a_commit_that_meets_a_lock_that_has_run_out_is_made_again() {
+fn a_commit_that_meets_an_expired_lock_is_retried() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"bob", LockRequest::new().acquire("a", SECOND)).unwrap();
     clock.advance(SECOND);
@@ -60,7 +60,7 @@ fn a_commit_that_meets_a_lock_that_has_run_out_is_made_again() {
 }
 
 #[test]
-fn a_call_that_gives_up_has_tried_as_well() {
+fn the_retries_of_a_call_that_fails_are_counted() {
     let dictionary = Dictionary::new();
     let given_up = dictionary.update_state_with_limit(&"bob", 2, |_| {
         thread::scope(|scope| scope.spawn(|| set(&dictionary, "a")).join().unwrap());
@@ -115,7 +115,7 @@ fn other_errors_are_no_refusals() {
 
 #[cfg(feature = "async")]
 #[test]
-fn held_content_that_is_awaited_is_neither_a_refusal_nor_a_retry() {
+fn locked_content_that_is_awaited_is_neither_a_refusal_nor_a_retry() {
     use futures_lite::future::{block_on, yield_now, zip};
     let dictionary = Dictionary::new();
     let guard = block_on(dictionary.lock_content_async());
@@ -131,7 +131,7 @@ fn held_content_that_is_awaited_is_neither_a_refusal_nor_a_retry() {
 }
 
 #[test]
-fn a_flush_off_the_trail_is_a_catch_up() {
+fn a_flush_that_lags_behind_the_history_is_a_catch_up() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     set(&dictionary, "a");
     let buffer = dictionary.change_buffer();

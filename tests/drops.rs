@@ -122,7 +122,7 @@ fn a_closure_whose_superseded_values_write_when_they_are_dropped_gets_done() {
     let mut runs = 0;
     let committed = dictionary.update_state_with(&0, |_| {
         runs += 1;
-        assert!(runs < 10, "each run is superseded by what the one before leaves behind");
+        assert!(runs < 10, "each run is superseded by what the one before has left");
         if runs == 1 {
             let commit = || dictionary.update_state(&0, set("other", inert())).is_ok();
             assert!(thread::scope(|scope| scope.spawn(commit).join().unwrap()));
@@ -153,7 +153,8 @@ impl Hash for Looking {
 
 type Looked = StateDictionary<Looking, u8, OnDrop>;
 
-/// Neither where events and commits are kept, nor where they are at once too many to be kept, nor where nobody asks.
+/// Neither where events and commits are kept, nor where they are at once too many to be kept, nor where they are not
+/// kept.
 #[test]
 fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_session_or_by_an_expiry() {
     for (history_limit, events, keeps, frozen) in [
@@ -205,7 +206,7 @@ fn keys_and_tokens_may_look_at_the_locks_when_they_are_dropped_by_the_end_of_a_s
 }
 
 #[test]
-fn a_token_whose_drop_panics_at_the_end_of_a_session_leaves_nobody_waiting() {
+fn a_token_whose_drop_panics_at_the_end_of_a_session_leaves_no_thread_waiting() {
     within_a_minute(|| {
         let dictionary = StateDictionary::<&'static str, u8, OnDrop>::new();
         let armed = Arc::new(AtomicUsize::new(0));

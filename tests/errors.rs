@@ -1,4 +1,4 @@
-//! What errors say and what they hand back.
+//! The messages of errors, and what errors return to the caller.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn set(key: &'static str) -> Change<&'static str, i32> {
 }
 
 #[test]
-fn every_update_error_hands_the_change_back() {
+fn every_update_error_returns_the_change() {
     let dictionary = Dictionary::new();
     let change = || set("a").remove("b").if_absent("a").if_revision("c", Revision::from(9));
     let refused = dictionary.update_state(&"", change()).unwrap_err();
@@ -25,7 +25,7 @@ fn every_update_error_hands_the_change_back() {
 }
 
 #[test]
-fn a_handed_back_change_can_be_tried_again() {
+fn a_returned_change_can_be_retried() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     let change = dictionary.update_state(&"bob", set("a")).unwrap_err().into_change();
@@ -35,7 +35,7 @@ fn a_handed_back_change_can_be_tried_again() {
 }
 
 #[test]
-fn a_handed_back_request_can_be_tried_again() {
+fn a_returned_request_can_be_retried() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     let request = LockRequest::new().acquire("a", None).release("b");
@@ -45,7 +45,7 @@ fn a_handed_back_request_can_be_tried_again() {
 }
 
 #[test]
-fn failed_conditions_are_all_told_with_what_was_found() {
+fn all_failed_conditions_are_reported_with_what_was_found() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let at_nine = Revision::from(9);
     let change = set("x").if_absent("a").if_present("a").if_present("b").if_revision("a", at_nine);
@@ -60,18 +60,18 @@ fn failed_conditions_are_all_told_with_what_was_found() {
 }
 
 #[test]
-fn an_update_error_says_why() {
+fn an_update_error_states_the_reason() {
     let (dictionary, clock) = with_manual_clock();
     let failing = |change| dictionary.update_state(&"bob", change).unwrap_err().to_string();
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", SECOND * 3).acquire("b", None)).unwrap();
     clock.advance(SECOND);
     assert_eq!(
         failing(set("a").set("b", 1)),
-        r#"locked by others: "a" by "alice" for 2s; "b" by "alice" until released"#
+        r#"2 keys are locked by others: "a" by "alice" for another 2 s, "b" by "alice" until released"#
     );
 
     let nested = dictionary.update_state_with(&"", |_| {
-        assert_eq!(failing(set("c")), "write to the dictionary from inside an update_state_with closure on it");
+        assert_eq!(failing(set("c")), "a closure of update_state_with wrote to the dictionary that runs it");
         Change::new()
     });
     assert!(nested.is_ok());
@@ -79,10 +79,10 @@ fn an_update_error_says_why() {
     assert_eq!(exhausted.to_string(), "the content changed during each of 0 attempts");
 
     let guard = dictionary.lock_content().unwrap();
-    assert_eq!(failing(set("c")), "this thread holds the content; write through the guard of lock_content");
+    assert_eq!(failing(set("c")), "this thread has locked the content; write through its guard");
     thread::scope(|scope| {
         let refused = scope.spawn(|| dictionary.try_update_state(&"", set("c")).unwrap_err().to_string());
-        assert_eq!(refused.join().unwrap(), "the content is held by lock_content");
+        assert_eq!(refused.join().unwrap(), "the content is locked");
     });
     drop(guard);
 
@@ -91,23 +91,23 @@ fn an_update_error_says_why() {
 }
 
 #[test]
-fn a_lock_error_says_why() {
+fn a_lock_error_states_the_reason() {
     let dictionary = Dictionary::new();
     let failing = |key, lease| {
         let request = LockRequest::new().acquire(key, lease);
         dictionary.update_locks(&"bob", request).unwrap_err().to_string()
     };
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
-    assert_eq!(failing("a", None), r#"locked by others: "a" by "alice" until released"#);
-    assert_eq!(failing("b", Some(Duration::ZERO)), r#"a lease of zero was asked for "b""#);
+    assert_eq!(failing("a", None), r#"1 key is locked by another owner: "a" by "alice" until released"#);
+    assert_eq!(failing("b", Some(Duration::ZERO)), r#"the lease requested for "b" is zero"#);
     dictionary.freeze();
     assert_eq!(failing("b", None), "the dictionary is frozen");
 }
 
 #[test]
-fn the_other_errors_say_why() {
-    assert_eq!(LockContentError::ContentLocked.to_string(), "the content is held");
-    assert_eq!(LockContentError::ContentLockedByThisThread.to_string(), "this thread holds the content already");
+fn the_other_errors_state_the_reason() {
+    assert_eq!(LockContentError::ContentLocked.to_string(), "the content is locked");
+    assert_eq!(LockContentError::ContentLockedByThisThread.to_string(), "this thread has locked the content already");
     assert_eq!(TryFlushError::Empty.to_string(), "nothing is pending");
     assert_eq!(FlushError.to_string(), "the feed is closed");
 }

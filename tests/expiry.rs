@@ -25,7 +25,7 @@ fn with_a_locked_key(lease: Option<Duration>) -> (Dictionary, ManualClock) {
 }
 
 #[test]
-fn a_locked_key_of_a_session_that_has_ended_is_removed_when_the_lock_is_gone() {
+fn a_locked_key_of_a_session_that_has_ended_is_removed_when_the_lock_has_ended() {
     type Way = fn(&Dictionary, &ManualClock);
     let ways: [Way; 5] = [
         |dictionary, _| drop(dictionary.update_locks(&"bob", LockRequest::new().release("a"))),
@@ -59,7 +59,7 @@ fn a_locked_key_that_was_set_since_is_not_removed() {
 }
 
 #[test]
-fn a_session_of_which_a_locked_key_is_left_can_be_taken_up_again() {
+fn an_ended_session_with_a_deferred_locked_key_can_be_resumed() {
     let (dictionary, _clock) = with_a_locked_key(None);
     let session = dictionary.session("alice");
     assert!(session.is_resumed());
@@ -70,7 +70,7 @@ fn a_session_of_which_a_locked_key_is_left_can_be_taken_up_again() {
 }
 
 #[test]
-fn a_locked_key_of_a_session_whose_grace_is_over_is_removed_when_the_lock_is_gone() {
+fn a_locked_key_of_a_session_whose_grace_is_over_is_removed_when_the_lock_has_ended() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a", "b"]);
     session.update_locks(acquire("c", None)).unwrap();
@@ -131,7 +131,7 @@ fn many_sessions_end_in_one_expiry_each_in_its_own_commit() {
 }
 
 #[test]
-fn a_session_that_was_left_is_taken_up_again_with_its_keys_and_locks() {
+fn a_detached_session_is_resumed_with_its_keys_and_locks() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     assert!(!session.is_resumed());
@@ -171,7 +171,7 @@ fn a_session_ends_when_its_grace_is_over_and_not_before() {
 }
 
 #[test]
-fn expire_takes_away_locks_that_have_run_out_and_says_when_the_next_will() {
+fn expire_removes_expired_locks_and_returns_the_next_deadline() {
     let (dictionary, clock) = with_manual_clock();
     assert_eq!(dictionary.expire().next, None);
     dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("b", SECOND * 3).acquire("c", None)).unwrap();
@@ -190,7 +190,7 @@ fn expire_takes_away_locks_that_have_run_out_and_says_when_the_next_will() {
 }
 
 #[test]
-fn ending_waits_while_the_content_is_held_and_holds_up_nobody_meanwhile() {
+fn ending_waits_while_the_content_is_locked_and_delays_no_other_thread() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let session = owning(&dictionary, "alice", &["a"]);
@@ -210,7 +210,7 @@ fn ending_waits_while_the_content_is_held_and_holds_up_nobody_meanwhile() {
 }
 
 #[test]
-fn a_session_dropped_while_the_content_is_held_releases_its_locks_and_is_put_off() {
+fn a_session_dropped_while_the_content_is_locked_releases_its_locks_and_is_deferred() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     session.update_locks(acquire("a", None)).unwrap();
@@ -220,7 +220,7 @@ fn a_session_dropped_while_the_content_is_held_releases_its_locks_and_is_put_off
     assert!(guard.contains_key("a"));
     clock.advance(SECOND);
     let expiry = dictionary.expire();
-    assert!(expiry.sessions.is_empty() && guard.contains_key("a"), "still held, and told when it is over");
+    assert!(expiry.sessions.is_empty() && guard.contains_key("a"), "still locked, and reported when it is over");
     let next = expiry.next.unwrap();
     assert!(next > Duration::ZERO, "a server that sleeps so long must not spin");
     drop(guard);
@@ -230,7 +230,7 @@ fn a_session_dropped_while_the_content_is_held_releases_its_locks_and_is_put_off
 }
 
 #[test]
-fn a_session_whose_grace_is_over_while_the_content_is_held_ends_as_a_whole_when_it_is_let_go() {
+fn a_session_whose_grace_is_over_while_the_content_is_locked_ends_as_a_whole_when_it_is_unlocked() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     session.update_locks(acquire("b", None)).unwrap();
@@ -247,7 +247,7 @@ fn a_session_whose_grace_is_over_while_the_content_is_held_ends_as_a_whole_when_
 }
 
 #[test]
-fn a_session_ended_by_the_thread_that_holds_the_content_is_put_off() {
+fn a_session_ended_by_the_thread_that_locks_the_content_is_deferred() {
     let (dictionary, clock) = with_manual_clock();
     let session = owning(&dictionary, "alice", &["a"]);
     let guard = dictionary.lock_content().unwrap();
@@ -258,7 +258,7 @@ fn a_session_ended_by_the_thread_that_holds_the_content_is_put_off() {
 }
 
 #[test]
-fn a_session_ended_inside_a_closure_of_an_update_is_put_off() {
+fn a_session_ended_inside_a_closure_of_an_update_is_deferred() {
     let (dictionary, clock) = with_manual_clock();
     let mut session = Some(owning(&dictionary, "alice", &["a"]));
     let revision = dictionary.update_state_with(&"bob", |_| {
@@ -273,7 +273,7 @@ fn a_session_ended_inside_a_closure_of_an_update_is_put_off() {
 }
 
 #[test]
-fn a_key_that_a_session_has_locked_that_ends_too_is_in_nobodys_way() {
+fn a_key_locked_by_a_session_that_ends_too_is_removed() {
     for reversed in [false, true] {
         let (dictionary, clock) = with_manual_clock();
         let (mut one, mut other) = (dictionary.session("one"), dictionary.session("other"));
@@ -293,7 +293,7 @@ fn a_key_that_a_session_has_locked_that_ends_too_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_session_ended_inside_a_closure_while_another_thread_holds_the_content_does_not_wait() {
+fn a_session_ended_inside_a_closure_while_another_thread_locks_the_content_does_not_wait() {
     within_a_minute(|| {
         let (dictionary, clock) = with_manual_clock();
         let mut session = Some(owning(&dictionary, "alice", &["a"]));
@@ -323,7 +323,7 @@ fn a_session_ended_inside_a_closure_while_another_thread_holds_the_content_does_
 }
 
 #[test]
-fn the_end_of_a_session_wakes_those_who_wait_for_its_keys_or_its_locks() {
+fn the_end_of_a_session_wakes_waiters_for_its_keys_or_its_locks() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(100).build();
         let buffer = dictionary.change_buffer();

@@ -1,4 +1,4 @@
-//! Very large, very small, very deep, very late, and what is never given back.
+//! Very large, very small, very deep, very late, and what is never released.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn on_a_small_stack(body: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn a_forgotten_buffer_and_a_forgotten_snapshot_affect_nobody() {
+fn leaked_buffers_and_snapshots_affect_no_other_client() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().history_limit(4).content([("a", 0)]).build();
         let buffer = dictionary.change_buffer();
@@ -53,7 +53,7 @@ fn a_forgotten_buffer_and_a_forgotten_snapshot_affect_nobody() {
 }
 
 #[test]
-fn the_locks_of_a_thread_that_died_can_be_taken_over_when_their_lease_has_run_out() {
+fn the_locks_of_a_thread_that_died_can_be_acquired_when_their_lease_has_expired() {
     let (dictionary, clock) = with_manual_clock();
     let request = || LockRequest::new().acquire("a", SECOND).acquire("b", SECOND);
     let died = thread::scope(|scope| {
@@ -82,7 +82,7 @@ fn the_locks_of_a_thread_that_died_can_be_taken_over_when_their_lease_has_run_ou
 }
 
 #[test]
-fn a_thread_that_has_the_turn_to_commit_and_does_not_get_on_holds_up_nobody() {
+fn a_suspended_thread_that_has_the_turn_does_not_delay_others_for_long() {
     common::within(SECOND * 20, || {
         let dictionary = Dictionary::new();
         let mut runs = 0;
@@ -100,7 +100,7 @@ fn a_thread_that_has_the_turn_to_commit_and_does_not_get_on_holds_up_nobody() {
 }
 
 #[test]
-fn when_the_clock_jumps_years_leases_with_an_end_run_out_and_those_without_do_not() {
+fn when_the_clock_jumps_years_leases_with_an_end_expire_and_those_without_do_not() {
     let (dictionary, clock) = with_manual_clock();
     let leases = [("a", NANOSECOND), ("b", SECOND), ("c", YEAR * 100), ("d", YEAR * 100 + NANOSECOND)];
     let request = leases.into_iter().fold(LockRequest::new(), |request, (key, lease)| request.acquire(key, lease));
@@ -234,7 +234,7 @@ fn a_change_may_have_a_million_conditions() {
 }
 
 #[test]
-fn a_hundred_thousand_locks_are_taken_met_and_given_back_in_one_step() {
+fn a_hundred_thousand_locks_are_acquired_met_and_released_in_one_step() {
     const LOCKS: u32 = 100_000;
     let (dictionary, request) = (Numbers::new(), acquire_all(0..LOCKS, YEAR));
     let receipt = dictionary.update_locks(&1, request.clone()).unwrap();
@@ -300,7 +300,7 @@ fn keys_and_values_may_be_of_no_size() {
 }
 
 #[test]
-fn keys_of_a_megabyte_that_differ_in_their_last_byte_are_told_apart() {
+fn keys_of_a_megabyte_that_differ_in_their_last_byte_are_distinguished() {
     let dictionary: StateDictionary<String, u32, String> = StateDictionary::new();
     let buffer = dictionary.change_buffer();
     let key = |last: char| "k".repeat(1 << 20) + &last.to_string();
@@ -353,7 +353,7 @@ fn a_value_nested_100_000_deep_can_be_stored_if_its_type_drops_without_recursion
 }
 
 #[test]
-fn a_trail_of_a_million_commits_is_dropped_on_a_small_stack() {
+fn a_history_of_a_million_commits_is_dropped_on_a_small_stack() {
     on_a_small_stack(|| {
         let dictionary: Numbers = StateDictionary::builder().history_limit(usize::MAX).build();
         let buffer = dictionary.change_buffer();
@@ -392,7 +392,7 @@ fn a_chain_of_many_snapshots_is_dropped_on_a_small_stack_from_either_end() {
 }
 
 #[test]
-fn whatever_the_trail_limit_buffers_that_flush_often_or_seldom_are_told_the_same() {
+fn whatever_the_history_limit_buffers_that_flush_often_or_seldom_deliver_the_same() {
     for history_limit in [0, 1, usize::MAX] {
         let dictionary: Numbers = StateDictionary::builder().history_limit(history_limit).build();
         let mut followers = [1, 2, 7, 500].map(|period| (period, dictionary.change_buffer(), BTreeMap::new()));
@@ -411,7 +411,7 @@ fn whatever_the_trail_limit_buffers_that_flush_often_or_seldom_are_told_the_same
 }
 
 #[test]
-fn whatever_the_number_of_shards_locks_are_found_and_all_given_back() {
+fn whatever_the_number_of_shards_locks_are_found_and_all_released() {
     within_a_minute(|| {
         for shards in [0, 1, 3, 100_000] {
             let dictionary: Numbers = StateDictionary::builder().shards(shards).build();

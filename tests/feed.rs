@@ -40,7 +40,7 @@ fn only_the_latest_value_of_a_key_is_delivered() {
 }
 
 #[test]
-fn the_first_flush_on_an_empty_dictionary_waits_and_try_flush_says_nothing_pending() {
+fn the_first_flush_on_an_empty_dictionary_waits_and_try_flush_returns_empty() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let buffer = dictionary.change_buffer();
@@ -101,7 +101,7 @@ fn a_key_delivered_removed_and_set_again_is_an_update() {
 }
 
 #[test]
-fn removing_a_key_that_is_not_there_delivers_nothing_and_waiters_go_on_waiting() {
+fn removing_a_key_that_is_not_there_delivers_nothing_and_waiters_keep_waiting() {
     within_a_minute(|| {
         let dictionary: Dictionary = StateDictionary::builder().content([("z", 0)]).build();
         let buffer = dictionary.change_buffer();
@@ -146,7 +146,7 @@ fn with_tombstones_a_removal_from_an_empty_dictionary_wakes_the_first_flush() {
 }
 
 #[test]
-fn off_the_trail_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it_had_delivered() {
+fn behind_the_history_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it_had_delivered() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     buffer.try_flush().unwrap();
@@ -157,7 +157,7 @@ fn off_the_trail_a_buffer_with_tombstones_still_delivers_the_removals_of_what_it
 }
 
 #[test]
-fn off_the_trail_a_buffer_with_tombstones_is_exact_again_after_a_flush_that_finds_nothing() {
+fn behind_the_history_a_buffer_with_tombstones_is_exact_again_after_a_flush_that_finds_nothing() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     buffer.try_flush().unwrap();
@@ -168,7 +168,7 @@ fn off_the_trail_a_buffer_with_tombstones_is_exact_again_after_a_flush_that_find
 }
 
 #[test]
-fn off_the_trail_before_its_first_delivery_a_buffer_with_tombstones_is_exact_again_after_a_flush() {
+fn behind_the_history_before_its_first_delivery_a_buffer_with_tombstones_is_exact_again_after_a_flush() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     let buffer = dictionary.change_buffer_with(with_tombstones());
     commit(&dictionary, (0..3).map(|_| remove("absent")));
@@ -191,7 +191,7 @@ fn setting_the_same_value_again_is_delivered() {
 }
 
 #[test]
-fn a_buffer_that_left_a_small_trail_catches_up_exactly() {
+fn a_buffer_that_lags_behind_a_small_history_catches_up_exactly() {
     for history_limit in [0, 1, 2] {
         let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
@@ -351,7 +351,7 @@ fn what_is_pending_is_delivered_even_with_no_time_left() {
 }
 
 #[test]
-fn a_subscription_leaves_at_least_its_interval_between_deliveries() {
+fn a_subscription_waits_at_least_its_interval_between_deliveries() {
     within_a_minute(|| {
         let (dictionary, clock) = with_manual_clock();
         let buffer = dictionary.change_buffer();

@@ -28,7 +28,7 @@ fn freezing_ends_all_changes_and_only_the_first_call_did_it() {
 }
 
 #[test]
-fn freezing_while_the_content_is_held_does_not_wait() {
+fn freezing_while_the_content_is_locked_does_not_wait() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let mut guard = dictionary.lock_content().unwrap();
@@ -38,7 +38,7 @@ fn freezing_while_the_content_is_held_does_not_wait() {
 }
 
 #[test]
-fn freezing_wakes_a_writer_that_waits_for_held_content() {
+fn freezing_wakes_a_writer_that_waits_for_locked_content() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let _guard = dictionary.lock_content().unwrap();
@@ -181,7 +181,7 @@ fn freezing_a_buffer_from_another_thread_wakes_all_that_flush_it() {
 }
 
 #[test]
-fn a_frozen_buffer_that_left_the_trail_still_delivers_what_was_pending() {
+fn a_closed_buffer_that_lags_behind_the_history_still_delivers_what_was_pending() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     let buffer = dictionary.change_buffer();
     dictionary.update_state(&"alice", set("a", 1).set("b", 1)).unwrap();
@@ -254,7 +254,7 @@ fn dropping_the_dictionary_wakes_a_flush() {
 }
 
 #[test]
-fn freezing_a_buffer_that_the_dictionary_has_ended_already_says_so() {
+fn closing_a_buffer_that_the_dictionary_has_ended_already_reports_it() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer();
     assert!(dictionary.freeze());
@@ -262,7 +262,7 @@ fn freezing_a_buffer_that_the_dictionary_has_ended_already_says_so() {
 }
 
 #[test]
-fn freezing_lets_go_of_the_tree_for_a_next_commit() {
+fn freezing_drops_the_tree_for_the_next_commit() {
     let dictionary = Dictionary::new();
     for value in 0..4 {
         dictionary.update_state(&"alice", set("a", value)).unwrap();

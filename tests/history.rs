@@ -49,7 +49,7 @@ fn with_session(keys: usize) -> Dictionary {
     dictionary
 }
 
-/// Whether a client can still go on from there.
+/// Whether a client can still resume from there.
 fn can_resume(dictionary: &Dictionary, from: Position) -> bool {
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(from));
     buffer.try_flush().is_ok_and(|delivery| !delivery.is_full())
@@ -66,7 +66,11 @@ fn kept(dictionary: &Dictionary, after: Position) -> (usize, bool) {
     let delivery = feed.try_flush().unwrap();
     let revisions = delivery.commits.iter().map(|commit| commit.revision.get());
     let last = dictionary.revision().get() + 1;
-    assert!(revisions.eq(last - delivery.commits.len() as u64..last), "a gap that is not told: {:?}", delivery.commits);
+    assert!(
+        revisions.eq(last - delivery.commits.len() as u64..last),
+        "a gap that is not reported: {:?}",
+        delivery.commits
+    );
     if let Some((from, to)) = delivery.lagged {
         assert_eq!(from, after.revision);
         let first = delivery.commits.first().map_or(dictionary.revision().get() + 1, |commit| commit.revision.get());

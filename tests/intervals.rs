@@ -70,7 +70,7 @@ fn a_client_that_is_slow_between_two_deliveries_waits_for_the_rest_of_the_interv
         assert!(subscription.next().is_some());
         clock.advance(7 * SECOND);
         commit(&dictionary, [set("a", 1)]);
-        assert!(subscription.next().is_some(), "at once: nobody moves the clock");
+        assert!(subscription.next().is_some(), "at once: the clock is not moved");
         assert_eq!(clock.elapsed(), 7 * SECOND);
         clock.advance(SECOND);
         commit(&dictionary, [set("a", 2)]);
@@ -79,7 +79,7 @@ fn a_client_that_is_slow_between_two_deliveries_waits_for_the_rest_of_the_interv
 }
 
 #[test]
-fn looks_in_vain_are_no_deliveries_and_do_not_begin_an_interval() {
+fn flushes_that_find_nothing_are_no_deliveries_and_do_not_begin_an_interval() {
     within_a_minute(|| {
         let clock = ManualClock::new();
         let dictionary: Dictionary = StateDictionary::builder().clock(&clock).build();

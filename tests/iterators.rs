@@ -1,4 +1,4 @@
-//! Iterators go on, when they are cloned, exactly where they are.
+//! Cloned iterators continue exactly where the original is.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;
@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 /// Asserts that at every point a clone yields what the original still does, in the same order, and that neither disturbs the
 /// other.
-fn clones_go_on<I: Iterator + Clone>(iterator: &I) -> usize
+fn clones_continue_where_they_are<I: Iterator + Clone>(iterator: &I) -> usize
 where
     I::Item: PartialEq + Debug,
 {
@@ -44,11 +44,11 @@ fn commit_many(dictionary: &Dictionary) {
 
 fn updates_go_on(delivery: &Delivery<&'static str, i32>) -> usize {
     assert_eq!(format!("{:?}", delivery.updates()), format!("{:?}", delivery.updates().collect::<Vec<_>>()));
-    clones_go_on(&delivery.updates().map(|(key, entry)| (*key, **entry, entry.revision())))
+    clones_continue_where_they_are(&delivery.updates().map(|(key, entry)| (*key, **entry, entry.revision())))
 }
 
 #[test]
-fn clones_of_updates_go_on_in_the_middle_of_a_commit() {
+fn clones_of_updates_continue_in_the_middle_of_a_commit() {
     for followed in [KEYS.len(), 4, 1] {
         let dictionary = Dictionary::new();
         let options = move || BufferOptions::new().filter(move |key| KEYS[..followed].contains(key));
@@ -62,7 +62,7 @@ fn clones_of_updates_go_on_in_the_middle_of_a_commit() {
 }
 
 #[test]
-fn clones_of_updates_go_on_when_two_generations_of_the_history_meet() {
+fn clones_of_updates_continue_where_two_generations_of_the_history_meet() {
     for history_limit in 9..30 {
         let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let resumed = dictionary.change_buffer_with(BufferOptions::new().resume(dictionary.position()));
@@ -73,7 +73,7 @@ fn clones_of_updates_go_on_when_two_generations_of_the_history_meet() {
 }
 
 #[test]
-fn clones_of_the_updates_of_everything_and_of_a_comparison_go_on() {
+fn clones_of_the_updates_of_everything_and_of_a_comparison_continue_where_they_are() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(0).content([("a", 0), ("z", 0)]).build();
     let buffer = dictionary.change_buffer();
     assert_eq!(updates_go_on(&buffer.try_flush().unwrap()), 2, "everything");
@@ -84,11 +84,11 @@ fn clones_of_the_updates_of_everything_and_of_a_comparison_go_on() {
 }
 
 #[test]
-fn clones_of_the_pairs_of_a_snapshot_go_on() {
+fn clones_of_the_pairs_of_a_snapshot_continue_where_they_are() {
     let content = (0..200).map(|number| (number, 2 * number));
     let dictionary: StateDictionary<u32, u32, ()> = StateDictionary::builder().content(content.clone()).build();
     let snapshot = dictionary.snapshot();
-    assert_eq!(clones_go_on(&snapshot.iter()), 200);
+    assert_eq!(clones_continue_where_they_are(&snapshot.iter()), 200);
     assert_eq!(sorted(snapshot.iter().map(|(key, value)| (*key, *value))), content.collect::<Vec<_>>());
     let mut pairs = snapshot.iter();
     assert_eq!((pairs.len(), pairs.by_ref().take(7).count(), pairs.len(), pairs.clone().len()), (200, 7, 193, 193));

@@ -48,7 +48,7 @@ impl Kept {
         Change::new().set("a", Counted { number, _alive: Arc::clone(&self.values) })
     }
 
-    /// So many commits of one key, each with a lock that comes and goes.
+    /// So many commits of one key, each with a lock that is granted and released.
     fn commit(&self, commits: usize) {
         for number in 0..commits {
             let token = self.token(number);
@@ -92,7 +92,7 @@ fn a_snapshot_keeps_its_content_alone() {
 }
 
 #[test]
-fn an_old_snapshot_keeps_its_content_alone_while_the_dictionary_goes_on() {
+fn an_old_snapshot_keeps_only_its_own_content_during_later_commits() {
     const HISTORY: usize = 100;
     let kept = Kept::new(HISTORY);
     kept.commit(COMMITS);
@@ -166,7 +166,7 @@ fn a_delivery_keeps_its_content_alone() {
 }
 
 #[test]
-fn a_delivery_of_a_buffer_that_fell_behind_keeps_both_its_contents() {
+fn a_delivery_of_a_buffer_that_lagged_keeps_both_its_contents() {
     let kept = Kept::new(10);
     let buffer = kept.dictionary.change_buffer();
     kept.commit(1_000);

@@ -59,7 +59,7 @@ fn the_first_delivery_is_all_locks_even_if_there_are_none() {
 }
 
 #[test]
-fn every_grant_release_and_clearing_is_told_in_order_with_its_version() {
+fn every_grant_release_and_clearing_is_an_event_in_order_with_its_version() {
     let (dictionary, _) = keeping(10);
     let feed = following(&dictionary);
     let receipt = dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
@@ -117,7 +117,7 @@ fn renewals_refusals_and_releases_of_nothing_are_no_events() {
 }
 
 #[test]
-fn whoever_comes_across_an_expired_lock_makes_it_an_event() {
+fn the_thread_that_finds_an_expired_lock_makes_it_an_event() {
     let (dictionary, clock) = keeping(10);
     let feed = following(&dictionary);
     for key in ["written", "acquired", "released", "renewed"] {
@@ -140,7 +140,7 @@ fn whoever_comes_across_an_expired_lock_makes_it_an_event() {
 }
 
 #[test]
-fn a_flush_makes_expiry_an_event_though_nobody_touches_the_key() {
+fn a_flush_makes_expiry_an_event_although_the_key_is_not_touched() {
     let (dictionary, clock) = keeping(10);
     let (feed, another) = (following(&dictionary), following(&dictionary));
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
@@ -150,7 +150,7 @@ fn a_flush_makes_expiry_an_event_though_nobody_touches_the_key() {
     clock.advance(NANOSECOND);
     assert_eq!(told(feed.try_flush().unwrap()), [(Expired, "a", "alice")]);
     assert_eq!(told(another.try_flush().unwrap()), [(Granted, "a", "alice"), (Expired, "a", "alice")]);
-    assert!(dictionary.expire().locks.is_empty(), "it has been taken away");
+    assert!(dictionary.expire().locks.is_empty(), "it has been removed");
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn a_waiting_flush_wakes_up_at_the_deadline_of_the_systems_clock() {
 }
 
 #[test]
-fn a_renewal_that_shortens_a_lease_wakes_whoever_waits_for_the_longer_one() {
+fn a_renewal_that_shortens_a_lease_wakes_waiters_for_the_longer_one() {
     within_a_minute(|| {
-        // By the system's clock, for a manual one wakes everybody whenever it is moved.
+        // By the system's clock, for a manual one wakes all waiters whenever it is moved.
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(10).build();
         dictionary.update_locks(&"alice", acquire("a", SECOND * 3600)).unwrap();
         let feed = following(&dictionary);
@@ -225,7 +225,7 @@ fn the_end_of_a_session_takes_expired_locks_of_others_away_with_it() {
 }
 
 #[test]
-fn a_feed_that_fell_behind_is_given_all_locks() {
+fn a_feed_that_lagged_delivers_all_locks() {
     let (dictionary, _) = keeping(2);
     let (slow, fast) = (following(&dictionary), following(&dictionary));
     for key in ["a", "b", "c", "d", "e"] {
@@ -287,7 +287,7 @@ fn the_end_of_the_dictionary_wakes_a_waiting_flush() {
 }
 
 #[test]
-fn a_sweep_of_expired_locks_tells_of_each() {
+fn a_sweep_of_expired_locks_is_an_event_for_each() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<u32, i32, u8> =
         StateDictionary::builder().clock(&clock).lock_history_limit(1000).build();
@@ -298,7 +298,7 @@ fn a_sweep_of_expired_locks_tells_of_each() {
     }
     clock.advance(SECOND);
     dictionary.update_locks(&1, LockRequest::new().acquire(1000_u32, None)).unwrap();
-    let LockDelivery::Events(events) = feed.try_flush().unwrap() else { panic!("it has not fallen behind") };
+    let LockDelivery::Events(events) = feed.try_flush().unwrap() else { panic!("it has not lagged") };
     let count = |kind| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((count(Granted), count(Expired)), (64, 63));
 }

@@ -27,7 +27,7 @@ fn is_empty(receipt: &LockReceipt<&str>) -> bool {
 }
 
 #[test]
-fn a_lock_forbids_writing_to_its_key_to_everybody_else() {
+fn a_lock_forbids_all_others_to_write_to_its_key() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     let change = Change::new().set("b", 1).remove("a").set("a", 2);
@@ -104,7 +104,7 @@ fn when_acquiring_fails_the_releases_asked_for_are_carried_out() {
 }
 
 #[test]
-fn releasing_a_lock_one_does_not_hold_is_no_error_and_the_receipt_says_so() {
+fn releasing_a_lock_of_another_owner_is_no_error_and_the_receipt_reports_it() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"bob", acquire("b", None)).unwrap();
     let receipt = dictionary.update_locks(&"alice", release("b").release("free")).unwrap();
@@ -114,7 +114,7 @@ fn releasing_a_lock_one_does_not_hold_is_no_error_and_the_receipt_says_so() {
 }
 
 #[test]
-fn releasing_a_lock_that_expired_is_no_error_and_the_receipt_says_so() {
+fn releasing_an_expired_lock_is_no_error_and_the_receipt_reports_it() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     clock.advance(SECOND);
@@ -135,7 +135,7 @@ fn a_writer_takes_away_the_expired_lock_it_meets() {
 }
 
 #[test]
-fn a_lock_that_another_took_over_after_it_expired_is_not_held() {
+fn a_lock_that_another_owner_acquired_after_it_expired_is_lost() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     clock.advance(SECOND);
@@ -146,7 +146,7 @@ fn a_lock_that_another_took_over_after_it_expired_is_not_held() {
 }
 
 #[test]
-fn acquiring_a_lock_one_already_holds_sets_the_lease_to_exactly_what_is_asked() {
+fn acquiring_an_owned_lock_sets_the_lease_to_exactly_what_is_asked() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND * 9)).unwrap();
     clock.advance(SECOND);
@@ -161,7 +161,7 @@ fn acquiring_a_lock_one_already_holds_sets_the_lease_to_exactly_what_is_asked() 
 }
 
 #[test]
-fn acquiring_a_lock_one_held_until_it_expired_is_a_new_grant_and_the_receipt_says_so() {
+fn acquiring_an_expired_lock_of_ones_own_is_a_new_grant_and_the_receipt_reports_it() {
     let (dictionary, clock) = with_manual_clock();
     let first = dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap().granted[0].1;
     clock.advance(SECOND);
@@ -173,7 +173,7 @@ fn acquiring_a_lock_one_held_until_it_expired_is_a_new_grant_and_the_receipt_say
 }
 
 #[test]
-fn the_same_key_in_acquire_and_release_ends_up_held_with_the_lease_asked() {
+fn the_same_key_in_acquire_and_release_is_locked_afterwards_with_the_lease_asked() {
     let (dictionary, _clock) = with_manual_clock();
     let first = dictionary.update_locks(&"alice", acquire("a", None).release("a")).unwrap();
     assert_eq!((first.granted.len(), first.not_held), (1, vec!["a"]));
@@ -254,7 +254,7 @@ fn a_write_that_meets_live_and_expired_locks_names_only_the_live() {
 }
 
 #[test]
-fn the_owner_may_write_after_expiry_as_long_as_nobody_took_the_lock() {
+fn the_owner_may_write_after_expiry_until_another_owner_acquires_the_lock() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND)).unwrap();
     clock.advance(SECOND);
@@ -327,7 +327,7 @@ fn releasing_works_when_frozen_also_as_part_of_a_refused_request() {
 }
 
 #[test]
-fn release_all_gives_back_everything_of_one_token() {
+fn release_all_releases_all_locks_of_one_token() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", None).acquire("b", None).acquire("short", SECOND)).unwrap();
     dictionary.update_locks(&"bob", acquire("c", None)).unwrap();
@@ -340,7 +340,7 @@ fn release_all_gives_back_everything_of_one_token() {
 }
 
 #[test]
-fn clear_locks_takes_all_locks_away_from_everybody() {
+fn clear_locks_removes_all_locks_of_all_owners() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", None).acquire("short", SECOND)).unwrap();
     dictionary.update_locks(&"bob", acquire("b", None)).unwrap();
@@ -406,7 +406,7 @@ fn an_empty_request_does_nothing_even_when_frozen() {
 }
 
 #[test]
-fn a_request_tells_what_it_asks() {
+fn a_request_lists_what_it_asks_for() {
     let request = acquire("a", SECOND).acquire("b", None).release("c");
     assert_eq!(request.acquires().collect::<Vec<_>>(), [(&"a", Some(SECOND)), (&"b", None)]);
     assert_eq!(request.releases().collect::<Vec<_>>(), [&"c"]);
@@ -425,13 +425,13 @@ fn lock_operations_change_neither_content_nor_revision() {
 }
 
 #[test]
-fn after_the_last_lock_has_gone_everybody_may_write_and_locks_still_work() {
+fn after_the_last_lock_has_ended_every_client_may_write_and_locks_still_work() {
     let (dictionary, clock) = with_manual_clock();
     for round in 0..4 {
         dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("b", None)).unwrap();
         assert!(!may_write(&dictionary, "bob", "a") && !may_write(&dictionary, "bob", "b"), "round {round}");
         clock.advance(SECOND);
-        assert!(may_write(&dictionary, "bob", "a"), "an expired lock is taken away");
+        assert!(may_write(&dictionary, "bob", "a"), "an expired lock is removed");
         assert!(!may_write(&dictionary, "bob", "b"), "round {round}");
         dictionary.update_locks(&"alice", release("a").release("b")).unwrap();
         assert!(may_write(&dictionary, "bob", "b"));
@@ -439,7 +439,7 @@ fn after_the_last_lock_has_gone_everybody_may_write_and_locks_still_work() {
 }
 
 #[test]
-fn expired_locks_on_keys_that_nobody_touches_do_not_pile_up() {
+fn expired_locks_on_untouched_keys_do_not_accumulate() {
     let clock = ManualClock::new();
     let dictionary: StateDictionary<Arc<u32>, (), u32> = StateDictionary::builder().clock(&clock).build();
     let keys: Vec<_> = (0..10_000).map(Arc::new).collect();

@@ -35,7 +35,7 @@ fn held_since(before: usize) -> usize {
 }
 
 #[test]
-fn buffers_that_never_flush_keep_one_old_content_and_the_trail_its_limit_twice() {
+fn buffers_that_never_flush_keep_one_old_content_and_the_history_at_most_twice_its_limit() {
     const KEYS: u32 = 100;
     const HISTORY_LIMIT: usize = 500;
     let commits = env::var("STATE_DICTIONARY_COMMITS").map_or(200_000, |commits| commits.parse().unwrap());
@@ -92,7 +92,7 @@ const IN_PLACE: usize = 2 * COMMITS as usize;
 const A_FEW: usize = 20;
 
 #[test]
-fn commits_are_made_in_place_while_nobody_keeps_the_content() {
+fn commits_are_made_in_place_while_the_content_has_no_other_owner() {
     let _alone = ALONE.lock();
     let dictionary: Dictionary = StateDictionary::builder().content((0..1_000).map(|key| (key, 0))).build();
     let nothing = || ();
@@ -133,7 +133,7 @@ fn with_very_many_keys_commits_copy_paths_so_that_dropping_a_snapshot_stays_chea
 }
 
 #[test]
-fn ten_thousand_idle_buffers_are_small_and_all_are_told_the_same() {
+fn ten_thousand_idle_buffers_are_small_and_all_deliver_the_same() {
     const BUFFERS: usize = 10_000;
     /// Of one buffer, whatever it has delivered.
     const BOUND: usize = 256;

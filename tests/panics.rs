@@ -81,7 +81,7 @@ fn key(number: u32) -> Fused {
     Fused(number)
 }
 
-/// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have run out.
+/// Keys 0 to 5 have values. Alice holds 0 and 1, Bob holds 2; locks of both, on 3 and 4, have expired.
 fn dictionary(history_limit: usize) -> FusedDictionary {
     let clock = ManualClock::new();
     let builder =
@@ -165,7 +165,7 @@ fn releasing_everything_of_a_token_whose_eq_panics_changes_nothing() {
 }
 
 #[test]
-fn an_ephemeral_change_that_panics_changes_nothing_and_what_it_sets_goes_with_the_session() {
+fn an_ephemeral_change_that_panics_changes_nothing_and_what_it_sets_ends_with_the_session() {
     panicking_at_every_call(|dictionary| {
         /// If it is dropped by a panic, the session is left, not ended.
         struct Leaving(Option<Session<Fused, u32, Fused>>);
@@ -274,7 +274,7 @@ fn a_lock_flush_that_panics_can_be_repeated() {
     assert_eq!(locks.len(), 2);
     assert!(dictionary.update_locks(&ALICE, request().release(key(0)).release(key(1))).is_ok());
     let LockDelivery::Events(events) = in_spite_of_panics(|| feed.try_flush().unwrap()) else {
-        panic!("it has not fallen behind");
+        panic!("it has not lagged");
     };
     assert_eq!(events.len(), 4);
 }
@@ -383,7 +383,7 @@ fn an_update_closure_that_panics_commits_nothing_and_is_left() {
 }
 
 #[test]
-fn a_thread_that_panics_holding_locks_and_the_content_leaves_the_locks_and_lets_the_content_go() {
+fn a_thread_that_panics_with_locks_and_the_content_locked_keeps_the_locks_and_unlocks_the_content() {
     let dictionary = Dictionary::new();
     let panicked = thread::scope(|scope| {
         let panicking = scope.spawn(|| {

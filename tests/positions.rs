@@ -58,7 +58,7 @@ fn is_up_to_date(dictionary: &Dictionary, buffer: &Buffer, options: &Options, wh
 }
 
 #[test]
-fn a_first_look_in_vain_moves_the_position_to_the_dictionarys() {
+fn a_first_flush_that_finds_nothing_moves_the_position_to_the_dictionarys() {
     for look in LOOKS {
         for dictionary in dictionaries() {
             let options = cursors();
@@ -80,7 +80,7 @@ fn a_first_look_in_vain_moves_the_position_to_the_dictionarys() {
 }
 
 #[test]
-fn every_later_look_in_vain_moves_the_position_too() {
+fn every_later_flush_that_finds_nothing_moves_the_position_too() {
     for look in LOOKS {
         for dictionary in dictionaries() {
             for delivered_before in [false, true] {
@@ -103,7 +103,7 @@ fn every_later_look_in_vain_moves_the_position_too() {
 }
 
 #[test]
-fn a_look_of_a_resumed_buffer_moves_the_position_whether_it_can_go_on_or_not() {
+fn a_flush_of_a_resumed_buffer_moves_the_position_whether_it_can_resume_or_not() {
     for look in LOOKS {
         for dictionary in dictionaries() {
             let earlier = dictionary.position();
@@ -140,7 +140,7 @@ fn a_buffer_with_all_tombstones_is_where_it_looked_as_well() {
 }
 
 #[test]
-fn the_first_delivery_after_looks_in_vain_is_a_fresh_start_and_the_one_after_it_is_none() {
+fn the_first_delivery_after_flushes_that_found_nothing_is_full_and_the_next_is_not() {
     for dictionary in dictionaries() {
         let buffer = dictionary.change_buffer_with(cursors());
         for number in 0..4 {
@@ -159,7 +159,7 @@ fn the_first_delivery_after_looks_in_vain_is_a_fresh_start_and_the_one_after_it_
 }
 
 #[test]
-fn a_client_that_could_not_go_on_is_told_once_to_begin_anew() {
+fn a_client_that_cannot_resume_receives_everything_once() {
     let dictionary = Dictionary::new();
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(Dictionary::new().position()));
     assert!(buffer.try_flush().unwrap().is_full(), "there is nothing yet");
@@ -197,7 +197,7 @@ fn after_a_refused_resume_all_tombstones_are_those_since_the_buffer_was_made() {
 }
 
 #[test]
-fn after_a_refused_resume_whose_history_is_gone_all_tombstones_are_those_of_the_next_flush_on() {
+fn after_a_refused_resume_tombstones_are_those_of_the_next_flush_on() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(2).content([("a", 1)]).build();
     let options = BufferOptions::new().tombstones(Tombstones::Always);
     let buffer = dictionary.change_buffer_with(options.resume(dictionary.position()));
@@ -259,7 +259,7 @@ fn a_feed_of_commits_is_where_it_looked() {
 }
 
 #[test]
-fn a_feed_of_locks_that_looked_in_vain_is_given_no_more_than_what_comes_next() {
+fn a_feed_of_locks_that_found_nothing_delivers_only_what_comes_next() {
     for events in [0, 2, 100] {
         let dictionary: Dictionary = StateDictionary::builder().lock_history_limit(events).build();
         let feed = dictionary.lock_feed();
@@ -267,7 +267,7 @@ fn a_feed_of_locks_that_looked_in_vain_is_given_no_more_than_what_comes_next() {
         for number in 0..9 {
             commit(&dictionary, [set("a", number), set("b", number)]);
             assert!(dictionary.update_locks(&"ada", LockRequest::new().release("none")).is_ok());
-            assert_eq!(feed.try_flush(), Err(TryFlushError::Empty), "no lock came or went");
+            assert_eq!(feed.try_flush(), Err(TryFlushError::Empty), "no lock was granted or ended");
             assert_eq!(feed.flush_timeout(Duration::ZERO), Err(FlushTimeoutError::TimedOut));
         }
         assert!(dictionary.update_locks(&"ada", LockRequest::new().acquire("a", None)).is_ok());
@@ -280,7 +280,7 @@ fn a_feed_of_locks_that_looked_in_vain_is_given_no_more_than_what_comes_next() {
 }
 
 #[test]
-fn clients_that_look_in_vain_and_reconnect_have_what_the_dictionary_has() {
+fn clients_that_find_nothing_and_reconnect_have_what_the_dictionary_has() {
     let mut random = fastrand::Rng::with_seed(11);
     let mut in_vain = 0;
     for _ in 0..200 {

@@ -1,13 +1,13 @@
 //! Laws that hold for every history. In them, `content(c)` is the map that a change `c` makes of a map.
 //!
 //! 1. Changes compose: `a.then(b).then(c) == a.then(b.then(c))`, `Change::new()` is the unit on both sides, and applying
-//!    `a.then(b)` leaves what applying `a` and then `b` leaves, which is what a plain map says.
+//!    `a.then(b)` leaves what applying `a` and then `b` leaves, as for a plain map.
 //! 2. Flushes compose: a buffer's deliveries, applied in order to an empty map, give the content at each flush, however
-//!    far the buffer had fallen behind. Each begins where the one before ended; it mentions exactly the keys that were set
+//!    far the buffer had lagged. Each begins where the one before ended; it mentions exactly the keys that were set
 //!    since then and are there, and those that had been delivered and are gone; none of them twice.
 //! 3. With tombstones, and on the history, it mentions in addition every key that was touched and is not there.
 //! 4. A snapshot never changes.
-//! 5. Locks, receipts, refusals and inspection are what a plain map of leases says, and fencing tokens rise.
+//! 5. Locks, receipts, refusals and inspection are those of a plain map of leases, and fencing tokens rise.
 
 mod common;
 
@@ -101,7 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..60)
 }
 
-fn trail_limits() -> impl Strategy<Value = usize> {
+fn history_limits() -> impl Strategy<Value = usize> {
     prop_oneof![5 => 0..=4_usize, 1 => Just(1_000)]
 }
 
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn flushes_compose(
         steps in steps(),
-        history_limit in trail_limits(),
+        history_limit in history_limits(),
         initial in prop::collection::btree_map(0..6_u8, 0..9_u32, 0..4),
         freeze: bool,
     ) {
@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn with_tombstones_and_on_the_trail_every_removal_is_delivered(steps in steps(), freeze: bool) {
+    fn with_tombstones_and_within_the_history_every_removal_is_delivered(steps in steps(), freeze: bool) {
         follow(steps, 1_000, Map::new(), true, freeze)?;
     }
 }
@@ -353,7 +353,7 @@ proptest! {
                     };
                     prop_assert_eq!(&conflicts, &model.conflicts(token, keys.iter().copied()));
                     if conflicts.is_empty() {
-                        // The writer took away the expired locks of others, whose owners will not be told.
+                        // The writer removed the expired locks of others; their owners see no event of that.
                         let others = |key: &u8, lease: &Lease| keys.contains(key) && lease.owner != token;
                         model.leases.retain(|key, lease| !others(key, lease));
                     }

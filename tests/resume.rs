@@ -57,7 +57,7 @@ fn a_resumed_buffer_waits_if_nothing_changed() {
 }
 
 #[test]
-fn a_resumed_buffer_that_looked_in_vain_does_not_need_the_trail_any_more() {
+fn a_resumed_buffer_that_found_nothing_does_not_need_the_history_any_more() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1), ("b", 1)]).build();
     let buffer = resumed(&dictionary, dictionary.position());
     assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
@@ -109,7 +109,7 @@ fn a_fresh_start_comes_at_once_also_if_there_is_nothing() {
 }
 
 #[test]
-fn a_buffer_pushed_off_the_trail_before_its_first_flush_gives_a_fresh_start() {
+fn a_buffer_that_lags_behind_the_history_before_its_first_flush_delivers_everything() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).build();
     commit(&dictionary, [set("a", 1)]);
     let buffer = resumed(&dictionary, dictionary.position());
@@ -166,7 +166,7 @@ fn a_buffer_resumed_at_the_very_beginning_is_no_fresh_start() {
 }
 
 #[test]
-fn a_position_tells_of_commits_that_brought_nothing() {
+fn a_position_includes_commits_that_delivered_nothing() {
     let dictionary: Dictionary = StateDictionary::builder().content([("a", 1)]).build();
     let buffer = dictionary.change_buffer();
     assert_eq!(buffer.position(), Position { store: dictionary.id(), revision: Revision::ZERO });
@@ -263,7 +263,7 @@ fn a_filter_applies_to_first_content_changes_removals_and_catching_up() {
 }
 
 #[test]
-fn a_filtered_buffer_goes_on_waiting_while_others_are_written() {
+fn a_filtered_buffer_keeps_waiting_while_other_keys_are_written() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let buffer = following(&dictionary, "a.");
@@ -307,7 +307,7 @@ fn a_filter_that_panics_leaves_the_buffer_as_it_was() {
     let panics = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let filter = {
         let panics = std::sync::Arc::clone(&panics);
-        move |_: &&'static str| !panics.load(std::sync::atomic::Ordering::Relaxed) || panic!("told to")
+        move |_: &&'static str| !panics.load(std::sync::atomic::Ordering::Relaxed) || panic!("on purpose")
     };
     let buffer = dictionary.change_buffer_with(BufferOptions::new().filter(filter));
     assert!(panic::catch_unwind(|| buffer.try_flush().is_ok()).is_err());

@@ -81,7 +81,7 @@ fn changes_and_requests_of_shared_keys_are_read_back() {
 }
 
 #[test]
-fn what_is_told_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
+fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
     let clock = ManualClock::new();
     let dictionary: Dictionary =
         StateDictionary::builder().clock(&clock).commit_history(true).lock_history_limit(100).build();
@@ -130,7 +130,7 @@ fn what_is_told_of_locks_commits_and_sessions_of_shared_tokens_is_read_back() {
 }
 
 #[test]
-fn a_text_that_is_no_id_or_no_position_is_an_error_that_says_which() {
+fn a_text_that_is_no_id_or_no_position_is_an_error_that_states_which() {
     let wrong = rmp_serde::to_vec("yesterday").unwrap();
     let id = rmp_serde::from_slice::<StoreId>(&wrong).unwrap_err().to_string();
     let position = rmp_serde::from_slice::<Position>(&wrong).unwrap_err().to_string();

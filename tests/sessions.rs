@@ -34,7 +34,7 @@ fn ending_releases_the_locks_and_removes_the_keys_in_one_commit() {
     assert_eq!(dictionary.revision(), Revision::from(3), "one commit");
     let delivery = buffer.try_flush().unwrap();
     assert_eq!((delivery.revision(), parts(&delivery)), (Revision::from(3), (vec![], vec!["a", "b"])));
-    assert_eq!(dictionary.locks().len(), 1, "that of somebody else stays");
+    assert_eq!(dictionary.locks().len(), 1, "that of another client stays");
     assert_eq!(content(&dictionary.snapshot()).into_keys().collect::<Vec<_>>(), ["c"]);
 }
 
@@ -141,7 +141,7 @@ fn many_short_lived_locks_do_not_hide_those_that_a_session_has() {
     let acquire = |key: u32| LockRequest::new().acquire(key, None);
     for key in 0..1000 {
         session.update_locks(acquire(key)).unwrap();
-        // By another caller, so that the session is not told.
+        // By another caller, so that the session does not note it.
         if key % 10 != 0 {
             dictionary.update_locks(&1, LockRequest::new().release(key)).unwrap();
         }
@@ -151,7 +151,7 @@ fn many_short_lived_locks_do_not_hide_those_that_a_session_has() {
 }
 
 #[test]
-fn a_key_that_somebody_else_created_anew_is_not_the_sessions_any_more() {
+fn a_key_that_another_client_created_anew_is_not_the_sessions_any_more() {
     let dictionary = Dictionary::new();
     let session = owning(&dictionary, "alice", &["a", "b"]);
     dictionary.update_state(&"bob", remove("a")).unwrap();
@@ -173,7 +173,7 @@ fn a_key_that_the_session_removed_and_created_again_is_still_its_own() {
     session.update_ephemeral(remove("b").set("b", 3)).unwrap();
     session.update_ephemeral(set("c", 1).remove("c")).unwrap();
     assert_eq!(sorted(session.ephemeral_keys()), ["a", "b"]);
-    // Set again past the session, it is nobody's.
+    // Set again without the session, it is lasting.
     session.update_ephemeral(remove("b")).unwrap();
     session.update_state(set("b", 4)).unwrap();
     assert_eq!(removed(session.end()), ["a"]);
@@ -189,7 +189,7 @@ fn keys_that_others_have_locked_stay_and_are_reported() {
     session.update_locks(acquire("d", None)).unwrap();
     clock.advance(SECOND);
     let end = session.end();
-    assert_eq!(sorted(end.removed), ["c", "d"], "an expired lock is nobody's");
+    assert_eq!(sorted(end.removed), ["c", "d"], "an expired lock does not count");
     let not_removed: Vec<_> = sorted(end.not_removed.iter().map(|(key, _)| *key));
     assert_eq!(not_removed, ["a", "b"]);
     for (key, not_removed) in end.not_removed {
@@ -272,7 +272,7 @@ fn a_key_whose_eq_panics_leaves_the_session_to_the_next_expiry() {
     struct Key(&'static str, Arc<AtomicBool>);
     impl PartialEq for Key {
         fn eq(&self, other: &Self) -> bool {
-            assert!(!self.1.load(Ordering::Relaxed), "Eq is told to panic");
+            assert!(!self.1.load(Ordering::Relaxed), "Eq panics on demand");
             self.0 == other.0
         }
     }
@@ -304,12 +304,12 @@ fn a_key_whose_eq_panics_leaves_the_session_to_the_next_expiry() {
 
 #[test]
 fn a_session_that_cannot_be_ended_while_a_panic_unwinds_is_left_to_the_next_expiry() {
-    /// Equal to itself, unless it is told to panic.
+    /// Equal to itself; panics on demand.
     #[derive(Clone)]
     struct Token(Arc<AtomicBool>);
     impl PartialEq for Token {
         fn eq(&self, other: &Self) -> bool {
-            assert!(!self.0.load(Ordering::Relaxed), "Eq is told to panic");
+            assert!(!self.0.load(Ordering::Relaxed), "Eq panics on demand");
             Arc::ptr_eq(&self.0, &other.0)
         }
     }
@@ -338,7 +338,7 @@ fn many_short_lived_keys_do_not_pile_up_in_a_session() {
     let mut session = dictionary.session(1);
     for key in 0..10_000 {
         session.update_ephemeral(Change::new().set(key, key)).unwrap();
-        // Removed by somebody else, so that the session is not told.
+        // Removed by another client, so that the session does not note it.
         dictionary.update_state(&2, Change::new().remove(key)).unwrap();
     }
     assert!(format!("{session:?}").contains("keys: "), "{session:?}");
@@ -350,7 +350,8 @@ fn many_short_lived_keys_do_not_pile_up_in_a_session() {
 
 #[test]
 fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
-    // Whoever sees the lock gone sees the key gone: a writer that waits for the key to be free finds it absent.
+    // A thread that sees the lock released sees the key removed: a writer that waits for the key to be free finds it
+    // absent.
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         for _ in 0..200 {
@@ -380,7 +381,7 @@ fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
 }
 
 #[test]
-fn a_session_of_many_keys_ends_beside_writers_who_do_nothing_else() {
+fn a_session_of_many_keys_ends_beside_busy_writers() {
     type Numbers = StateDictionary<u32, u32, u32>;
     fn beside_writers(
         write: impl Fn(&Numbers, Change<u32, u32>) + Sync,

@@ -220,7 +220,7 @@ fn update_state_with_honours_locks_taken_meanwhile() {
 }
 
 #[test]
-fn update_state_with_limit_gives_up_with_the_last_change() {
+fn update_state_with_limit_returns_the_last_change_after_its_attempts() {
     let dictionary = Dictionary::new();
     let mut runs = 0;
     let exhausted = dictionary.update_state_with_limit(&"", 3, |_| {
@@ -343,7 +343,7 @@ impl Hasher for Constant {
 }
 
 #[test]
-fn keys_that_all_have_the_same_hash_are_told_apart() {
+fn keys_that_all_have_the_same_hash_are_distinguished() {
     let builder =
         StateDictionary::builder().hasher(BuildHasherDefault::<Constant>::default()).shards(0).history_limit(4);
     let dictionary: StateDictionary<u32, u32, u8, _> = builder.build();
@@ -379,7 +379,7 @@ fn the_empty_string_is_a_key_and_a_token_like_any_other() {
 }
 
 #[test]
-fn a_change_tells_its_operations_and_conditions_in_order() {
+fn a_change_lists_its_operations_and_conditions_in_order() {
     let mut change: Change<&str, i32> = [("a", 1)].into_iter().collect();
     change.extend([("b", 2)]);
     let change = change.remove("a").if_absent("a").if_present("b").if_revision("c", Revision::from(7));

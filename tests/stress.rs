@@ -3,9 +3,9 @@
 //! * every follower's replica ends up equal to the content, and each of its deliveries is one instant of it;
 //! * the keys of one change are seen together or not at all;
 //! * no increment is lost;
-//! * while a lock is held nobody else's write to its key is committed, and fencing tokens rise;
+//! * while a key is locked no other client's write to its key is committed, and fencing tokens rise;
 //! * revisions have no gap and no duplicate;
-//! * nothing of the user's is dropped while a lock of the dictionary's own is held.
+//! * nothing of the user's is dropped while an internal lock is held.
 //!
 //! The threads are real and few, so these find only what is easy to find; the model checkers are for the rest.
 
@@ -108,12 +108,12 @@ fn followers_end_up_with_the_content(writers: Range<u64>, followers: u64, commit
 }
 
 #[test]
-fn followers_of_a_long_trail_end_up_with_the_content() {
+fn followers_of_a_long_history_end_up_with_the_content() {
     followers_end_up_with_the_content(0..3, 3, 1_500, 4096);
 }
 
 #[test]
-fn followers_that_keep_leaving_the_trail_end_up_with_the_content() {
+fn followers_that_keep_lagging_behind_the_history_end_up_with_the_content() {
     for history_limit in [0, 1, 9] {
         followers_end_up_with_the_content(0..3, 2, 600, history_limit);
     }
@@ -180,7 +180,7 @@ fn no_increment_of_many_is_lost() {
     no_increment_is_lost(8, 500_000);
 }
 
-fn nobody_writes_under_anothers_lock(threads: u64, rounds: u64) {
+fn no_client_writes_under_anothers_lock(threads: u64, rounds: u64) {
     let dictionary = Dictionary::new();
     let greatest = AtomicU64::new(0);
     within(LIMIT, || {
@@ -202,12 +202,12 @@ fn nobody_writes_under_anothers_lock(threads: u64, rounds: u64) {
                 for _ in 0..random.below(4) {
                     thread::yield_now();
                 }
-                assert_eq!(entry(), granted_on, "somebody wrote under this lock");
+                assert_eq!(entry(), granted_on, "another client wrote under this lock");
                 let mine = dictionary.update_state(&token, Change::new().set(key, fencing_token.get()));
                 let expected = mine.ok().map(|revision| (revision, fencing_token.get()));
                 assert!(expected.is_some() && entry() == expected);
                 thread::yield_now();
-                assert_eq!(entry(), expected, "somebody wrote under this lock");
+                assert_eq!(entry(), expected, "another client wrote under this lock");
                 let released = match random.below(3) {
                     0 => dictionary.release_all(&token),
                     _ => {
@@ -233,14 +233,14 @@ fn nobody_writes_under_anothers_lock(threads: u64, rounds: u64) {
 }
 
 #[test]
-fn nobody_writes_under_anothers_lock_and_fencing_tokens_rise() {
-    nobody_writes_under_anothers_lock(3, 2_000);
+fn no_client_writes_under_anothers_lock_and_fencing_tokens_rise() {
+    no_client_writes_under_anothers_lock(3, 2_000);
 }
 
 #[test]
 #[ignore = "takes a minute: for before a release"]
-fn nobody_of_many_writes_under_anothers_lock() {
-    nobody_writes_under_anothers_lock(8, 80_000);
+fn no_client_of_many_writes_under_anothers_lock() {
+    no_client_writes_under_anothers_lock(8, 80_000);
 }
 
 fn revisions_have_no_gap(threads: u64, commits: u64) {

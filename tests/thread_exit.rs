@@ -76,7 +76,7 @@ fn writing_from_inside_a_closure_is_refused() {
 }
 
 #[test]
-fn closures_of_several_dictionaries_are_told_apart() {
+fn closures_of_several_dictionaries_are_distinguished() {
     fn nest(dictionaries: &[Dictionary]) {
         let [dictionary, inner @ ..] = dictionaries else { return };
         dictionary

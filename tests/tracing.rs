@@ -117,7 +117,7 @@ fn acquire(dictionary: &Dictionary, token: &'static str, key: &'static str) {
     dictionary.update_locks(&token, LockRequest::new().acquire(key, SECOND)).unwrap();
 }
 
-/// In another thread, where nobody watches.
+/// In another thread, where no subscriber is set.
 fn meanwhile(act: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(act).join().unwrap());
 }
@@ -135,12 +135,12 @@ fn refused_by_locks_of_others() {
         dictionary.session("bob").update_ephemeral(change()).unwrap_err();
         dictionary.update_locks(&"bob", request).unwrap_err();
     });
-    let refused = |keys| event(&dictionary, Level::DEBUG, "refused: locked by others", [("keys", keys)]);
+    let refused = |keys| event(&dictionary, Level::DEBUG, "refused: keys are locked by others", [("keys", keys)]);
     assert_eq!(seen, [refused(2), refused(2), refused(2), refused(1)]);
 }
 
 #[test]
-fn nothing_is_told_of_other_refusals_nor_of_what_goes_well() {
+fn other_refusals_and_successes_emit_nothing() {
     let (dictionary, _) = shared();
     let buffer = dictionary.change_buffer();
     let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
@@ -159,7 +159,7 @@ fn nothing_is_told_of_other_refusals_nor_of_what_goes_well() {
 }
 
 #[test]
-fn started_again_many_times() {
+fn retried_many_times() {
     let (dictionary, _) = shared();
     let retry = |times| {
         let mut left = times;
@@ -175,12 +175,12 @@ fn started_again_many_times() {
         })
     };
     assert_eq!(retry(8), []);
-    let warning = "an update had to start again many times";
+    let warning = "an update was retried many times";
     assert_eq!(retry(9), [event(&dictionary, Level::WARN, warning, [("retries", 9)])]);
 }
 
 #[test]
-fn fallen_off_the_trail() {
+fn lagged_behind_the_history() {
     let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().history_limit(1).build());
     set(&dictionary, "a");
     let buffer = Arc::new(dictionary.change_buffer());
@@ -194,8 +194,8 @@ fn fallen_off_the_trail() {
         assert_eq!(same.position(), also.position());
     };
     let seen = watch(act, || assert_eq!(buffer.flush().unwrap().count(), 1));
-    let fallen = "a buffer fell off the history and compared contents";
-    assert_eq!(seen, [event(&dictionary, Level::INFO, fallen, [("cursor", 1), ("revision", 4)])]);
+    let lagged = "a buffer lagged behind the history and compared contents";
+    assert_eq!(seen, [event(&dictionary, Level::INFO, lagged, [("cursor", 1), ("revision", 4)])]);
 }
 
 #[test]
@@ -205,13 +205,13 @@ fn could_not_resume() {
     set(&dictionary, "a");
     let buffer = dictionary.change_buffer_with(BufferOptions::new().resume(elsewhere.position()));
     let seen = events(&dictionary, || assert!(buffer.flush().unwrap().is_full()));
-    let anew = "a buffer could not resume and began anew";
+    let anew = "a buffer could not resume and delivers the whole content";
     assert_eq!(seen, [event(&dictionary, Level::INFO, anew, [("revision", 1)])]);
     // And is like any other from then on.
     assert_eq!(events(&dictionary, || drop(buffer.try_flush())), []);
 }
 
-/// The events when `provoke` comes across three locks of alice's that have run out.
+/// The events when `provoke` comes across three expired locks of alice's.
 fn expired(provoke: impl FnOnce(&Dictionary)) -> Vec<u64> {
     let (dictionary, clock) = shared();
     for key in ["a", "b", "c"] {
@@ -220,14 +220,13 @@ fn expired(provoke: impl FnOnce(&Dictionary)) -> Vec<u64> {
     clock.advance(SECOND);
     let seen = events(&dictionary, || provoke(&dictionary));
     let locks: Vec<u64> = seen.iter().map(|seen| seen.fields["locks"].parse().unwrap()).collect();
-    let expired =
-        |locks| event(&dictionary, Level::INFO, "locks were taken away, their leases over", [("locks", locks)]);
+    let expired = |locks| event(&dictionary, Level::INFO, "expired locks were removed", [("locks", locks)]);
     assert_eq!(seen, locks.iter().copied().map(expired).collect::<Vec<_>>());
     locks
 }
 
 #[test]
-fn leases_that_ran_out() {
+fn expired_leases() {
     let request = |token, request: LockRequest<_>| move |d: &Dictionary| drop(d.update_locks(&token, request).unwrap());
     assert_eq!(expired(|d| drop(d.expire())), [3]);
     assert_eq!(expired(|d| drop(d.lock_feed().flush())), [3]);
@@ -240,11 +239,11 @@ fn leases_that_ran_out() {
     assert_eq!(expired(|d| drop(d.session("alice").end())), [3]);
     let none = Vec::<u64>::new();
     assert_eq!(expired(|d| drop(d.session("bob").end())), none, "they are not in its way");
-    assert_eq!(expired(|d| drop(d.update_state(&"alice", Change::new().set("a", 1)))), none, "nobody else wants them");
+    assert_eq!(expired(|d| drop(d.update_state(&"alice", Change::new().set("a", 1)))), none, "they are its own");
 }
 
 #[test]
-fn locks_that_were_given_back_in_time_have_not_run_out() {
+fn locks_that_were_released_in_time_have_not_expired() {
     let (dictionary, _) = shared();
     let seen = events(&dictionary, || {
         acquire(&dictionary, "alice", "a");
@@ -259,7 +258,7 @@ fn locks_that_were_given_back_in_time_have_not_run_out() {
 }
 
 #[test]
-fn locks_that_a_sweep_found() {
+fn locks_that_a_sweep_removed() {
     let (dictionary, clock) = with_manual_clock_of_numbers();
     for key in 0..63_u32 {
         dictionary.update_locks(&"alice", LockRequest::new().acquire(key, SECOND)).unwrap();
@@ -277,15 +276,15 @@ fn with_manual_clock_of_numbers() -> (StateDictionary<u32, i32, &'static str>, M
 }
 
 #[test]
-fn sessions_whose_grace_is_over() {
+fn detached_sessions_whose_grace_period_expired() {
     let (dictionary, clock) = shared();
-    let leave = || {
+    let detach = || {
         let mut session = dictionary.session("alice");
         session.update_ephemeral(Change::new().set("a", 1).set("b", 1).set("c", 1)).unwrap();
         session.update_locks(LockRequest::new().acquire("d", None)).unwrap();
         session.detach(SECOND);
     };
-    leave();
+    detach();
     acquire(&dictionary, "bob", "b");
     assert_eq!(events(&dictionary, || drop(dictionary.expire())), [], "it may come back");
     acquire(&dictionary, "bob", "b");
@@ -295,13 +294,13 @@ fn sessions_whose_grace_is_over() {
     let seen = events(&dictionary, || assert_eq!(dictionary.expire().sessions.len(), 1));
     let over = |revision, removed, left| {
         let numbers = [("revision", revision), ("released", 1), ("removed", removed), ("not_removed", left)];
-        event(&dictionary, Level::INFO, "a session ended, its grace over", numbers)
+        event(&dictionary, Level::INFO, "the grace period of a detached session expired", numbers)
     };
     assert_eq!(seen, [over(2, 2, 1)]);
 }
 
 #[test]
-fn a_session_that_is_put_off_is_told_of_when_it_ends() {
+fn a_deferred_session_is_reported_when_it_ends() {
     let (dictionary, clock) = shared();
     let mut session = dictionary.session("alice");
     session.update_ephemeral(Change::new().set("a", 1)).unwrap();
@@ -313,22 +312,22 @@ fn a_session_that_is_put_off_is_told_of_when_it_ends() {
     clock.advance(SECOND);
     let seen = events(&dictionary, || assert_eq!(dictionary.expire().sessions.len(), 1));
     let numbers = [("revision", 2), ("released", 0), ("removed", 1), ("not_removed", 0)];
-    assert_eq!(seen, [event(&dictionary, Level::INFO, "a session ended, its grace over", numbers)]);
+    assert_eq!(seen, [event(&dictionary, Level::INFO, "the grace period of a detached session expired", numbers)]);
 }
 
 #[test]
-fn a_feed_that_missed_commits() {
+fn a_feed_of_commits_that_lagged() {
     let dictionary: Arc<Dictionary> =
         Arc::new(StateDictionary::builder().commit_history(true).history_limit(1).build());
     let feed = dictionary.commit_feed();
     (0..4).for_each(|_| set(&dictionary, "a"));
     let seen = events(&dictionary, || assert!(feed.flush().unwrap().lagged.is_some()));
     let numbers = [("cursor", 0), ("missed_up_to", 2)];
-    assert_eq!(seen, [event(&dictionary, Level::INFO, "a feed missed commits", numbers)]);
+    assert_eq!(seen, [event(&dictionary, Level::INFO, "a feed of commits lagged behind the history", numbers)]);
 }
 
 #[test]
-fn a_feed_that_missed_lock_events() {
+fn a_feed_of_locks_that_lagged() {
     let dictionary: Arc<Dictionary> = Arc::new(StateDictionary::builder().lock_history_limit(1).build());
     let feed = dictionary.lock_feed();
     let is_everything = || matches!(feed.flush().unwrap(), LockDelivery::Full { .. });
@@ -342,7 +341,7 @@ fn a_feed_that_missed_lock_events() {
     let seen = events(&dictionary, || assert!(is_everything()));
     let version = |receipt: &state_dictionary::LockReceipt<_>| receipt.granted[0].1.get();
     let numbers = [("cursor", version(&before)), ("version", version(&latest))];
-    assert_eq!(seen, [event(&dictionary, Level::INFO, "a feed missed lock events and began anew", numbers)]);
+    assert_eq!(seen, [event(&dictionary, Level::INFO, "a feed of locks lagged behind the history", numbers)]);
 }
 
 #[test]
@@ -353,11 +352,11 @@ fn frozen_once() {
         dictionary.freeze();
         dictionary.freeze();
     });
-    assert_eq!(seen, [event(&dictionary, Level::INFO, "frozen", [("revision", 1)])]);
+    assert_eq!(seen, [event(&dictionary, Level::INFO, "the dictionary was frozen", [("revision", 1)])]);
     assert_eq!(watch(|| (), move || drop(dictionary)), []);
 
     let dropped = Dictionary::new();
-    let expected = event(&dropped, Level::INFO, "frozen", [("revision", 0)]);
+    let expected = event(&dropped, Level::INFO, "the dictionary was frozen", [("revision", 0)]);
     assert_eq!(watch(|| (), move || drop(dropped)), [expected]);
 }
 
@@ -378,7 +377,7 @@ fn a_subscriber_inside_a_commit_through_a_guard_is_refused_and_does_not_wait() {
 }
 
 #[test]
-fn if_a_subscriber_panics_the_call_does_and_what_it_did_stands() {
+fn if_a_subscriber_panics_the_call_panics_and_its_effects_stand() {
     let (dictionary, clock) = shared();
     acquire(&dictionary, "alice", "a");
     clock.advance(SECOND);
@@ -396,7 +395,7 @@ fn if_a_subscriber_panics_the_call_does_and_what_it_did_stands() {
 }
 
 #[test]
-fn nothing_is_told_while_the_thread_unwinds() {
+fn nothing_is_emitted_while_the_thread_unwinds() {
     let (dictionary, _) = with_manual_clock();
     let seen = watch(
         || panic!("another panic would end the process"),

@@ -168,7 +168,7 @@ fn a_commit_beside_a_suspended_one_waits_for_three_milliseconds_by_the_clock() {
 }
 
 #[test]
-fn nobody_waits_again_for_a_turn_that_was_waited_for_in_vain() {
+fn after_one_wait_for_a_turn_has_timed_out_no_thread_waits_for_its_owner() {
     takes_less(NO_WAIT, |dictionary| {
         dictionary.update_state(&"first", set("b", 1)).unwrap();
         let commit = |value| elapsed(|| assert!(dictionary.update_state(&"later", set("b", value)).is_ok()));

@@ -197,7 +197,7 @@ fn a_closed_key_feed_delivers_what_was_there() {
 }
 
 #[test]
-fn those_who_wait_in_a_key_feed_are_woken() {
+fn waiters_in_a_key_feed_are_woken() {
     let numbers = Numbers::new();
     let (by_commit, by_close, by_freeze) = (numbers.watch_key("a"), numbers.watch_key("a"), numbers.watch_key("b"));
     within_a_minute(|| {

@@ -21,7 +21,7 @@ fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
 }
 
 /// Polls a future so many times, with `between` after each poll, and drops it. It must not become ready.
-async fn give_up_after<R, B>(polls: usize, future: impl Future<Output = R>, between: impl Fn() -> B) {
+async fn drop_after_polls<R, B>(polls: usize, future: impl Future<Output = R>, between: impl Fn() -> B) {
     let mut future = pin!(future);
     for _ in 0..polls {
         assert!(poll_once(future.as_mut()).await.is_none(), "it was ready too early to be dropped");
@@ -37,10 +37,10 @@ fn a_dropped_flush_has_taken_nothing() {
             let buffer = dictionary.change_buffer_with(BufferOptions::new().filter(|key| *key != "other"));
             // Commits of another key wake it without ending it.
             let wake = || dictionary.update_state(&"alice", set("other", 1)).unwrap();
-            give_up_after(polls, buffer.flush_async(), wake).await;
+            drop_after_polls(polls, buffer.flush_async(), wake).await;
             // And one that it would deliver has come when it is dropped.
             let commit = || dictionary.update_state(&"alice", set("a", 1)).unwrap();
-            give_up_after(1, buffer.flush_async(), commit).await;
+            drop_after_polls(1, buffer.flush_async(), commit).await;
             let delivery = poll_once(buffer.flush_async()).await.unwrap().unwrap();
             assert_eq!((delivery.since(), parts(&delivery)), (Revision::ZERO, (vec![("a", 1)], vec![])));
         }
@@ -72,9 +72,9 @@ fn a_dropped_flush_of_commits_or_locks_has_taken_nothing() {
         let (commits, locks) = (dictionary.commit_feed(), dictionary.lock_feed());
         assert!(locks.flush_async().await.is_ok());
         let commit = || dictionary.update_state(&"alice", set("a", 1)).unwrap();
-        give_up_after(1, commits.flush_async(), commit).await;
+        drop_after_polls(1, commits.flush_async(), commit).await;
         let grant = || dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
-        give_up_after(1, locks.flush_async(), grant).await;
+        drop_after_polls(1, locks.flush_async(), grant).await;
         assert_eq!(commits.flush_async().await.unwrap().commits.len(), 1);
         assert!(matches!(locks.flush_async().await, Ok(LockDelivery::Events(events)) if events.len() == 1));
     });
@@ -93,18 +93,18 @@ fn a_dropped_item_of_a_stream_is_still_to_come() {
         let mut stream = pin!(dictionary.change_buffer().into_stream_with(timer));
         let (commit, nothing) = (|| dictionary.update_state(&"alice", set("a", 1)).unwrap(), || ());
         // Before the first delivery, woken and not.
-        give_up_after(2, stream.next(), nothing).await;
-        give_up_after(1, stream.next(), commit).await;
+        drop_after_polls(2, stream.next(), nothing).await;
+        drop_after_polls(1, stream.next(), commit).await;
         assert_eq!(stream.next().await.unwrap().revision().get(), 1);
         // In its interval, and after the timer has rung.
-        give_up_after(2, stream.next(), commit).await;
-        give_up_after(1, stream.next(), || rung.set(true)).await;
+        drop_after_polls(2, stream.next(), commit).await;
+        drop_after_polls(1, stream.next(), || rung.set(true)).await;
         let delivery = stream.next().await.unwrap();
         assert_eq!((delivery.since().get(), delivery.revision().get()), (1, 3));
         // After the interval, with nothing pending; the timer is not begun anew.
         rung.set(true);
-        give_up_after(2, stream.next(), nothing).await;
-        give_up_after(1, stream.next(), commit).await;
+        drop_after_polls(2, stream.next(), nothing).await;
+        drop_after_polls(1, stream.next(), commit).await;
         assert_eq!(stream.next().await.unwrap().revision().get(), 4);
         assert!(!rung.get());
     });
@@ -117,21 +117,21 @@ fn a_dropped_change_is_not_committed() {
             let dictionary = Dictionary::new();
             let mut session = dictionary.session("bob");
             let (held, runs) = (Cell::new(Some(dictionary.lock_content_async().await)), Cell::new(0));
-            // The content is let go, and held again by the next.
+            // The content is unlocked, and locked again by the next guard.
             let wake = || {
                 held.take();
                 held.set(future::block_on(poll_once(dictionary.lock_content_async())));
             };
-            give_up_after(polls, dictionary.update_state_async(&"alice", set("a", 1)), wake).await;
+            drop_after_polls(polls, dictionary.update_state_async(&"alice", set("a", 1)), wake).await;
             let modify = |_: &_| {
                 runs.set(runs.get() + 1);
                 set("a", 1)
             };
-            give_up_after(polls, dictionary.update_state_with_async(&"alice", modify), wake).await;
-            assert_eq!(runs.get(), polls.min(1), "it was run in vain");
-            give_up_after(polls, session.update_state_async(set("a", 1)), wake).await;
-            give_up_after(polls, session.update_ephemeral_async(set("a", 1)), wake).await;
-            give_up_after(polls, dictionary.wait_for_revision_async(Revision::from(1)), wake).await;
+            drop_after_polls(polls, dictionary.update_state_with_async(&"alice", modify), wake).await;
+            assert_eq!(runs.get(), polls.min(1), "it was run without a commit");
+            drop_after_polls(polls, session.update_state_async(set("a", 1)), wake).await;
+            drop_after_polls(polls, session.update_ephemeral_async(set("a", 1)), wake).await;
+            drop_after_polls(polls, dictionary.wait_for_revision_async(Revision::from(1)), wake).await;
             drop(held);
             assert_eq!((dictionary.revision().get(), session.ephemeral_keys().len()), (0, 0));
             assert_eq!(dictionary.update_state_async(&"alice", set("a", 2)).await.unwrap().get(), 1);
@@ -145,13 +145,13 @@ fn a_dropped_change_that_could_have_been_made_is_not() {
         let dictionary = Dictionary::new();
         let held = Cell::new(Some(dictionary.lock_content_async().await));
         let let_go = || drop(held.take());
-        give_up_after(1, dictionary.update_state_async(&"alice", set("a", 1)), let_go).await;
+        drop_after_polls(1, dictionary.update_state_async(&"alice", set("a", 1)), let_go).await;
         assert!(dictionary.snapshot().is_empty());
     });
 }
 
 #[test]
-fn a_dropped_wait_for_the_content_does_not_hold_it() {
+fn a_dropped_wait_for_the_content_does_not_lock_it() {
     everywhere(async |_| {
         for polls in 0..4 {
             let dictionary = Dictionary::new();
@@ -160,8 +160,8 @@ fn a_dropped_wait_for_the_content_does_not_hold_it() {
                 held.take();
                 held.set(future::block_on(poll_once(dictionary.lock_content_async())));
             };
-            give_up_after(polls, dictionary.lock_content_async(), wake).await;
-            give_up_after(1, dictionary.lock_content_async(), || drop(held.take())).await;
+            drop_after_polls(polls, dictionary.lock_content_async(), wake).await;
+            drop_after_polls(1, dictionary.lock_content_async(), || drop(held.take())).await;
             assert!(dictionary.try_lock_content().is_ok());
         }
     });
@@ -180,10 +180,10 @@ fn a_session_whose_end_is_dropped_ends_all_the_same() {
                 held.take();
                 held.set(future::block_on(poll_once(dictionary.lock_content_async())));
             };
-            give_up_after(polls, session.end_async(), wake).await;
+            drop_after_polls(polls, session.end_async(), wake).await;
             assert!(dictionary.lock_info("drawing").is_none() && dictionary.get("cursor").is_some());
             let again = dictionary.session("alice");
-            assert!(again.is_resumed(), "its keys belong to nobody");
+            assert!(again.is_resumed(), "its keys belong to no session");
             drop(held);
             assert_eq!(again.end_async().await.removed, ["cursor"]);
         }
@@ -191,13 +191,13 @@ fn a_session_whose_end_is_dropped_ends_all_the_same() {
 }
 
 #[test]
-fn what_a_dropped_end_has_put_off_is_done_by_expire() {
+fn what_a_dropped_end_has_deferred_is_done_by_expire() {
     everywhere(async |_| {
         let (dictionary, clock) = common::with_manual_clock();
         let mut session = dictionary.session("alice");
         session.update_ephemeral(set("cursor", 1)).unwrap();
         let guard = dictionary.lock_content_async().await;
-        give_up_after(1, session.end_async(), || ()).await;
+        drop_after_polls(1, session.end_async(), || ()).await;
         clock.advance(common::SECOND);
         assert!(dictionary.expire().sessions.is_empty() && guard.contains_key("cursor"), "not yet");
         drop(guard);
@@ -243,7 +243,7 @@ fn nothing_is_lost_by_flushes_that_are_dropped_while_others_commit() {
 
 /// Changes that are dropped at any moment of a guard.
 #[test]
-fn only_changes_that_were_awaited_to_the_end_are_made_while_others_hold_the_content() {
+fn only_changes_that_were_awaited_to_the_end_are_made_while_others_lock_the_content() {
     everywhere(async |_| {
         let dictionary = Arc::new(Dictionary::new());
         let owner = thread::spawn({

@@ -160,7 +160,7 @@ fn a_feed_of_locks_waits_for_the_next() {
 }
 
 #[test]
-fn a_lock_that_runs_out_is_an_event_when_it_is_expired() {
+fn an_expired_lock_is_an_event_when_it_is_removed() {
     everywhere(async |_| {
         let (dictionary, clock) = with_manual_clock();
         let feed = dictionary.lock_feed();
@@ -192,7 +192,7 @@ fn a_revision_is_waited_for() {
 }
 
 #[test]
-fn the_end_of_the_dictionary_wakes_whoever_waits() {
+fn the_end_of_the_dictionary_wakes_waiters() {
     for end in [
         |dictionary: Dictionary| drop(dictionary),
         |dictionary: Dictionary| {
@@ -221,7 +221,7 @@ fn the_end_of_the_dictionary_wakes_whoever_waits() {
 }
 
 #[test]
-fn freezing_wakes_whoever_waits_for_a_revision() {
+fn freezing_wakes_waiters_for_a_revision() {
     everywhere(async |spawner| {
         let dictionary = dictionary();
         let waiting = spawner.spawn({
@@ -250,7 +250,7 @@ fn freezing_a_buffer_wakes_its_flush() {
 }
 
 #[test]
-fn an_awaited_look_in_vain_moves_the_position_also_if_the_future_is_dropped() {
+fn an_awaited_flush_that_finds_nothing_moves_the_position_also_if_the_future_is_dropped() {
     everywhere(async |_| {
         let dictionary: Dictionary = StateDictionary::builder().history_limit(2).build();
         let cursors = || BufferOptions::new().prefixes(["cursor."]);

@@ -1,4 +1,4 @@
-//! Held content, awaited.
+//! Locked content, awaited.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -16,7 +16,7 @@ fn set(key: &'static str, value: i32) -> Change<&'static str, i32> {
 }
 
 #[test]
-fn a_change_waits_while_another_task_holds_the_content() {
+fn a_change_waits_while_another_task_locks_the_content() {
     everywhere(async |spawner| {
         let dictionary = Arc::new(Dictionary::new());
         let mut guard = dictionary.lock_content_async().await;
@@ -132,7 +132,7 @@ fn a_guard_honours_locks_and_conditions() {
 }
 
 #[test]
-fn refusals_do_not_wait_for_held_content() {
+fn refusals_do_not_wait_for_locked_content() {
     everywhere(async |_| {
         let dictionary = Dictionary::new();
         dictionary.update_locks(&"bob", LockRequest::new().acquire("b", None)).unwrap();
@@ -145,7 +145,7 @@ fn refusals_do_not_wait_for_held_content() {
 }
 
 #[test]
-fn freezing_sets_free_whoever_waits_for_held_content() {
+fn freezing_wakes_waiters_for_locked_content() {
     everywhere(async |spawner| {
         let dictionary = Arc::new(Dictionary::new());
         let guard = dictionary.lock_content_async().await;
@@ -200,7 +200,7 @@ fn writing_inside_a_closure_is_an_error() {
 }
 
 #[test]
-fn a_session_awaits_held_content_and_ends_in_one_commit() {
+fn a_session_awaits_locked_content_and_ends_in_one_commit() {
     everywhere(async |spawner| {
         let dictionary = Arc::new(Dictionary::new());
         let mut session = dictionary.session("alice");

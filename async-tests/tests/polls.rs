@@ -66,7 +66,7 @@ fn a_closure_runs_once_in_each_poll() {
 }
 
 #[test]
-fn a_closure_runs_once_in_each_poll_also_where_the_content_is_held_now_and_then() {
+fn a_closure_runs_once_in_each_poll_also_if_the_content_is_locked_at_times() {
     let (dictionary, runs) = (Dictionary::new(), Cell::new(0));
     let guard = Cell::new(None);
     let held_up = |_: &Snapshot<_, _>| {

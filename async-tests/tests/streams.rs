@@ -80,7 +80,7 @@ fn a_stream_delivers_what_was_committed_and_ends_with_the_dictionary() {
             while let Some(delivery) = changes.next().await {
                 replay(&delivery, &mut replica);
             }
-            assert!(changes.next().await.is_none(), "a stream goes on saying that it has ended");
+            assert!(changes.next().await.is_none(), "an ended stream stays ended");
             replica
         });
         for value in 0..100 {
@@ -193,7 +193,7 @@ fn a_stream_can_be_sent_between_polls() {
     assert_eq!(elsewhere.join().unwrap(), Some(2));
 }
 
-/// Tokio's time, which stands still but for the timers that are waited for.
+/// Tokio's time, which stands still except for the timers that are waited for.
 #[tokio::test(start_paused = true)]
 async fn a_stream_with_the_timer_of_tokio_keeps_its_interval() {
     const INTERVAL: Duration = Duration::from_millis(30);

@@ -78,7 +78,7 @@ fn stream_in_its_interval_against_freeze() {
     });
 }
 
-/// Invariant: a change that waits for held content is woken when the content is let go, and made then.
+/// Invariant: a change that waits for locked content is woken when the content is unlocked, and made then.
 #[test]
 fn change_against_guard() {
     explore("change_against_guard", 520, || {
@@ -113,10 +113,10 @@ fn two_guards() {
     });
 }
 
-/// Invariant: a change that waits for held content hears that the dictionary is frozen.
+/// Invariant: a change that waits for locked content ends with an error when the dictionary is frozen.
 #[test]
-fn change_while_held_against_freeze() {
-    explore("change_while_held_against_freeze", 710, || {
+fn change_while_locked_against_freeze() {
+    explore("change_while_locked_against_freeze", 710, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| block_on(d.update_state_with_async(&'a', |_| Change::new().set(0, 1))));
@@ -127,7 +127,7 @@ fn change_while_held_against_freeze() {
     });
 }
 
-/// Invariant: a session whose end waits for held content is woken, and ends in one commit.
+/// Invariant: a session whose end waits for locked content is woken, and ends in one commit.
 #[test]
 fn end_of_a_session_against_guard() {
     explore("end_of_a_session_against_guard", 460, || {
@@ -141,7 +141,7 @@ fn end_of_a_session_against_guard() {
     });
 }
 
-/// Invariant: whoever follows the locks is woken by a grant.
+/// Invariant: a feed of locks is woken by a grant.
 #[test]
 fn feed_of_locks_against_grant() {
     explore("feed_of_locks_against_grant", 530, || {
@@ -156,7 +156,7 @@ fn feed_of_locks_against_grant() {
     });
 }
 
-/// Invariant: whoever waits for a revision is woken by its commit.
+/// Invariant: a waiter for a revision is woken by its commit.
 #[test]
 fn revision_against_commit() {
     explore("revision_against_commit", 180, || {

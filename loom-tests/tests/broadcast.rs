@@ -166,8 +166,8 @@ fn waiting_follower_against_publish() {
     });
 }
 
-/// Invariant: when the dictionary is frozen every follower is given everything, and then the end, whoever publishes what is
-/// left.
+/// Invariant: when the dictionary is frozen every follower receives everything, and then the end, whichever thread
+/// publishes what is left.
 #[test]
 fn two_waiting_followers_against_commit_and_freeze() {
     explore_bounded("two_waiting_followers_against_commit_and_freeze", 2, 18000, || {

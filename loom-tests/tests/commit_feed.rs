@@ -10,7 +10,8 @@ fn keeping(history_limit: usize) -> Arc<Dictionary> {
     Arc::new(StateDictionary::builder().commit_history(true).history_limit(history_limit).build())
 }
 
-/// What a feed has told of each revision, in order: the token and the key that was set, or nothing if it was lagged.
+/// What a feed has delivered for each revision, in order: the token and the key that was set, or nothing if it was
+/// missed.
 #[derive(Default)]
 struct Told(Vec<Option<(char, u8)>>);
 
@@ -23,7 +24,7 @@ impl Told {
             self.0.resize(usize::try_from(up_to.get()).unwrap(), None);
         }
         for commit in commits {
-            assert_eq!(commit.revision.get(), self.0.len() as u64 + 1, "a commit is told twice, or one is not");
+            assert_eq!(commit.revision.get(), self.0.len() as u64 + 1, "a commit is reported twice, or one is not");
             assert_eq!(commit.change.len(), 1);
             let key = commit.change.operations().next().unwrap().0;
             self.0.push(Some((commit.token, *key)));
@@ -31,7 +32,7 @@ impl Told {
     }
 }
 
-/// Invariant: a feed that waits is woken, and told each commit once, with its token.
+/// Invariant: a feed that waits is woken, and delivers each commit once, with its token.
 #[test]
 fn waiting_commit_feed_against_two_writers() {
     explore_bounded("waiting_commit_feed_against_two_writers", 2, 4000, || {
@@ -56,10 +57,10 @@ fn waiting_commit_feed_against_two_writers() {
     });
 }
 
-/// Invariant: a feed that falls off the history is told which commits it lagged, and no others.
+/// Invariant: a feed that lags behind the history reports which commits it missed, and no others.
 #[test]
-fn commit_feed_against_commits_beyond_the_trail() {
-    explore("commit_feed_against_commits_beyond_the_trail", 130, || {
+fn commit_feed_against_commits_beyond_the_history() {
+    explore("commit_feed_against_commits_beyond_the_history", 130, || {
         let dictionary = keeping(1);
         let feed = dictionary.commit_feed();
         let writer = actor(&dictionary, |d| {
@@ -88,7 +89,7 @@ fn commit_feed_against_commits_beyond_the_trail() {
     });
 }
 
-/// Invariant: a feed tells of every commit before the freeze, and then that it has ended.
+/// Invariant: a feed reports every commit before the freeze, and then that it has ended.
 #[test]
 fn commit_feed_against_commit_and_freeze() {
     explore_bounded("commit_feed_against_commit_and_freeze", 2, 2500, || {

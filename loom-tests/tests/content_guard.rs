@@ -5,10 +5,10 @@
 use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
 use state_dictionary::{Change, Refusal, UpdateError};
 
-/// Invariant: while the content is held nothing is committed but through the guard; a writer held up is woken.
+/// Invariant: while the content is locked nothing is committed except through the guard; a waiting writer is woken.
 #[test]
-fn held_content_against_commit() {
-    explore("held_content_against_commit", 560, || {
+fn locked_content_against_commit() {
+    explore("locked_content_against_commit", 560, || {
         let dictionary = shared();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)).unwrap());
         let owner = actor(&dictionary, |d| {
@@ -49,7 +49,7 @@ fn guard_that_writes_against_grant() {
         let owner = actor(&dictionary, |d| {
             let mut guard = d.lock_content().unwrap();
             let written = guard.update_state(&'a', Change::new().set(0, 1));
-            // Never let go: if grants waited for the content, the other actor would wait for ever.
+            // Never unlocked: if grants waited for the content, the other actor would wait for ever.
             std::mem::forget(guard);
             written.is_ok()
         });
@@ -63,7 +63,7 @@ fn guard_that_writes_against_grant() {
     });
 }
 
-/// Invariant: a commit that waits for held content keeps nobody from the locks.
+/// Invariant: a commit that waits for locked content keeps no other thread from the locks.
 #[test]
 fn holder_takes_locks_while_a_commit_waits() {
     let [first, second] = keys_of_two_shards();
@@ -82,10 +82,10 @@ fn holder_takes_locks_while_a_commit_waits() {
     });
 }
 
-/// Invariant: freezing does not wait for held content, and sets free the writer that does.
+/// Invariant: freezing does not wait for locked content, and wakes the writer that does.
 #[test]
-fn freeze_while_held_against_commit() {
-    explore("freeze_while_held_against_commit", 620, || {
+fn freeze_while_locked_against_commit() {
+    explore("freeze_while_locked_against_commit", 620, || {
         let dictionary = shared();
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
@@ -94,11 +94,11 @@ fn freeze_while_held_against_commit() {
         assert!(matches!(refused, Err(UpdateError { reason: Refusal::Frozen, .. })));
         assert!(join(freezer));
         drop(guard);
-        assert!(dictionary.is_frozen(), "letting go of the content thawed the dictionary");
+        assert!(dictionary.is_frozen(), "unlocking the content thawed the dictionary");
     });
 }
 
-/// Invariant: a guard that is let go during a freeze neither thaws the dictionary nor stays.
+/// Invariant: a guard that is dropped during a freeze neither thaws the dictionary nor stays.
 #[test]
 fn letting_go_against_freeze() {
     explore("letting_go_against_freeze", 93, || {

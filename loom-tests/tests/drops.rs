@@ -26,7 +26,7 @@ impl Drop for Bomb {
 }
 
 /// Invariant: a commit has woken those who wait for it even if dropping what it replaced panics. (Keys that the history
-/// forgets, not values: whoever is asleep in a flush still has every value of the root that is replaced.)
+/// forgets, not values: a thread asleep in a flush still has every value of the root that is replaced.)
 #[test]
 fn waiting_flush_against_commit_that_drops_a_bomb() {
     explore("waiting_flush_against_commit_that_drops_a_bomb", 380, || {

@@ -67,8 +67,8 @@ fn buffer_creation_against_commit() {
 
 /// Invariant: a delivery has all of a multi-key commit or nothing of it, also when the buffer has left the history.
 #[test]
-fn flush_against_commits_beyond_the_trail() {
-    explore("flush_against_commits_beyond_the_trail", 89, || {
+fn flush_against_commits_beyond_the_history() {
+    explore("flush_against_commits_beyond_the_history", 89, || {
         let dictionary = shared();
         dictionary.update_state(&'a', Change::new().set(0, 0).set(1, 0)).unwrap();
         let writer = actor(&dictionary, |d| {

@@ -31,8 +31,8 @@ fn two_commits_against_an_expired_lock() {
     });
 }
 
-/// Invariant: a lock that was renewed in time was held all the while; one that ran out is granted anew, and from then on
-/// nobody else changes the key.
+/// Invariant: a lock that was renewed in time was never lost; one that expired is granted anew, and from then on no
+/// other client changes the key.
 #[test]
 fn renewal_against_expiry_and_commit() {
     explore("renewal_against_expiry_and_commit", 6000, || {
@@ -49,12 +49,12 @@ fn renewal_against_expiry_and_commit() {
         join(ticker);
         let (renewed, seen) = join(owner);
         assert_eq!(dictionary.revision(), seen, "a commit came after the lock was granted or renewed");
-        assert!(!(renewed && committed.is_ok()), "a commit came past a lock that never ran out");
+        assert!(!(renewed && committed.is_ok()), "a commit came past a lock that never expired");
         assert!(matches!(committed, Ok(_) | Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     });
 }
 
-/// Invariant: of an expired lock, either its owner finds that it has run out, or whoever took it away can say so.
+/// Invariant: of an expired lock, either its owner finds that it has expired, or the thread that removed it reports it.
 #[test]
 fn regrant_of_an_expired_lock_against_commit() {
     explore("regrant_of_an_expired_lock_against_commit", 400, || {

@@ -1,4 +1,4 @@
-//! The feed of locks against grants, releases, leases that run out, and freezing.
+//! The feed of locks against grants, releases, leases that expire, and freezing.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
@@ -37,7 +37,7 @@ fn lease(key: u8, lease: Duration) -> LockRequest<u8> {
 fn events(delivery: LockDelivery<u8, char>) -> Vec<Event> {
     match delivery {
         LockDelivery::Events(events) => events,
-        LockDelivery::Full { version, .. } => panic!("fallen behind at version {version}"),
+        LockDelivery::Full { version, .. } => panic!("lagged at version {version}"),
     }
 }
 
@@ -59,7 +59,7 @@ fn told(events: &[Event]) -> Vec<(LockEventKind, u8, char)> {
     events.iter().map(|event| (event.kind, event.key, event.owner)).collect()
 }
 
-/// Invariant: a flush that waits is woken by a grant, and then tells of it.
+/// Invariant: a flush that waits is woken by a grant, and then reports it.
 #[test]
 fn waiting_lock_flush_against_grant() {
     explore("waiting_lock_flush_against_grant", 500, || {
@@ -73,7 +73,7 @@ fn waiting_lock_flush_against_grant() {
     });
 }
 
-/// Invariant: a flush that waits is woken by a release, and then tells of it, with the token of the grant.
+/// Invariant: a flush that waits is woken by a release, and then reports it, with the token of the grant.
 #[test]
 fn waiting_lock_flush_against_release() {
     explore("waiting_lock_flush_against_release", 380, || {
@@ -89,7 +89,8 @@ fn waiting_lock_flush_against_release() {
     });
 }
 
-/// Invariant: of two that wait for a lock to run out whose key nobody touches, both are told, and it is one event.
+/// Invariant: of two feeds that wait for the same lock to expire, whose key is not touched, both deliver it, and it is
+/// one event.
 #[test]
 fn two_waiting_lock_flushes_against_expiry() {
     explore_bounded("two_waiting_lock_flushes_against_expiry", 2, 43_000, || {
@@ -108,7 +109,7 @@ fn two_waiting_lock_flushes_against_expiry() {
     });
 }
 
-/// Invariant: a lock whose lease is renewed for a shorter time runs out at the end of that.
+/// Invariant: a lock whose lease is renewed for a shorter time expires at the end of that.
 #[test]
 fn waiting_lock_flush_against_renewal_that_shortens_the_lease() {
     explore("waiting_lock_flush_against_renewal_that_shortens_the_lease", 3300, || {
@@ -124,7 +125,7 @@ fn waiting_lock_flush_against_renewal_that_shortens_the_lease() {
     });
 }
 
-/// Invariant: whoever looks through all locks meanwhile, a lease that was granted is known to run out.
+/// Invariant: whichever thread looks through all locks meanwhile, a lease that was granted is known to expire.
 #[test]
 fn lease_against_sweep() {
     let [first, second] = keys_of_two_shards();
@@ -140,7 +141,7 @@ fn lease_against_sweep() {
     });
 }
 
-/// Invariant: a lock that a writer, a feed and an expiry come across at once has run out once.
+/// Invariant: a lock that a writer, a feed and an expiry come across at once has expired once.
 #[test]
 fn expired_lock_against_commit_feed_and_expiry() {
     explore_bounded("expired_lock_against_commit_feed_and_expiry", 2, 2000, || {
@@ -162,7 +163,7 @@ fn expired_lock_against_commit_feed_and_expiry() {
 /// Begins beside the others, so that it may find the lock, or not.
 fn waiting_for_one(dictionary: &Arc<Dictionary>) -> JoinHandle<()> {
     actor(dictionary, |d| match d.lock_feed().try_flush() {
-        Ok(LockDelivery::Full { locks, .. }) => assert!(locks.is_empty(), "a lock that has run out"),
+        Ok(LockDelivery::Full { locks, .. }) => assert!(locks.is_empty(), "a lock that has expired"),
         other => panic!("{other:?}"),
     })
 }
@@ -182,7 +183,7 @@ fn lock_flushes_against_two_lockers() {
         });
         let receipts = lockers.map(join);
         let (feed, mut seen) = join(follower);
-        assert!([0, 2, 4].contains(&seen.len()), "half of a call was told");
+        assert!([0, 2, 4].contains(&seen.len()), "half of a call was reported");
         seen.extend(feed.try_flush().into_iter().flat_map(events));
         assert!(seen.iter().map(|event| event.version).is_sorted());
         let mut granted: Vec<_> = receipts.iter().flat_map(|receipt| receipt.granted.clone()).collect();
@@ -193,11 +194,11 @@ fn lock_flushes_against_two_lockers() {
     });
 }
 
-/// Invariant: a feed that falls off the history is given all locks of one instant, and goes on from there: whatever it is
-/// given, it then knows the locks as they were at that version.
+/// Invariant: a feed that lags behind the history receives all locks of one instant, and continues from there: whatever
+/// it delivers, its client then knows the locks as they were at that version.
 #[test]
-fn lock_flushes_against_locks_beyond_the_trail() {
-    explore("lock_flushes_against_locks_beyond_the_trail", 230, || {
+fn lock_flushes_against_locks_beyond_the_history() {
+    explore("lock_flushes_against_locks_beyond_the_history", 230, || {
         let (dictionary, _) = keeping(1);
         let feed = following(&dictionary);
         let locker = actor(&dictionary, |d| {
@@ -232,16 +233,16 @@ fn lock_flushes_against_locks_beyond_the_trail() {
                     }
                 }
             }
-            assert!(before < at, "told twice");
+            assert!(before < at, "reported twice");
             let keys: Vec<_> = replica.keys().copied().collect();
             assert_eq!(Some(&keys[..]), states.get(usize::try_from(at).unwrap()).copied());
         }
-        assert_eq!(at, 4, "not all was told");
+        assert_eq!(at, 4, "not all was reported");
     });
 }
 
-/// Invariant: what happened before the freeze is delivered, nothing of what happened after it, and everybody who waits is
-/// told the end.
+/// Invariant: what happened before the freeze is delivered, nothing of what happened after it, and all waiters see the
+/// end.
 #[test]
 fn lock_feed_against_release_and_freeze() {
     explore_bounded("lock_feed_against_release_and_freeze", 2, 7000, || {
@@ -257,14 +258,14 @@ fn lock_feed_against_release_and_freeze() {
         assert_eq!(join(owner), 1);
         let released_after = join(freezer);
         let events = join(follower);
-        assert!(!released_after || events.is_empty(), "told of what happened after the freeze");
+        assert!(!released_after || events.is_empty(), "reports what happened after the freeze");
         assert!(events.len() <= 1);
         assert_eq!(dictionary.lock_feed().flush(), Err(FlushError));
     });
 }
 
-/// Invariant: all locks that the first delivery gives, and only those, are later told to have come to their end, also if
-/// they run out while it is made.
+/// Invariant: all locks that the first delivery gives, and only those, are later reported to have ended, also if they
+/// expire while it is made.
 #[test]
 fn first_lock_flush_against_expiry() {
     explore("first_lock_flush_against_expiry", 32, || {
@@ -312,8 +313,8 @@ fn lock_flushes_against_commits_in_the_spare_root() {
     });
 }
 
-/// Invariant: a request that is refused says why it was when its releases were carried out: they are told if somebody else
-/// was in the way, and not if it was the freeze. So does one that is granted.
+/// Invariant: a refused request states the reason at the time when its releases were carried out: they are reported if
+/// another client was in the way, and not if it was the freeze. The same holds for a granted one.
 #[test]
 fn requests_that_release_against_freeze() {
     explore("requests_that_release_against_freeze", 590, || {

@@ -5,7 +5,7 @@
 use loom_tests::{acquire, actor, explore, join, keys_of_two_shards, shared};
 use state_dictionary::{Change, LockRequest, Refusal, UpdateError};
 
-/// Invariant: from the return of a grant on, nobody else changes the key.
+/// Invariant: from the return of a grant on, no other client changes the key.
 #[test]
 fn grant_against_commit() {
     explore("grant_against_commit", 90, || {
@@ -22,7 +22,7 @@ fn grant_against_commit() {
     });
 }
 
-/// Invariant: a lock that refuses anybody is one that nobody else's commit slips past any more.
+/// Invariant: after a lock has refused one client, no other client's commit gets past it.
 #[test]
 fn grant_against_commit_and_a_third_party() {
     explore("grant_against_commit_and_a_third_party", 3500, || {
@@ -58,7 +58,7 @@ fn overlapping_lock_sets() {
     });
 }
 
-/// Invariant: a lock that is given back and taken again in one step was never free.
+/// Invariant: a lock that is released and acquired in one step was never free.
 #[test]
 fn release_and_grant_in_one_step_against_commit() {
     explore("release_and_grant_in_one_step_against_commit", 170, || {
@@ -96,7 +96,7 @@ fn release_all_against_commit() {
     });
 }
 
-/// Invariant: a release of one key gives back that key and no other, whoever commits meanwhile.
+/// Invariant: a release of one key releases that key and no other, whichever thread commits meanwhile.
 #[test]
 fn release_set_against_commits() {
     let [first, second] = keys_of_two_shards();

@@ -36,7 +36,7 @@ fn begun() -> Arc<Dictionary> {
     dictionary
 }
 
-/// What a client knows that has this and is given a delivery: all that it is told of, if it must forget what it has.
+/// What a client that has this knows after a delivery: only what is delivered, if the delivery is full.
 fn apply(replica: &mut Replica, delivery: &Delivery<u8, u32>) {
     if delivery.is_full() {
         replica.clear();
@@ -48,11 +48,11 @@ fn apply(replica: &mut Replica, delivery: &Delivery<u8, u32>) {
     assert_eq!(*replica, content_at(delivery.revision()), "after {delivery:?}");
 }
 
-/// Invariant: a client that resumes is given exactly what has changed, or is told to begin anew, also while commits push
-/// its position off the history.
+/// Invariant: a client that resumes receives exactly what has changed, or everything, also while commits push its
+/// position off the history.
 #[test]
-fn resume_against_commits_beyond_the_trail() {
-    explore("resume_against_commits_beyond_the_trail", 95, || {
+fn resume_against_commits_beyond_the_history() {
+    explore("resume_against_commits_beyond_the_history", 95, || {
         let dictionary = begun();
         let seen = dictionary.position();
         let writer = actor(&dictionary, commit_the_others);
@@ -102,7 +102,7 @@ fn waiting_resumed_flush_against_commit() {
     });
 }
 
-/// Invariant: whoever waits for a revision is woken by the commit that reaches it, and not content with an earlier one.
+/// Invariant: a waiter for a revision is woken by the commit that reaches it, and not by an earlier one.
 #[test]
 fn wait_for_against_commits() {
     explore_bounded("wait_for_against_commits", 2, 2400, || {
@@ -117,7 +117,7 @@ fn wait_for_against_commits() {
     });
 }
 
-/// Invariant: whoever waits for a revision is told that it was reached, or that it can no longer be.
+/// Invariant: a wait for a revision returns that it was reached, or that it can no longer be.
 #[test]
 fn wait_for_against_commit_and_freeze() {
     explore_bounded("wait_for_against_commit_and_freeze", 2, 1200, || {

@@ -212,11 +212,11 @@ fn session_end_beyond_the_history_against_flush_and_resume() {
     });
 }
 
-/// Invariant: the end of a session waits for held content with no shard locked, and nothing of it is done meanwhile.
+/// Invariant: the end of a session waits for locked content with no shard locked, and nothing of it is done meanwhile.
 #[test]
-fn session_end_against_held_content() {
+fn session_end_against_locked_content() {
     let [first, second] = keys_of_two_shards();
-    explore("session_end_against_held_content", 2300, move || {
+    explore("session_end_against_locked_content", 2300, move || {
         let dictionary = shared();
         let session = owning(&dictionary, &[first]);
         session.update_locks(acquire(&[second])).unwrap();
@@ -241,11 +241,11 @@ fn session_end_against_held_content() {
     });
 }
 
-/// Invariant: once `freeze` has returned no key goes. The end of a session that waits for held content is set free by it;
-/// locks are released all the same.
+/// Invariant: once `freeze` has returned no key is removed. It wakes the end of a session that waits for locked
+/// content; locks are released all the same.
 #[test]
-fn session_end_against_freeze_while_held() {
-    explore("session_end_against_freeze_while_held", 750, || {
+fn session_end_against_freeze_while_locked() {
+    explore("session_end_against_freeze_while_locked", 750, || {
         let dictionary = shared();
         let session = owning(&dictionary, &[0]);
         session.update_locks(acquire(&[0])).unwrap();

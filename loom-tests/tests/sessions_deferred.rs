@@ -128,7 +128,7 @@ fn deferred_key_against_takeover_and_expiry() {
     });
 }
 
-/// Invariant: a session that has ended can be taken up with its deferred key as long as that is there, or not at all.
+/// Invariant: a session that has ended can be resumed with its deferred key as long as that is there, or not at all.
 #[test]
 fn deferred_key_against_its_return_and_expiry() {
     explore("deferred_key_against_its_return_and_expiry", 35, || {
@@ -137,7 +137,7 @@ fn deferred_key_against_its_return_and_expiry() {
         dictionary.release_all(&'b');
         let client = actor(&dictionary, |d| {
             let session = d.session('s');
-            assert_eq!(d.get(&0).is_some(), session.is_resumed(), "taken up with half of it, or gone afterwards");
+            assert_eq!(d.get(&0).is_some(), session.is_resumed(), "resumed with half of it, or gone afterwards");
             session
         });
         let keeper = actor(&dictionary, |d| removed(&d.expire()).len());
@@ -251,7 +251,7 @@ fn two_due_sessions_against_grant() {
     });
 }
 
-/// Invariant: of two sessions that are due, one that its client takes up is that client's with its key, or has ended.
+/// Invariant: of two sessions that are due, one that its client resumes is that client's with its key, or has ended.
 #[test]
 fn two_due_sessions_against_the_return_of_one() {
     let [first, second] = keys_of_two_shards();
@@ -263,7 +263,7 @@ fn two_due_sessions_against_the_return_of_one() {
         clock.advance(TICK);
         let client = actor(&dictionary, move |d| {
             let session = d.session('t');
-            assert_eq!(d.get(&second).is_some(), session.is_resumed(), "taken up with half of it, or gone afterwards");
+            assert_eq!(d.get(&second).is_some(), session.is_resumed(), "resumed with half of it, or gone afterwards");
             session
         });
         let keeper = actor(&dictionary, Dictionary::expire);
@@ -277,10 +277,10 @@ fn two_due_sessions_against_the_return_of_one() {
     });
 }
 
-/// Invariant: a session that is due while the content is held ends with the first expiry after that, as a whole.
+/// Invariant: a session that is due while the content is locked ends with the first expiry after that, as a whole.
 #[test]
-fn due_session_against_held_content() {
-    explore("due_session_against_held_content", 97, || {
+fn due_session_against_locked_content() {
+    explore("due_session_against_locked_content", 97, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -298,11 +298,11 @@ fn due_session_against_held_content() {
     });
 }
 
-/// Invariant: a session that is dropped waits for nobody who holds the content: its locks go at once, its keys then or with
-/// a later expiry, and never later than that.
+/// Invariant: a session that is dropped does not wait for a guard of another thread: its locks are released at once,
+/// its keys removed then or by the next expiry.
 #[test]
-fn dropped_session_against_held_content() {
-    explore("dropped_session_against_held_content", 83, || {
+fn dropped_session_against_locked_content() {
+    explore("dropped_session_against_locked_content", 83, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -323,10 +323,10 @@ fn dropped_session_against_held_content() {
     });
 }
 
-/// Invariant: whoever sees that a session has ended, though its keys were put off, can take it up with them.
+/// Invariant: a thread that sees that a session has ended, though its keys were deferred, can resume it with them.
 #[test]
-fn session_put_off_against_its_return() {
-    explore("session_put_off_against_its_return", 28, || {
+fn deferred_session_against_its_resume() {
+    explore("deferred_session_against_its_resume", 28, || {
         let dictionary = shared();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[1])).unwrap();
@@ -347,11 +347,11 @@ fn session_put_off_against_its_return() {
     });
 }
 
-/// Invariant: a session that was left is taken up with all that belongs to it, or has ended with all of it before: whoever
-/// comes back keeps every lock that it is then granted.
+/// Invariant: a detached session is resumed with all that belongs to it, or has ended with all of it before: the client
+/// that resumes keeps every lock that it is then granted.
 #[test]
-fn session_taken_up_against_expiry() {
-    explore("session_taken_up_against_expiry", 160, || {
+fn session_resume_against_expiry() {
+    explore("session_resume_against_expiry", 160, || {
         let (dictionary, clock) = with_clock();
         let session = owning(&dictionary, 's', &[0]);
         session.update_locks(acquire(&[0])).unwrap();
@@ -360,7 +360,7 @@ fn session_taken_up_against_expiry() {
         let keeper = actor(&dictionary, |d| d.expire().sessions.len());
         let client = actor(&dictionary, |d| {
             let session = d.session('s');
-            assert_eq!(d.get(&0).is_some(), session.is_resumed(), "the session ended when it was taken up, or half");
+            assert_eq!(d.get(&0).is_some(), session.is_resumed(), "the session ended when it was resumed, or half");
             let receipt = session.update_locks(acquire(&[0])).unwrap();
             assert_eq!(
                 (receipt.renewed.len(), receipt.granted.len()),
@@ -380,7 +380,7 @@ fn session_taken_up_against_expiry() {
     });
 }
 
-/// Invariant: of two expiries, one ends a session whose time is over, and one takes away a lock that has run out.
+/// Invariant: of two expiries, one ends a session whose time is over, and one removes a lock that has expired.
 #[test]
 fn two_expiries() {
     explore_bounded("two_expiries", 2, 360, || {

@@ -52,8 +52,7 @@ fn replay(commits: impl IntoIterator<Item = (u64, Operations)>) -> Content {
     content
 }
 
-/// Invariant: a snapshot has the content of its revision, and goes on having it while commits are made in replaced
-/// roots.
+/// Invariant: a snapshot has the content of its revision, and keeps it while commits are made in replaced roots.
 #[test]
 fn commits_in_the_spare_root_against_a_snapshot() {
     const COMMITS: [Operations; 3] = [&[(0, Some(1)), (1, Some(1))], &[(0, Some(2)), (1, None)], &[(2, Some(3))]];
@@ -94,7 +93,7 @@ fn two_writers_with_two_commits_each() {
     });
 }
 
-/// Invariant: as above, with somebody else who can have the turn.
+/// Invariant: as above, with another thread that can have the turn.
 #[test]
 fn three_writers_with_two_commits_each() {
     explore("three_writers_with_two_commits_each", 54_000, || {
@@ -164,7 +163,7 @@ fn flushes_against_commits_in_the_spare_root() {
     });
 }
 
-/// Invariant: a guard goes on holding the content when it writes in the spare root.
+/// Invariant: a guard still locks the content when it writes in the spare root.
 #[test]
 fn guard_that_writes_in_the_spare_root_against_commits() {
     explore("guard_that_writes_in_the_spare_root_against_commits", 1600, || {
@@ -201,7 +200,7 @@ fn commit_with_the_turn_in_hand_against_commits_without() {
     });
 }
 
-/// Invariant: a writer that has the turn, and waits for another writer in its closure, holds up nobody.
+/// Invariant: a writer that has the turn, and waits for another writer in its closure, delays no other thread.
 #[test]
 fn closure_that_waits_for_another_writer() {
     explore("closure_that_waits_for_another_writer", 2900, || {
@@ -221,7 +220,7 @@ fn closure_that_waits_for_another_writer() {
     });
 }
 
-/// Invariant: freezing frees the spare root, also if a commit has the turn meanwhile, and waits for nobody.
+/// Invariant: freezing frees the spare root, also if a commit has the turn meanwhile, and waits for no other thread.
 #[test]
 fn freeze_against_commits_that_leave_a_spare_root() {
     explore("freeze_against_commits_that_leave_a_spare_root", 10_000, || {

@@ -1,11 +1,13 @@
 //! Committing changes.
 //!
-//! Every attempt has the same steps, in this order: take the turn; load the root once; refuse if it is frozen; look at the
-//! locks; look at the conditions; if the content is held, wait, holding nothing, and start again; build the next root;
-//! compare-and-swap. The swap that wins is the linearization point. An attempt that loses starts again from the new root.
+//! Every attempt has the same steps, in this order: take the turn; load the root once; refuse the change if the root is
+//! frozen; check the locks; check the conditions; if the content is locked, release everything, wait and start again;
+//! build the next root; compare-and-swap. A successful swap is the linearization point. An attempt that loses starts
+//! again from the new root.
 //!
-//! The turn only makes it likely to win: what is right does not depend on it. If another thread has it, the change is judged
-//! without, so that what is refused has not waited, and only then is the turn waited for, but not for long.
+//! The turn only makes success likely; correctness does not depend on it. If another thread has the turn, the change is
+//! checked without it first, so that a refusal does not wait. Only then does the commit wait for the turn, and for a
+//! bounded time.
 
 use crate::change::Change;
 use crate::commit::{Effort, Inside, Making, Modification, Note, Published, RootFence, Turn};
@@ -27,9 +29,9 @@ use std::sync::Arc;
 enum Attempt<K, V, T, S> {
     /// Committed, or there was nothing to commit; the root that has it.
     Done(Arc<Root<K, V, S>>),
-    /// Something else came in between.
+    /// Another thread replaced the root first.
     Lost,
-    /// Held up by this guard.
+    /// A guard locks the content: this hold.
     Held(Hold),
     Refused(Refusal<K, T>),
 }
@@ -37,12 +39,12 @@ enum Attempt<K, V, T, S> {
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Its turn, and that held content is let go.
+    /// The turn, and locked content.
     ForAll,
     /// Nothing.
     None,
-    /// Nothing, and it does not go on for long where others are faster, for a poll must end: it is refused then as if the
-    /// content was held.
+    /// Nothing. It stops after a few lost attempts, for a poll must end: the change is then refused as if the content
+    /// was locked.
     OfAPoll,
 }
 
@@ -52,14 +54,14 @@ impl Patience {
     }
 }
 
-/// After how many attempts in vain a poll ends.
+/// After how many lost attempts a poll ends.
 const ATTEMPTS_PER_POLL: u64 = 4;
 
-/// What one run of a closure came to.
+/// The result of one run of a closure.
 enum Run<K, V, R> {
     /// With what the closure returned beside the change.
     Committed(Revision, R),
-    /// Something was committed meanwhile. Whether the next run is to have the turn.
+    /// Another commit was made meanwhile. Whether the next run has the turn.
     Outdated(Change<K, V>, bool),
 }
 
@@ -92,7 +94,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         Err(UpdateError { change, reason: Refusal::RetriesExhausted { attempts } })
     }
 
-    /// Runs the closure once, with the turn if there is one, and commits what it makes if it is not outdated by then.
+    /// Runs the closure once, with the turn if there is one, and commits its change unless that is outdated by then.
     fn run<'a, M: Modification<Key = K, Value = V>>(
         &'a self,
         token: &T,
@@ -135,8 +137,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             } else {
                 let (root, deferred) = defer_drops(|| self.published.load());
                 if !is_current(&root) {
-                    // Without the turn the closure may take its time. Once more, with it, or it might never be in time;
-                    // but not for ever, or others would be held up by one that never is.
+                    // Without the turn the closure may be too slow. It is run once more with the turn, since it might
+                    // never be in time otherwise; not more often, since a closure that is always too slow would delay
+                    // all others.
                     let ahead = !had_turn && turn.is_real();
                     drop(turn);
                     self.published.settle(deferred);
@@ -187,8 +190,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             let attempt = if let Some(answer) = answer {
                 answer
             } else {
-                // With no root in hand so far, or whoever had the turn could not make it the spare one.
-                // What another thread has replaced is not dropped with the turn; the attempt settles it.
+                // Without a root until now: the owner of the turn could not make a root that this thread owns the spare
+                // one. A root that another thread has replaced is not dropped with the turn; the attempt settles it.
                 let (root, _) = defer_drops(|| self.published.load());
                 self.attempt(root, turn, token, change, guard, committed.as_mut())
             };
@@ -198,8 +201,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         }
     }
 
-    /// The answer to a change that is not to be committed, so that it has not waited for a turn; provided that what it is made
-    /// from is current.
+    /// The answer to a change that is not to be committed, without waiting for a turn; provided that the root that it
+    /// is made from is current.
     #[cold]
     fn answer_before_waiting(
         &self,
@@ -216,7 +219,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         Some(self.confirm(&root, answer))
     }
 
-    /// What is to be done after an attempt: if it was held up, it waits. Then, or if it was lost, the answer is `None`.
+    /// Acts on the result of an attempt: waits while the content is locked. Then, and after a lost attempt, returns
+    /// `None`.
     fn conclude(
         &self,
         attempt: Attempt<K, V, T, S>,
@@ -232,7 +236,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             }
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::ContentLockedByThisThread),
             Attempt::Held(_) if !patience.waits() => return Err(Refusal::ContentLocked),
-            Attempt::Held(hold) => self.wait_until_let_go(hold),
+            Attempt::Held(hold) => self.wait_until_content_unlocked(hold),
             Attempt::Lost => {
                 backoff.spin();
                 if patience == Patience::OfAPoll && backoff.retries() >= ATTEMPTS_PER_POLL {
@@ -273,7 +277,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             if let Some(note) = committed {
                 note.committed(next.revision);
             }
-            // A guard has the root that it replaces, and lets go of it last.
+            // A guard has the root that it replaces, and drops it last.
             if guard.is_none() {
                 turn.keep(root, &next);
             }
@@ -291,7 +295,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         outcome
     }
 
-    /// The hashes of the keys, if the change is to be committed on this root; otherwise the answer to it, which is to be
+    /// The hashes of the keys, if the change is to be committed on this root; otherwise the answer to it, which must be
     /// [confirmed](Self::confirm).
     #[inline]
     fn judge(
@@ -318,8 +322,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         answer.map_or(Ok(hashes), Err)
     }
 
-    /// The root and the locks were looked at one after the other. If nothing has happened since, they were so at one instant;
-    /// otherwise the answer may tell of a state that never was.
+    /// The root and the locks were looked at one after the other. If nothing has happened since, the answer is of one
+    /// instant; otherwise it may describe a state that never was.
     fn confirm(&self, root: &Arc<Root<K, V, S>>, answer: Attempt<K, V, T, S>) -> Attempt<K, V, T, S> {
         if self.published.is_current(root) { answer } else { Attempt::Lost }
     }
@@ -340,10 +344,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         root.held.filter(|hold| guard != Some(*hold)).map(Attempt::Held)
     }
 
-    pub(crate) fn wait_until_let_go(&self, hold: Hold) {
-        let let_go = |root: &Root<K, V, S>| root.frozen || root.held != Some(hold);
+    pub(crate) fn wait_until_content_unlocked(&self, hold: Hold) {
+        let unlocked = |root: &Root<K, V, S>| root.frozen || root.held != Some(hold);
         let Published { wakeups, clock, .. } = &*self.published;
-        wake::wait(&wakeups.gate, clock, None, || self.published.peek(let_go).then_some(()));
+        wake::wait(&wakeups.gate, clock, None, || self.published.peek(unlocked).then_some(()));
     }
 
     pub(crate) fn is_inside_closure(&self) -> bool {

@@ -15,10 +15,10 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 impl<K, V, T, S> Engine<K, V, T, S> {
-    /// Until nobody holds the content. If the dictionary is frozen, whoever waited must be told.
-    pub(crate) async fn until_let_go(&self) {
-        let let_go = || self.published.peek(|root| root.frozen || root.held.is_none()).then_some(());
-        wake::wait_async(&self.published.wakeups.gate, let_go).await;
+    /// Waits until the content is unlocked or the dictionary is frozen: then the caller returns an error.
+    pub(crate) async fn until_content_unlocked(&self) {
+        let unlocked = || self.published.peek(|root| root.frozen || root.held.is_none()).then_some(());
+        wake::wait_async(&self.published.wakeups.gate, unlocked).await;
     }
 
     pub(crate) async fn lock_content_async(&self) -> OwnedContentGuard<K, V, T, S> {
@@ -26,10 +26,10 @@ impl<K, V, T, S> Engine<K, V, T, S> {
         OwnedContentGuard { engine: self.clone(), hold, content }
     }
 
-    /// Until it is worth to try again: in another poll, and when nobody holds the content.
+    /// Waits until a retry is worthwhile: in another poll, and with the content unlocked.
     pub(crate) async fn until_another_poll(&self) {
         future::yield_now().await;
-        self.until_let_go().await;
+        self.until_content_unlocked().await;
     }
 }
 
@@ -49,10 +49,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 }
 
-/// The content, held by a task. Made by [`StateDictionary::lock_content_async`](crate::StateDictionary::lock_content_async); needs the feature `async`.
+/// The locked content, owned by a task. Made by
+/// [`StateDictionary::lock_content_async`](crate::StateDictionary::lock_content_async); needs the feature `async`.
 ///
-/// Like a [`ContentGuard`](crate::ContentGuard), but it may be sent to another thread and outlive the dictionary, which is
-/// frozen then. There is no check that its owner does not write past it: that waits for ever.
+/// Like a [`ContentGuard`](crate::ContentGuard), but it may be sent to another thread and outlive the dictionary, which
+/// is frozen then. It cannot detect that its owner writes past it: such a write waits for ever.
 ///
 /// Dereferences to a [`Snapshot`] that is always the present content.
 ///
@@ -67,7 +68,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
 /// thread::spawn(move || assert!(guard.update_state(&(), Change::new().set("a", 1)).is_err())).join().unwrap();
 /// # });
 /// ```
-#[must_use = "the content is let go when the guard is dropped"]
+#[must_use = "the content is unlocked when the guard is dropped"]
 pub struct OwnedContentGuard<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
     hold: Hold,
@@ -75,8 +76,9 @@ pub struct OwnedContentGuard<K, V, T = (), S = DefaultHashBuilder> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContentGuard<K, V, T, S> {
-    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) through the guard: waits for no guard and for no turn, and honours locks and
-    /// conditions. O(k log n); it may wait for a thread that is updating locks, but there is nothing to await.
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) through the guard: waits for no guard
+    /// and no turn, and checks locks and conditions. O(k log n); it may wait for a thread that is updating locks, and
+    /// has nothing to await.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
@@ -89,7 +91,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContent
     /// let mut guard = dictionary.lock_content_async().await;
     /// let doubled = guard["sum"] * 2;
     /// guard.update_state(&(), Change::new().set("sum", doubled))?;
-    /// assert_eq!(guard["sum"], 2, "what it has written, it shows");
+    /// assert_eq!(guard["sum"], 2, "the guard shows its own write");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// # }).unwrap();
     /// ```
@@ -112,7 +114,7 @@ impl<K, V, T, S> RefUnwindSafe for OwnedContentGuard<K, V, T, S> {}
 
 impl<K, V, T, S> Drop for OwnedContentGuard<K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.let_go();
+        self.engine.unlock_content();
     }
 }
 

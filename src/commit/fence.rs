@@ -1,4 +1,4 @@
-//! Taking, giving back and inspecting locks.
+//! Operations on locks, and how they replace the root.
 
 use crate::commit::Published;
 use crate::content::Root;
@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::LockError;
 use crate::event::{LockChange, Origin};
 use crate::locks::{Fence, LockFailure, LockReceipt, LockRequest, SessionLocks};
-use crate::observe::News;
+use crate::observe::PendingEvents;
 use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -38,13 +38,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 
     pub(crate) fn fence(&self) -> RootFence<'_, K, V, T, S> {
-        let (deferred, recorded, news) = (Deferred::default(), SmallVec::new(), News::default());
-        RootFence { engine: self, deferred, changed: false, committed: false, recorded, news }
+        let (deferred, recorded, events) = (Deferred::default(), SmallVec::new(), PendingEvents::default());
+        RootFence { engine: self, deferred, changed: false, committed: false, recorded, events }
     }
 }
 
 impl<K, V, T, S> Engine<K, V, T, S> {
-    /// What the table records_events of locks, as roots keep it; nothing if they do not.
+    /// The events of the table with erased token types, as roots keep them; `None` if they keep none.
     pub(crate) fn kept(&self, changes: Vec<LockChange<K, T>>) -> Option<LockChanges<K>> {
         let erase = self.settings.lock_events?;
         let erased = changes.into_iter().map(|LockChange { kind, key, owner, granted }| LockChange {
@@ -57,24 +57,24 @@ impl<K, V, T, S> Engine<K, V, T, S> {
     }
 }
 
-/// Lets the lock table replace the root. Is dropped when no shard is locked any more.
+/// Lets the lock table replace the root. It is dropped when no shard is locked any more.
 pub(crate) struct RootFence<'a, K, V, T, S> {
     engine: &'a Engine<K, V, T, S>,
     deferred: Deferred,
-    /// Whether there is something to see for those who follow the locks.
+    /// Whether feeds of locks have something to see.
     changed: bool,
-    /// Whether there is for those who follow the content.
+    /// Whether feeds of the content have.
     committed: bool,
-    /// Kept, because with a shard locked the last of a key or a token must not be dropped.
+    /// Kept until then, because the last owner of a key or a token must not drop it with a shard locked.
     recorded: SmallVec<[LockChanges<K>; 1]>,
-    news: News,
+    events: PendingEvents,
 }
 
-/// Locks that came or went at one version, as roots keep them.
+/// The locks that were granted or ended at one version, as roots keep them.
 pub(crate) type LockChanges<K> = Arc<[LockChange<K, Origin>]>;
 
 impl<K, V, T, S> RootFence<'_, K, V, T, S> {
-    /// Tells of a root that was replaced past this fence.
+    /// Notes a root that was replaced without this fence.
     pub(crate) fn replaced(&mut self, locks_changed: bool, committed: bool, deferred: Deferred) {
         self.changed |= locks_changed;
         self.committed |= committed;
@@ -113,11 +113,11 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
     }
 
     fn refused(&mut self, locked_keys: usize) {
-        self.news.refused(locked_keys);
+        self.events.refused(locked_keys);
     }
 
     fn expired(&mut self, locks: usize) {
-        self.news.expired(locks);
+        self.events.expired(locks);
     }
 
     fn deadline_advanced(&mut self) {
@@ -134,6 +134,6 @@ impl<K, V, T, S> Drop for RootFence<'_, K, V, T, S> {
             self.engine.published.wakeups.locks.notify_all();
         }
         self.engine.published.settle(self.deferred);
-        self.news.tell(&self.engine.published.shared().observed);
+        self.events.emit(&self.engine.published.shared().observed);
     }
 }

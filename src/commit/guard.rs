@@ -1,4 +1,4 @@
-//! Holding the content still.
+//! Locking the content.
 
 use crate::change::Change;
 use crate::commit::Patience;
@@ -19,15 +19,15 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resu
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-/// The content, held: until this is dropped, nothing is committed but through it.
+/// The locked content: until this guard is dropped, nothing is committed except through it.
 ///
 /// Dereferences to a [`Snapshot`] that is always the present content. Made by
 /// [`StateDictionary::lock_content`](crate::StateDictionary::lock_content).
 ///
 /// Other commits and other guards wait. Snapshots, feeds, refusals, lock operations and
-/// [`freeze`](crate::StateDictionary::freeze) do not. A guard that is leaked (`mem::forget`) holds the content for ever: writers
-/// wait for ever, [`try_update_state`](crate::StateDictionary::try_update_state) and everything else keeps working, and
-/// [`freeze`](crate::StateDictionary::freeze) sets the waiting writers free.
+/// [`freeze`](crate::StateDictionary::freeze) do not. A leaked guard (`mem::forget`) locks the content for ever:
+/// writers wait for ever, except that [`freeze`](crate::StateDictionary::freeze) ends their wait with an error;
+/// [`try_update_state`](crate::StateDictionary::try_update_state) and everything else still work.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -39,16 +39,16 @@ use std::time::Instant;
 ///     scope.spawn(|| dictionary.update_state(&(), Change::new().set("sum", 0))); // waits
 ///     let doubled = guard["sum"] * 2;
 ///     guard.update_state(&(), Change::new().set("sum", doubled)).unwrap();
-///     assert_eq!(guard["sum"], 2, "whatever the other thread wants");
+///     assert_eq!(guard["sum"], 2, "the other thread waits");
 /// });
 /// assert_eq!(dictionary.snapshot()["sum"], 0);
 /// ```
-#[must_use = "the content is let go when the guard is dropped"]
+#[must_use = "the content is unlocked when the guard is dropped"]
 pub struct ContentGuard<'a, K, V, T = (), S = DefaultHashBuilder> {
     engine: &'a Engine<K, V, T, S>,
     hold: Hold,
     content: Snapshot<K, V, S>,
-    /// The thread is known to the root, so that a write past the guard can be refused.
+    /// The root knows the thread, so that a write past the guard can be refused.
     not_send: PhantomData<MutexGuard<'static, ()>>,
 }
 
@@ -70,7 +70,7 @@ impl<K, V, T, S> Engine<K, V, T, S> {
         locked.unwrap_or(Err(LockContentError::ContentLocked))
     }
 
-    /// Holds the content, for a guard that stays in this thread or, if there is none, may be sent.
+    /// Locks the content, for a guard that stays in this thread or, with `None`, may be sent.
     pub(crate) fn hold(&self, thread: Option<ThreadId>) -> Result<(Hold, Snapshot<K, V, S>), LockContentError> {
         let take = |root: &mut Root<K, V, S>| match root.held {
             Some(hold) if hold.is_of_this_thread() => Err(LockContentError::ContentLockedByThisThread),
@@ -86,22 +86,22 @@ impl<K, V, T, S> Engine<K, V, T, S> {
         Ok((Hold { version: root.version, thread }, Snapshot::new(root)))
     }
 
-    /// Lets the content go that is held by a guard that is dropped.
-    pub(crate) fn let_go(&self) {
-        let let_go = |root: &mut Root<K, V, S>| {
+    /// Unlocks the content, for a guard that is dropped.
+    pub(crate) fn unlock_content(&self) {
+        let unlock = |root: &mut Root<K, V, S>| {
             root.held = None;
             Ok::<_, Infallible>(())
         };
-        let (_, deferred) = self.published.replace(let_go, |_| ());
+        let (_, deferred) = self.published.replace(unlock, |_| ());
         self.published.wakeups.gate.notify_all();
         self.published.settle(deferred);
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard<'_, K, V, T, S> {
-    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) through the guard: waits for no guard and for no turn, and honours locks and
-    /// conditions. Copies paths, for the guard has the content that it replaces. It may wait for a thread that is updating
-    /// locks.
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) through the guard: waits for no guard
+    /// and no turn, and checks locks and conditions. Copies a path of the tree for each key, since the guard keeps the
+    /// content that it replaces. It may wait for a thread that is updating locks.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
@@ -123,7 +123,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
-    /// Commits through a guard, which shows the content as it is then, also if a destructor panics after the commit.
+    /// Commits through a guard, which then shows the present content, also if a destructor panics after the commit.
     pub(crate) fn write_through(
         &self,
         hold: Hold,
@@ -160,7 +160,7 @@ impl<K, V, T, S> RefUnwindSafe for ContentGuard<'_, K, V, T, S> {}
 
 impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.let_go();
+        self.engine.unlock_content();
     }
 }
 

@@ -1,18 +1,18 @@
-//! Which threads are inside a closure of `update_state_with`, so that a write past it is refused.
+//! Which threads are inside a closure of `update_state_with`, so that a write from inside is refused.
 
 use crate::sync::thread_local;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::mem::{self, ManuallyDrop};
 
-/// The dictionaries whose closures a thread is inside of.
+/// The dictionaries inside whose closures a thread is.
 type Insides = ManuallyDrop<SmallVec<[usize; 2]>>;
 
 // A thread-local without a destructor is there also while the thread ends and its other thread-locals are destroyed.
 const _: () = assert!(!mem::needs_drop::<RefCell<Insides>>());
 
 thread_local! {
-    /// The dictionaries of which this thread is inside an `update_state_with` closure.
+    /// The dictionaries inside whose closures this thread is.
     #[allow(clippy::missing_const_for_thread_local)] // loom's macro does not know `const`
     static INSIDE: RefCell<Insides> = RefCell::new(ManuallyDrop::new(SmallVec::new()));
 }

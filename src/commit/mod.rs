@@ -1,7 +1,7 @@
-//! HOW one root replaces another.
+//! How one root replaces another.
 //!
-//! Every commit, every lock that comes or goes, every hold of the content and the freeze replace the published root by
-//! compare-and-swap. That swap, [`Published::compare_and_swap`], is their linearization point.
+//! Every commit, every grant and end of a lock, locking and unlocking the content, and the freeze replace the published
+//! root by compare-and-swap. That swap, [`Published::compare_and_swap`], is their linearization point.
 
 mod attempt;
 #[cfg(feature = "async")]

@@ -8,7 +8,7 @@ use crate::revision::Revision;
 /// What the closure of [`update_state_with`](crate::StateDictionary::update_state_with) returns: a [`Change`], or a pair of a
 /// change and a value of any type, which is returned to the caller once the change is committed.
 ///
-/// Sealed: there are these two implementations and no others.
+/// Sealed: these are the only two implementations.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -83,19 +83,20 @@ impl<K, V, R> Modification for (Change<K, V>, R) {
 
 /// A change that a closure makes from the content.
 pub(crate) struct Making<'a, K, V, S, M> {
-    /// The revision of what the closure reads of a root. If another commit changes it, the closure is run again.
+    /// The revision of the part of a root that the closure reads. If another commit changes it, the closure is run
+    /// again.
     pub(crate) read: &'a dyn Fn(&Root<K, V, S>) -> Option<Revision>,
     pub(crate) modify: M,
     pub(crate) note: Option<Note<'a, K, V, S>>,
 }
 
-/// How long a closure is tried.
+/// The limits of running a closure.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
-    /// How often it is run.
+    /// How many times it is run at most.
     pub(crate) attempts: usize,
     pub(crate) patience: Patience,
-    /// Whether the first run is to have the turn, should it be free.
+    /// Whether the first run takes the turn if that is free.
     pub(crate) ahead: bool,
 }
 

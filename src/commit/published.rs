@@ -1,4 +1,4 @@
-//! The published root: the one word on which everything linearizes, and the waking of whoever waits for it to change.
+//! The published root, the one word on which everything linearizes, and waking the waiters for its changes.
 
 use super::spare::Spare;
 use crate::clock::Clock;
@@ -18,11 +18,11 @@ pub(crate) struct Published<K, V, S> {
     cell: CachePadded<RootCell<Root<K, V, S>>>,
     spare: CachePadded<Spare<K, V, S>>,
     shared: Arc<Shared<K, V, S>>,
-    /// `Root::successor`, kept so that a `Drop`, which cannot ask for `K: Clone`, can replace the root.
+    /// `Root::successor`, stored because a `Drop`, which cannot require `K: Clone`, replaces the root.
     successor: fn(&Root<K, V, S>) -> Root<K, V, S>,
     pub(crate) wakeups: sync::Arc<Wakeups>,
     pub(crate) clock: Clock,
-    /// How many may still ask for kept commits or lock events: the dictionary, and feeds of them.
+    /// How many readers may still ask for kept commits or lock events: the dictionary, and feeds of them.
     readers: AtomicUsize,
 }
 
@@ -46,17 +46,18 @@ impl<K, V, S> Published<K, V, S> {
         &self.shared
     }
 
-    /// The turn to commit. Waits for some milliseconds at most, if others go on having it.
+    /// The turn to commit. Waits for at most a few milliseconds if other threads have it.
     pub(crate) fn turn(&self) -> Turn<'_, K, V, S> {
         self.spare.turn()
     }
 
-    /// The turn, or the right to commit without. Does not wait.
+    /// The turn, or the right to commit without it. Does not wait.
     pub(crate) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
         self.spare.turn_or_none()
     }
 
-    /// The spare root, unless another thread has the turn: for a caller that has removed values, of which it has some.
+    /// The spare root, unless another thread has the turn: for a caller that has removed values, some of which it may
+    /// own.
     pub(crate) fn take_spare(&self) -> Option<Arc<Root<K, V, S>>> {
         self.spare.take()
     }
@@ -65,12 +66,13 @@ impl<K, V, S> Published<K, V, S> {
         self.cell.load_full()
     }
 
-    /// A short look at the present root, cheaper than [`load`](Self::load). Nothing of `look` may be slow.
+    /// A short look at the present root, cheaper than [`load`](Self::load). `look` must be quick.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&Root<K, V, S>) -> R) -> R {
         look(&self.cell.load())
     }
 
-    /// The content, if this revision has been reached, or that it can no longer be. `None` if it is to be waited for.
+    /// The content, if this revision has been reached, or an error if it can no longer be. `None` if the caller has to
+    /// wait.
     pub(crate) fn reached(&self, revision: Revision) -> Option<Result<Snapshot<K, V, S>, WaitError>> {
         let root = self.load();
         if root.revision >= revision {
@@ -84,12 +86,14 @@ impl<K, V, S> Published<K, V, S> {
         Arc::ptr_eq(&self.cell.load(), root)
     }
 
-    /// The linearization point of every commit, grant, release, expiry, hold and freeze.
+    /// The linearization point of every commit, grant, release, expiry and freeze, and of locking and unlocking the
+    /// content.
     pub(crate) fn compare_and_swap(&self, current: &Arc<Root<K, V, S>>, next: &Arc<Root<K, V, S>>) -> (bool, Deferred) {
         defer_drops(|| self.cell.compare_and_swap(current, Arc::clone(next)))
     }
 
-    /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` says so. Returns what it now is.
+    /// Replaces the root by its successor as `edit` leaves it, or not at all if `edit` returns an error. Returns what
+    /// `read` returns of the published root.
     ///
     /// Lock-free: an attempt is repeated only because another thread replaced the root. Runs no code of the
     /// user's.
@@ -118,7 +122,7 @@ impl<K, V, S> Published<K, V, S> {
         self.shared.settle(deferred);
     }
 
-    /// Ends all changes. Whether it was this call that did. Lock-free: the spare root is left to the owner of the turn.
+    /// Ends all changes. Returns whether this call did. Lock-free: the owner of the turn drops the spare root.
     pub(crate) fn freeze(&self) -> bool {
         let freeze = |root: &mut Root<K, V, S>| {
             let thawed = !std::mem::replace(&mut root.frozen, true);
@@ -140,7 +144,7 @@ impl<K, V, S> Published<K, V, S> {
 
 impl<K, V, S> Reader<K, V, S> {
     pub(crate) fn new(published: sync::Arc<Published<K, V, S>>) -> Self {
-        // ORDERING: Relaxed, for whoever makes a reader has one.
+        // ORDERING: Relaxed, for a reader is made only from another one.
         published.readers.fetch_add(1, Ordering::Relaxed);
         Self(published)
     }

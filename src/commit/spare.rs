@@ -1,20 +1,20 @@
-//! The spare root: how a commit gets by without copying a path of the map.
+//! The spare root, which saves a commit from copying a path of the map.
 //!
-//! A root that has just been replaced is, as a rule, nobody's any more, and differs from its successor by one change. So
-//! whoever replaced it carries that change out on it as well, in place, and leaves it here. The next commit finds a root
-//! with the present content that it alone owns, changes it in place, and publishes it; the root that it replaces becomes
-//! the spare. Two trees take turns, as in left-right, and each change is carried out twice instead of copying the nodes
-//! on its path (and counting every reference in them up, and later down). The price is memory, up to a second set of the
-//! map's nodes, though not of values, nor of keys whose clones share; and that a tree which a snapshot has taken away is
-//! freed as a whole. So where there are many keys and snapshots are taken often, paths are copied.
+//! A root that has just been replaced has, as a rule, no other owner, and differs from its successor by one change. So
+//! the thread that replaced it applies that change to it as well, in place, and keeps it as the spare. The next commit
+//! finds a root with the present content that it alone owns, changes it in place, and publishes it; the root that it
+//! replaces becomes the spare. Two trees take turns, as in left-right, and each change is applied twice instead of
+//! copying the nodes on its path (and counting up, and later down, every reference in them). This costs memory, up to a
+//! second set of the map's nodes, though not of values, nor of keys whose clones share. It also means that a tree which
+//! a snapshot keeps is later freed as a whole. So if there are many keys and frequent snapshots, paths are copied.
 //!
-//! What makes this safe is `Arc::get_mut`, nothing else: a root that a snapshot, a reader or another writer still has is
-//! not changed; then a path is copied as if there were no spare. The compare-and-swap that publishes the root is the same
-//! in both cases, and the only one.
+//! It is safe by `Arc::get_mut` alone: a root that a snapshot, a reader or another writer still owns is not changed;
+//! then a path is copied as if there were no spare. The compare-and-swap that publishes the root is the same in both
+//! cases, and the only one.
 //!
-//! The spare comes with the *turn* to commit. Other writers wait for it, which is worth the while: they would lose their
-//! swap. But they wait for a bounded time only and then commit without, and once one has waited in vain, nobody waits for that
-//! owner any more. So a thread that is suspended with the turn holds up each of the others once, for that time at most.
+//! The spare comes with the *turn* to commit. Other writers wait for the turn, since they would lose their swap. But
+//! they wait for a bounded time and then commit without it, and once one wait has timed out, no other thread waits for
+//! that owner. So a thread that is suspended with the turn delays each of the others once, for at most that time.
 
 use crate::change::Change;
 use crate::content::Keys;
@@ -28,11 +28,11 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// A spare root is worth keeping up as long as fewer keys were touched than there are, or than this.
+/// A spare root is maintained while fewer keys were touched than there are, or than this.
 const SMALL: usize = 16;
 
-/// Where a snapshot takes a tree away, whoever drops the snapshot frees it: some 130 ns for every key. With so few keys
-/// that does not matter.
+/// If a snapshot keeps a tree, the thread that drops the snapshot frees it: about 130 ns for every key. With at most
+/// this many keys that does not matter.
 const FEW: usize = 1 << 12;
 /// With more keys than this it would, however seldom it happens.
 const MOST: usize = 1 << 17;
@@ -42,34 +42,34 @@ const PATIENCE: usize = 5;
 
 pub(crate) struct Spare<K, V, S> {
     state: TurnLock<State<K, V, S>>,
-    /// Above 0 once there are to be no spare roots any more.
+    /// Above 0 once no spare roots are to be kept any more.
     closed: AtomicUsize,
 }
 
 struct State<K, V, S> {
     root: Option<Arc<Root<K, V, S>>>,
-    /// Whether the last root that was replaced was soon nobody's: then waiting for that is worth the while.
+    /// Whether the last replaced root soon had no other owner: then waiting for that is worthwhile.
     patient: bool,
-    /// How many commits ago somebody went on having a root that was replaced.
+    /// How many commits ago a replaced root kept another owner.
     alone: usize,
 }
 
-/// The right to use the spare root, or only to commit without.
+/// The right to use the spare root, or only to commit without it.
 pub(crate) struct Turn<'a, K, V, S> {
     spare: Owned<'a, K, V, S>,
-    /// The spare root while it is changed, so that it too is dropped after the turn is over, should a key's `Eq` panic.
+    /// The spare root while it is changed. It is dropped after the turn is over, also if a key's `Eq` panics.
     next: Option<Arc<Root<K, V, S>>>,
-    /// Dropped after the turn is over, and its owner has notified everybody.
+    /// Dropped after the turn is over, and after its owner has notified all waiters.
     outdated: Outdated<K, V, S>,
 }
 
-/// The turn, if it was to be had.
+/// The turn, or without `state` the right to commit without it.
 struct Owned<'a, K, V, S> {
     of: &'a Spare<K, V, S>,
     state: Option<MutexGuard<'a, State<K, V, S>>>,
 }
 
-/// What may be the last of the user's keys and values.
+/// What may be the last references to the user's keys and values.
 pub(crate) struct Outdated<K, V, S> {
     entries: SmallVec<[Versioned<V>; 2]>,
     pairs: Vec<(Hashed<K>, Versioned<V>)>,
@@ -89,7 +89,7 @@ impl<K, V, S> Outdated<K, V, S> {
 }
 
 impl<K, V, S> Outdated<K, V, S> {
-    /// As `extend`, which takes some fifty instructions more.
+    /// As `extend`, which takes about fifty instructions more.
     fn add(&mut self, root: Option<Arc<Root<K, V, S>>>) {
         if let Some(root) = root {
             self.roots.push(root);
@@ -102,12 +102,12 @@ impl<K, V, S> Spare<K, V, S> {
         Self { state: TurnLock::new(State { root: None, patient: true, alone: 0 }), closed: AtomicUsize::new(0) }
     }
 
-    /// Waits for the turn, for some milliseconds at most.
+    /// Waits for the turn, for at most a few milliseconds.
     pub(crate) fn turn(&self) -> Turn<'_, K, V, S> {
         self.turn_with(self.state.lock_for_a_while())
     }
 
-    /// The turn if nobody has it.
+    /// The turn if no thread has it.
     pub(crate) fn turn_or_none(&self) -> Turn<'_, K, V, S> {
         self.turn_with(self.state.try_lock())
     }
@@ -116,7 +116,7 @@ impl<K, V, S> Spare<K, V, S> {
         Turn { spare: Owned { of: self, state }, next: None, outdated: Outdated::none() }
     }
 
-    /// Drops the spare root for good, now that the root is frozen: or the owner of the turn does, at its end.
+    /// Drops the spare root for good, because the root is frozen; or the owner of the turn does, at its end.
     pub(crate) fn close(&self) {
         // ORDERING: AcqRel, like the one in `Owned::end`: of two read-modify-writes one comes first. If it is this one, the
         // owner of the turn sees it and takes the spare root; if it is that one, the turn is over for `take` here. Whoever
@@ -125,14 +125,14 @@ impl<K, V, S> Spare<K, V, S> {
         drop(self.take());
     }
 
-    /// The spare root, unless somebody else has the turn.
+    /// The spare root, unless another thread has the turn.
     pub(crate) fn take(&self) -> Option<Arc<Root<K, V, S>>> {
         self.state.try_lock().and_then(|mut state| state.root.take())
     }
 }
 
 impl<K, V, S> Owned<'_, K, V, S> {
-    /// Lets the next one have the turn. Returns the spare root, if it is to be dropped.
+    /// Ends the turn. Returns the spare root, if it is to be dropped.
     fn end(&mut self) -> Option<Arc<Root<K, V, S>>> {
         drop(self.state.take()?);
         // ORDERING: AcqRel, see `Spare::close`; a plain load could be done before the turn is over.
@@ -147,12 +147,12 @@ impl<K, V, S> Drop for Owned<'_, K, V, S> {
 }
 
 impl<K, V, S> Turn<'_, K, V, S> {
-    /// Whether it is one, and not the right to go without.
+    /// Whether it is the turn, and not the right to commit without it.
     pub(crate) fn is_real(&self) -> bool {
         self.spare.state.is_some()
     }
 
-    /// Lets the next one have it. What it returns is to be dropped when everybody has been notified.
+    /// Ends the turn. The returned value is to be dropped when all waiters have been notified.
     pub(crate) fn end(mut self) -> Outdated<K, V, S> {
         self.outdated.add(self.next.take());
         self.outdated.add(self.spare.end());
@@ -161,8 +161,8 @@ impl<K, V, S> Turn<'_, K, V, S> {
 }
 
 impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
-    /// The root that follows `base` by `change`: the spare one, or else one with a copied path. `base` was loaded after the
-    /// turn was taken, so the spare root is no newer.
+    /// The root that follows `base` by `change`: the spare one, or else one with a copied path. `base` was loaded after
+    /// the turn was taken, so the spare root is no newer.
     pub(crate) fn next(
         &mut self,
         base: &Root<K, V, S>,
@@ -185,7 +185,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
         Arc::new(root)
     }
 
-    /// Makes `replaced`, the root before `present`, the spare, unless somebody else goes on having it.
+    /// Makes `replaced`, the root before `present`, the spare, unless it keeps another owner.
     ///
     /// Never panics: the commit stands. (A key's `Eq` or `Clone` that panics costs the spare root and nothing else.)
     pub(crate) fn keep(&mut self, mut replaced: Arc<Root<K, V, S>>, present: &Root<K, V, S>) {
@@ -193,7 +193,7 @@ impl<K: Clone + Eq, V, S> Turn<'_, K, V, S> {
             self.outdated.roots.push(replaced);
             return;
         };
-        // Somebody who is just getting a value will be gone in an instant, and should not be the one who drops all this.
+        // A thread that just reads a value will release this root in an instant, and should not have to drop it all.
         let backoff = Backoff::new();
         let patience = if spare.patient { PATIENCE } else { 0 };
         for _ in 0..patience {
@@ -249,7 +249,8 @@ fn caught(act: impl FnOnce() -> bool) -> bool {
 }
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
-    /// A spare root has none: what it has would be outdated, and kept alive until the next commit, however late that is.
+    /// A spare root has none: its history would be outdated, and kept alive until the next commit, however late that
+    /// is.
     #[inline]
     fn shed_history(&mut self, outdated: &mut Outdated<K, V, S>) {
         if self.has_history() {
@@ -257,8 +258,8 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// Gives this root the content of a later one. Returns whether that was possible and worth it; if not, or if it
-    /// unwinds, this root is good for nothing.
+    /// Gives this root the content of a later one. Returns whether that was possible and worthwhile; if not, or if it
+    /// unwinds, this root cannot be used.
     fn catch_up(&mut self, later: &Self, outdated: &mut Outdated<K, V, S>) -> bool {
         self.shed_history(outdated);
         self.revision == later.revision || self.copy(later, &later.history, self.revision, outdated)

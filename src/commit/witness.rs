@@ -1,4 +1,4 @@
-//! What learns of a commit while it is made.
+//! Callbacks from inside a commit.
 
 use crate::content::{Root, Versioned};
 use crate::key::Lookup;
@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 /// Is called at the steps of a commit.
 pub(crate) trait Witness<K, V, S> {
-    /// This root is the one that the commit will replace, unless the attempt is lost: then there is another call. Drops nothing
-    /// of the user's.
+    /// The commit will replace this root, unless the attempt is lost: then there is another call. Drops nothing of the
+    /// user's.
     fn replaces(&mut self, _root: &Root<K, V, S>, _hashes: &[u64]) {}
 
     /// The commit was made. Must not panic.

@@ -14,8 +14,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// Short forms of [`update_state`](crate::StateDictionary::update_state) for one key, with the token bound once. Made by
 /// [`StateDictionary::writer`](crate::StateDictionary::writer) and [`Session::writer`](crate::Session::writer).
 ///
-/// Each call is one commit. Every method waits, and is refused, as `update_state` is; its time is O(log n) except where it is
-/// given. To write several keys in one commit, use `update_state`.
+/// Each call is one commit. Every method waits and can fail as `update_state` does; it is O(log n) unless stated
+/// otherwise. To write several keys in one commit, use `update_state`.
 ///
 /// A dictionary without tokens, `StateDictionary<K, V>`, has the same methods itself. A [`Session`](crate::Session) has those
 /// of one key, and sets ephemeral values.
@@ -53,7 +53,7 @@ pub struct Writer<'a, K, V, T = (), S = DefaultHashBuilder> {
 /// ```
 #[non_exhaustive]
 pub struct Replaced<V> {
-    /// The revision of the commit; of an [`update`](Writer::update) that changed nothing, the revision that it has read.
+    /// The revision of the commit; of an [`update`](Writer::update) that changed nothing, the revision that it read.
     pub revision: Revision,
     /// The value that the key had in the content that the commit replaced, with the revision that set it; `None` if it had none.
     pub value: Option<Versioned<V>>,
@@ -74,7 +74,7 @@ impl<'a, K, V, T, S> Writer<'a, K, V, T, S> {
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K, V, T, S> {
     /// Sets a key, and returns what it replaced.
     ///
-    /// Keys are converted as by [`Change::set`]. A number has to be given its type: `3_u64`.
+    /// Keys are converted as by [`Change::set`]. A number needs its type: `3_u64`.
     ///
     /// # Errors
     /// As [`update_state`](crate::StateDictionary::update_state).
@@ -111,19 +111,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
         self.engine.write_one(self.token, Change::new().remove(key), None)
     }
 
-    /// Reads, modifies and writes one key: sets it to what `modify` makes of its value, or removes it if that is `None`. Returns
-    /// the value that `modify` was given.
+    /// Reads, modifies and writes one key: sets it to the value that `modify` returns for its present one, or removes
+    /// it if that is `None`. Returns the value that `modify` was given.
     ///
-    /// `modify` is run again only if another writer has set or removed this key meanwhile, from its second run on mostly with
-    /// the turn to commit, as by [`update_state_with`](crate::StateDictionary::update_state_with); so it should be quick and
-    /// have no other effects. A key that has no value and is given none is left alone: there is no commit.
+    /// `modify` is run again only if another writer has set or removed this key meanwhile, mostly with the turn from
+    /// its second run on, as by [`update_state_with`](crate::StateDictionary::update_state_with); so it should be quick
+    /// and have no other effects. If the key has no value and `modify` returns none, nothing is committed.
     ///
     /// # Errors
     /// As [`update_state`](crate::StateDictionary::update_state). A write to the same dictionary from inside `modify` is refused
     /// with [`Refusal::InsideUpdate`](crate::Refusal::InsideUpdate). If the dictionary is frozen, `modify` is not run.
     ///
     /// # Panics
-    /// If `modify` does; then nothing is committed.
+    /// If `modify` panics; then nothing is committed.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -172,18 +172,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
         self.engine.write_one(self.token, expecting(key.into(), expected.into(), value), None)
     }
 
-    /// Removes every key for which `keep` returns `false`, in one commit, and returns its revision; if there is none, the
-    /// present one.
+    /// Removes every key for which `keep` returns `false`, in one commit, and returns its revision; if there is none,
+    /// the present one.
     ///
-    /// O(n) in the number of keys. Reads the whole content, so `keep` is run on all of it again if anything was committed
-    /// meanwhile; see [`update_state_with`](crate::StateDictionary::update_state_with).
+    /// O(n) in the number of keys. It reads the whole content, so `keep` is run on all of it again after each commit
+    /// that came in between; see [`update_state_with`](crate::StateDictionary::update_state_with).
     ///
     /// # Errors
     /// As [`update_state_with`](crate::StateDictionary::update_state_with). If a key to be removed is locked by another owner,
     /// none is removed.
     ///
     /// # Panics
-    /// If `keep` does; then nothing is committed.
+    /// If `keep` panics; then nothing is committed.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;

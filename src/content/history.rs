@@ -1,12 +1,12 @@
-//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; the commits themselves, if they
-//! are kept; and which locks came and went.
+//! Which keys the latest commits touched, so that a buffer need not compare whole snapshots; the commits themselves, if
+//! they are kept; and which locks were granted or ended.
 //!
-//! A history hangs on the root and is as immutable as the rest of it: a list, newest record first, that shares its tail
-//! with the histories of older roots. It is bounded in keys by two generations. When the newer one has no room for a record
-//! it becomes the older one, and what was the older one is forgotten.
+//! A history belongs to a root and is as immutable: a list, newest record first, that shares its tail with the
+//! histories of older roots. Two generations bound it in keys. When the newer generation has no room for a record it
+//! becomes the older one, and the previous older one is dropped.
 //!
-//! Each of the three is a history of its own, since snapshots and deliveries have the first one alone: a record of touched keys
-//! keeps clones of keys alive, at most twice the limit; the other two also keep values and tokens alive.
+//! There are three separate histories, since snapshots and deliveries share the first alone: a record of touched keys
+//! keeps clones of keys alive, at most twice the limit, while the other two also keep values and tokens alive.
 
 use crate::change::Change;
 use crate::event::Origin;
@@ -25,14 +25,14 @@ pub(crate) struct Touched<K> {
     pub(crate) removed: bool,
 }
 
-/// A commit as it was made, if the dictionary is to keep them.
+/// A commit as it was made, if the dictionary keeps commits.
 pub(crate) struct Logged<K, V> {
     pub(crate) origin: Origin,
     pub(crate) change: Change<K, V>,
 }
 
 impl<K: Clone, V> Logged<K, V> {
-    /// Without conditions, which have been judged.
+    /// Without conditions, which have been checked.
     pub(crate) fn new(origin: Origin, change: &Change<K, V>) -> Self {
         Self { origin, change: change.unconditional() }
     }
@@ -40,15 +40,15 @@ impl<K: Clone, V> Logged<K, V> {
 
 /// One record of a history of `R`s.
 pub(crate) struct Record<R> {
-    /// A revision on the history of commits, a version on that of locks.
+    /// A revision in a history of commits, a version in one of locks.
     pub(crate) at: u64,
     pub(crate) what: R,
     older: Option<Arc<Record<R>>>,
 }
 
 impl<R> Drop for Record<R> {
-    /// Without recursion, however long the list. `into_inner` and not `try_unwrap`: of two threads that drop the last
-    /// two references at once, exactly one gets the record.
+    /// Iterative, so that a long list cannot overflow the stack. `into_inner` and not `try_unwrap`: of two threads that
+    /// drop the last two references at once, exactly one gets the record.
     fn drop(&mut self) {
         let mut next = self.older.take();
         while let Some(mut record) = next.and_then(Arc::into_inner) {
@@ -60,7 +60,7 @@ impl<R> Drop for Record<R> {
 struct Generation<R> {
     newest: Option<Arc<Record<R>>>,
     keys: usize,
-    /// The generation holds everything after this, up to where the next generation begins.
+    /// The generation has every record after this one, up to the start of the next generation.
     floor: u64,
 }
 
@@ -88,13 +88,13 @@ impl<R> Clone for History<R> {
 }
 
 impl<R> History<R> {
-    /// A history that knows of nothing up to and including `floor`.
+    /// A history without records, up to and including `floor`.
     pub(crate) const fn starting_after(floor: u64) -> Self {
         Self { newer: Generation::empty(floor), older: Generation::empty(floor) }
     }
 
-    /// The history after one more record, of so many keys. Keeps at least the records whose keys sum up to `limit`, and at
-    /// most twice that. A record larger than the limit is not kept, and nothing before it then is.
+    /// The history after one more record, of `keys` keys. It keeps at least the records whose keys sum up to `limit`,
+    /// and at most twice that. A record larger than the limit is not kept, nor is any before it.
     pub(crate) fn with(&self, at: u64, what: R, keys: usize, limit: usize) -> Self {
         if keys > limit {
             return Self::starting_after(at);
@@ -109,22 +109,22 @@ impl<R> History<R> {
         next
     }
 
-    /// The records after `cursor`, newest first, or `None` if the history does not reach back that far.
+    /// The records after `cursor`, newest first, or `None` if the history does not reach back to it.
     pub(crate) fn after(&self, cursor: u64) -> Option<Records<'_, R>> {
         let (next, older) = (self.newer.newest.as_deref(), self.older.newest.as_deref());
         (cursor >= self.older.floor).then_some(Records { next, older, cursor })
     }
 
-    /// From where on the history has everything.
+    /// The history has every record after this.
     pub(crate) const fn floor(&self) -> u64 {
         self.older.floor
     }
 }
 
-/// Records after some point, newest first.
+/// The records after some point, newest first.
 pub(crate) struct Records<'a, R> {
     next: Option<&'a Record<R>>,
-    /// Where to go on when `next` has come to its end.
+    /// Where to continue at the end of `next`.
     older: Option<&'a Record<R>>,
     cursor: u64,
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_trail_is_dropped_without_recursion() {
+    fn a_long_history_is_dropped_without_recursion() {
         drop(commits(usize::MAX, &vec![1; 1_000_000]));
     }
 }

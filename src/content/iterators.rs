@@ -13,7 +13,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// ```
 /// use state_dictionary::{Entries, StateDictionary};
 ///
-/// /// Goes on where it was, so that many keys are sent in several messages.
+/// /// Continues after the previous call, so that many keys are sent in several messages.
 /// struct Sending<'a>(Entries<'a, &'static str, u32>);
 ///
 /// let scores: StateDictionary<&str, u32> = [("alice", 1), ("bob", 2), ("carol", 3)].into();
@@ -56,7 +56,7 @@ pub struct Values<'a, K, V>(pub(super) root::Entries<'a, K, V>);
 /// ```
 pub struct IntoIter<K: Eq, V>(pub(super) Drained<K, V>);
 
-/// A content that was consumed.
+/// The content of a snapshot that was consumed.
 type Drained<K, V> = im::hashmap::ConsumingIter<(Hashed<K>, Versioned<V>), im::shared_ptr::DefaultSharedPtr>;
 
 macro_rules! iterators {
@@ -76,7 +76,7 @@ macro_rules! iterators {
         impl<K, V> ExactSizeIterator for $name<'_, K, V> {}
         impl<K, V> FusedIterator for $name<'_, K, V> {}
 
-        // Runs no code of the user's, and what it lends never changes.
+        // Runs no code of the user's, and what it borrows never changes.
         impl<K, V> UnwindSafe for $name<'_, K, V> {}
         impl<K, V> RefUnwindSafe for $name<'_, K, V> {}
 
@@ -118,7 +118,7 @@ impl<K: Clone + Eq, V> Iterator for IntoIter<K, V> {
 impl<K: Clone + Eq, V> ExactSizeIterator for IntoIter<K, V> {}
 impl<K: Clone + Eq, V> FusedIterator for IntoIter<K, V> {}
 
-// A key's `Clone` that panics leaves it where it was or past that key.
+// If a key's `Clone` panics, the iterator is before or after that key.
 impl<K: Clone + Eq, V> UnwindSafe for IntoIter<K, V> {}
 impl<K: Clone + Eq, V> RefUnwindSafe for IntoIter<K, V> {}
 

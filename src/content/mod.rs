@@ -1,9 +1,9 @@
-//! WHAT is true: the root, and snapshots of it.
+//! The content: the root, and snapshots of it.
 //!
-//! Everything a reader can see hangs on one immutable [`Root`]. How one root replaces another is in `commit`.
+//! All that a reader can see is in one immutable [`Root`]. How one root replaces another is in `commit`.
 //!
-//! Of locks a root has the version at which they last changed, and the events that are kept for those who follow them. Who
-//! holds which lock, and until when, is in the table of locks alone; a renewal replaces no root.
+//! Of the locks, a root has the version at which they last changed, and the kept events. The owners and the deadlines
+//! are in the table of locks alone; a renewal replaces no root.
 
 mod history;
 pub(crate) mod iterators;

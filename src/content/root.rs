@@ -1,4 +1,4 @@
-//! The immutable root, and how the root after a commit is made from the one before.
+//! The immutable root, and how a commit makes the next root from it.
 
 use super::history::Keys;
 use crate::change::Change;
@@ -17,37 +17,37 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The content: a persistent hash map, so that a root shares all but a path with the root before it.
+/// The content: a persistent hash map, so that a root shares all except a few paths with the root before it.
 pub(crate) type Content<K, V> =
     im::GenericHashMap<Hashed<K>, Versioned<V>, BuildPassThrough, im::shared_ptr::DefaultSharedPtr>;
 
 /// Of a content, in no particular order.
 pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Versioned<V>, im::shared_ptr::DefaultSharedPtr>;
 
-/// Everything that is true at one instant. Never changes once it is published; is replaced.
+/// Everything that is true at one instant. It never changes once it is published; it is replaced.
 pub(crate) struct Root<K, V, S> {
-    /// +1 for every root. What a lock was granted at, and so its fencing token.
+    /// Rises by 1 with every root. The version at which a lock is granted is its fencing token.
     pub(crate) version: u64,
-    /// +1 for every committed change. Content is a function of it.
+    /// Rises by 1 with every commit. The content is a function of it.
     pub(crate) revision: Revision,
     pub(crate) content: Content<K, V>,
     pub(crate) history: History<Keys<K>>,
-    /// The latest commits as they were made; `None` if there was none, or if they are not to be kept.
+    /// The latest commits as they were made; `None` if there are none, or if commits are not kept.
     pub(crate) commits: Option<Arc<History<Box<Logged<K, V>>>>>,
-    /// The version at which locks last came or went.
+    /// The version at which a lock was last granted or ended.
     pub(crate) lock_version: u64,
-    /// Which locks came and went lately, by version; `None` if none did, or if that is not to be kept.
+    /// The latest lock events, by version; `None` if there are none, or if they are not kept.
     pub(crate) lock_history: Option<Arc<History<LockRecord<K>>>>,
-    /// Set while a guard of `lock_content` holds the content. In the root, so that no commit can miss it.
+    /// Set while a guard of `lock_content` locks the content. In the root, so that no commit can miss it.
     pub(crate) held: Option<Hold>,
     /// No more commits, ever.
     pub(crate) frozen: bool,
-    /// Whether a buffer keeps the content, for `Turn::keep`, which would only copy it then.
+    /// Whether a buffer keeps the content: `Turn::keep` would have to copy it then.
     followed: AtomicBool,
     pub(crate) shared: Arc<Shared<K, V, S>>,
 }
 
-/// What all roots of a dictionary have in common.
+/// What all roots of a dictionary share.
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
@@ -57,7 +57,7 @@ pub(crate) struct Shared<K, V, S> {
     without_history: fn(&Root<K, V, S>) -> Root<K, V, S>,
 }
 
-/// What of a root may hold something of the user's.
+/// The parts of a root that may own values, keys or tokens of the user's.
 pub(crate) struct RootParts<K, V> {
     _content: Content<K, V>,
     _history: History<Keys<K>>,
@@ -70,7 +70,7 @@ pub(crate) struct RootParts<K, V> {
 pub(crate) struct Hold {
     /// The version of the root that began it.
     pub(crate) version: u64,
-    /// Whose writes past the guard are refused; `None` if the guard may be sent to other threads.
+    /// The thread whose writes past the guard are refused; `None` if the guard may be sent to other threads.
     pub(crate) thread: Option<ThreadId>,
 }
 
@@ -88,18 +88,18 @@ impl<K, V, S: BuildHasher> Shared<K, V, S> {
 }
 
 impl<K, V, S> Shared<K, V, S> {
-    /// Drops what was put off. Nothing may be locked, and everybody must have been notified.
+    /// Carries out the deferred drops. Nothing may be locked, and all waiters must have been notified.
     pub(crate) fn settle(&self, _: Deferred) {
         self.deferred_drops.empty();
     }
 
-    /// [`settle`](Self::settle), when what this returns is dropped, also if that is because of a panic.
+    /// Calls [`settle`](Self::settle) when the returned guard is dropped, also while unwinding.
     pub(crate) fn settle_later(&self, deferred: Deferred) -> Settling<'_, K, V, S> {
         Settling(self, deferred)
     }
 }
 
-/// Something that was put off, which is dropped with this.
+/// Carries out the deferred drops when it is dropped.
 pub(crate) struct Settling<'a, K, V, S>(&'a Shared<K, V, S>, Deferred);
 
 impl<K, V, S> Drop for Settling<'_, K, V, S> {
@@ -117,9 +117,9 @@ impl<K, V, S> Root<K, V, S> {
         Position { store: self.shared.id, revision: self.revision }
     }
 
-    /// This root, for a handle that the user may keep for as long as it likes: it has the content and the history of touched keys,
-    /// and neither the kept commits nor the lock events, which have values and tokens that are not of its instant. O(1);
-    /// allocates only where there are any.
+    /// This root for a handle that the user may keep: it has the content and the history of touched keys, and neither
+    /// the kept commits nor the lock events, whose values and tokens are not of its instant. O(1); allocates only if
+    /// there are any.
     #[inline]
     pub(crate) fn into_kept(self: Arc<Self>) -> Arc<Self> {
         if self.has_history() { self.into_kept_without_history() } else { self }
@@ -128,7 +128,8 @@ impl<K, V, S> Root<K, V, S> {
     #[cold]
     #[inline(never)]
     fn into_kept_without_history(self: Arc<Self>) -> Arc<Self> {
-        // The content is shared although this root is not, so a commit that changed it in place would copy it.
+        // The content is shared although this root is not, so a commit that changed it in place would have to copy
+        // it.
         self.mark_followed();
         Arc::new((self.shared.without_history)(&self))
     }
@@ -139,11 +140,11 @@ impl<K, V, S> Root<K, V, S> {
     }
 
     fn mark_followed(&self) {
-        // ORDERING: Relaxed, for it matters only to whoever is the last to have this root, and nothing goes by it.
+        // ORDERING: Relaxed, for only the last owner of this root uses it, and only to save work.
         self.followed.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that locks came and went at this version of the root, and what is told of it, if it is to be kept.
+    /// Notes that locks were granted or ended at this version of the root, and the events, if they are kept.
     pub(crate) fn locks_changed(&mut self, changes: Option<&Arc<[LockChange<K, Origin>]>>, limit: usize) {
         if let Some(changes) = changes {
             let none = || History::starting_after(self.lock_version);
@@ -189,7 +190,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// The same in everything but its version.
+    /// A root that is the same except for its version.
     pub(crate) fn successor(&self) -> Self {
         let mut next = self.bare();
         next.version += 1;
@@ -215,7 +216,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// Makes the kept commits and lock events those of `base`. This root has none.
+    /// Takes the kept commits and lock events over from `base`. This root has none.
     #[inline]
     fn inherit_history(&mut self, base: &Self) {
         if base.has_history() {
@@ -224,16 +225,17 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         }
     }
 
-    /// The same, except that commits and lock events are not kept.
+    /// The same, without kept commits and lock events.
     fn without_history(&self) -> Self {
         let mut next = self.bare();
         next.history = self.history.clone();
         next
     }
 
-    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the change to be kept, unless none are or it names more keys than `history_limit`.
+    /// Makes this root, whose content is that of `base`, the one that follows `base` by `change`. `logged` is the
+    /// change to be kept; `None` if commits are not kept, or if it names more keys than `history_limit`.
     ///
-    /// What this lets go of `base` still has, so nothing of the user's is dropped but clones of keys.
+    /// `base` still has all that this root drops, except for clones of keys. So nothing else of the user's is dropped.
     pub(crate) fn commit(
         &mut self,
         base: &Self,
@@ -249,7 +251,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.revision = revision;
         self.history = base.history.with(revision.0, touched, keys, history_limit);
         self.inherit_history(base);
-        // A commit that is kept as it was may name a key many times.
+        // A kept commit may name a key many times.
         self.log(logged, change.len(), history_limit);
         self.lock_version = base.lock_version;
         self.held = base.held;
@@ -257,13 +259,13 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         *self.followed.get_mut() = false;
     }
 
-    /// Whether the value of this key is the one that the commit with this revision set.
+    /// Whether the commit with this revision set the present value of the key.
     pub(crate) fn is_at(&self, key: &Hashed<K>, revision: Revision) -> bool {
         self.content.get(key).is_some_and(|entry| entry.revision() == revision)
     }
 
-    /// Removes keys that are there, as one commit, in this root, which is not yet published. Drops nothing of the user's: what
-    /// it takes out is returned.
+    /// Removes keys that are there, as one commit, in this root, which is not yet published. Drops nothing of the
+    /// user's: it returns the removed entries.
     pub(crate) fn remove<'a>(
         &mut self,
         keys: impl ExactSizeIterator<Item = &'a Hashed<K>> + Clone,
@@ -289,8 +291,8 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         removed
     }
 
-    /// Keeps the commit of this root's revision as it was made. One that is not given named more keys than the limit, or none
-    /// are kept; in the first case nothing before it is kept either.
+    /// Keeps the commit of this root's revision as it was made. `None` means that commits are not kept or that this one
+    /// names more keys than the limit; in the second case no earlier commit is kept either.
     #[inline]
     fn log(&mut self, logged: Option<Box<Logged<K, V>>>, keys: usize, limit: usize) {
         let Revision(revision) = self.revision;
@@ -314,11 +316,11 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.followed.load(Ordering::Relaxed)
     }
 
-    /// Carries out the operations, last one first: whichever touches a key first is the one that counts.
+    /// Carries out the operations, last one first: of those on one key only the first that it meets counts.
     fn carry_out(&mut self, base: &Self, change: &Change<K, V>, hashes: &[u64], revision: Revision) -> Keys<K> {
         let mut touched = Keys::with_capacity(hashes.len());
         let mut removing = false;
-        // Keys removed that were not there before: the content does not show that they were touched.
+        // Removed keys that had no value: the content does not show that they were touched.
         let mut vain = HashSet::with_hasher(BuildPassThrough::default());
         for ((key, value), &hash) in change.operations().zip(hashes).rev() {
             let lookup = Lookup { hash, key };
@@ -341,7 +343,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
                 None => match self.content.get_key_value(&lookup) {
                     Some((_, found)) if found.revision() == revision => continue,
                     None if removed() => continue,
-                    // Looked up first: removing a key that is not there would copy the path to it all the same.
+                    // Looked up first: removing a key that has no value would copy the path to it all the same.
                     Some((key, _)) => {
                         let key = key.clone();
                         self.content.remove(&lookup);
@@ -398,7 +400,7 @@ mod tests {
 
     type Number = Root<u8, u32, DefaultHashBuilder>;
 
-    /// A root, and whether its value is still there.
+    /// A root, and whether its value is still alive.
     struct DefersAtExit(Option<Number>);
 
     impl Drop for DefersAtExit {

@@ -1,4 +1,4 @@
-//! A snapshot: one root, kept.
+//! Snapshots: roots that the user keeps.
 
 use super::iterators::{self, IntoIter, Keys, Values};
 use super::root::Entries;
@@ -13,17 +13,17 @@ use std::ops::Index;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-/// The whole content at one instant. Never changes, whatever the dictionary does afterwards.
+/// The whole content at one instant. It never changes, whatever the dictionary does later.
 ///
-/// Taking and cloning one is O(1) and waits for nothing. A snapshot keeps alive the content of its instant, as far as
-/// later content does not share it, and clones of the keys that were touched before it, at most twice as many as the [history
-/// limit](crate::Builder::history_limit) says. It keeps no other value alive, and no token: neither [kept
-/// commits](crate::Builder::commit_history) nor [lock events](crate::Builder::lock_history_limit). It holds up nobody. Forgetting one
-/// (`mem::forget`) leaks that memory and has no other effect.
+/// Taking and cloning one is O(1) and never waits. It delays no other thread. A snapshot keeps alive the content of its
+/// instant, as far as later content does not share it, and clones of the keys that were touched before it, at most
+/// twice as many as the [history limit](crate::Builder::history_limit). It keeps no other value alive, and no token:
+/// neither [kept commits](crate::Builder::commit_history) nor [lock events](crate::Builder::lock_history_limit).
+/// Leaking one (`mem::forget`) leaks that memory and has no other effect.
 ///
-/// Dropping the last snapshot of an instant frees what only it still had, in the thread that drops it: O(k log n) for k keys
-/// set since it was taken, at worst O(n), see [`StateDictionary`](crate::StateDictionary#what-it-costs). And see
-/// [`StateDictionary`](crate::StateDictionary#values-that-are-dropped) for what a value's `Drop` may do.
+/// Dropping the last snapshot of an instant frees what only it still owned, in the thread that drops it: O(k log n) for
+/// k keys set since it was taken, at worst O(n); see [what it costs](crate::StateDictionary#what-it-costs), and [values
+/// that are dropped](crate::StateDictionary#values-that-are-dropped) for what a value's `Drop` may do.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -41,7 +41,7 @@ pub struct Snapshot<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Snapshot<K, V, S> {
-    /// For the user to keep: of this root it has only the content and the history of touched keys.
+    /// For the user to keep: it has only the content and the history of touched keys of this root.
     pub(crate) fn new(root: Arc<Root<K, V, S>>) -> Self {
         Self { root: root.into_kept() }
     }
@@ -73,7 +73,7 @@ impl<K, V, S> Snapshot<K, V, S> {
         self.root.content.is_empty()
     }
 
-    /// Every key with its entry, in no particular order, the same each time. O(n) for all of it.
+    /// Every key with its value and revision, in an arbitrary order, which is the same each time. O(n) to iterate.
     #[must_use]
     pub fn entries(&self) -> iterators::Entries<'_, K, V> {
         iterators::Entries(self.root.content.iter())
@@ -145,7 +145,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Snapshot<K, V, S> {
     }
 }
 
-// Never changes, so no panic can leave it half changed, whatever keys and values are.
+// It never changes, so no panic can leave it half changed.
 impl<K, V, S> UnwindSafe for Snapshot<K, V, S> {}
 impl<K, V, S> RefUnwindSafe for Snapshot<K, V, S> {}
 
@@ -170,7 +170,7 @@ where
     type Output = V;
 
     /// # Panics
-    /// If the key has no value. The message names the key; that is why the key must be `Debug`. [`get`](Snapshot::get) does not
+    /// If the key has no value. The message names the key, so the key must be `Debug`; [`get`](Snapshot::get) does not
     /// need that.
     ///
     /// ```should_panic
@@ -195,7 +195,7 @@ impl<'a, K, V, S> IntoIterator for &'a Snapshot<K, V, S> {
     }
 }
 
-/// The keys with their values, in the order of [`entries`](Snapshot::entries). Values are shared, and so need not be cloned.
+/// The keys with their values, in the order of [`entries`](Snapshot::entries). Values are shared, so none is cloned.
 impl<K: Clone + Eq, V, S> IntoIterator for Snapshot<K, V, S> {
     type Item = (K, Versioned<V>);
     type IntoIter = IntoIter<K, V>;
@@ -205,7 +205,7 @@ impl<K: Clone + Eq, V, S> IntoIterator for Snapshot<K, V, S> {
     }
 }
 
-/// The same keys with equal values. The revisions do not count, and neither do the hashers. O(n).
+/// The same keys with equal values. Revisions and hashers are not compared. O(n).
 impl<K: Eq + Hash, V: PartialEq, S: BuildHasher, R: BuildHasher> PartialEq<Snapshot<K, V, R>> for Snapshot<K, V, S> {
     fn eq(&self, other: &Snapshot<K, V, R>) -> bool {
         self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
@@ -214,7 +214,7 @@ impl<K: Eq + Hash, V: PartialEq, S: BuildHasher, R: BuildHasher> PartialEq<Snaps
 
 impl<K: Eq + Hash, V: Eq, S: BuildHasher> Eq for Snapshot<K, V, S> {}
 
-/// The pairs of a [`Snapshot`].
+/// The keys of a [`Snapshot`] with their values.
 ///
 /// ```
 /// use state_dictionary::StateDictionary;
@@ -241,7 +241,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 impl<K, V> FusedIterator for Iter<'_, K, V> {}
 
-// Runs no code of the user's, and what it lends never changes.
+// Runs no code of the user's, and what it borrows never changes.
 impl<K, V> UnwindSafe for Iter<'_, K, V> {}
 impl<K, V> RefUnwindSafe for Iter<'_, K, V> {}
 

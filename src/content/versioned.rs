@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// dictionary.update_state(&(), Change::new().set("a", "one".to_owned()))?;
 /// let entry = dictionary.get("a").unwrap();
 /// dictionary.update_state(&(), Change::new().remove("a"))?;
-/// assert_eq!(entry.len(), 3, "the string's: an entry can be kept as long as one likes");
+/// assert_eq!(entry.len(), 3, "the length of the string, which is kept alive");
 /// assert_eq!(entry.revision().get(), 1);
 /// # Ok::<(), state_dictionary::UpdateError<&str, String, ()>>(())
 /// ```
@@ -48,7 +48,7 @@ impl<V> Versioned<V> {
     }
 }
 
-// Never changes; the value is shared, and only the user's own code could change what is inside it.
+// It never changes; the value is shared, and only the user's own code can change what is inside it.
 impl<V> UnwindSafe for Versioned<V> {}
 impl<V> RefUnwindSafe for Versioned<V> {}
 

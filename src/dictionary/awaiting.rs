@@ -1,7 +1,7 @@
-//! Awaiting what would otherwise block the thread: held content, a revision, locks that come and go.
+//! Awaiting what would otherwise block the thread: locked content, or a revision.
 //!
-//! A commit made here never waits for its turn, for that would be to sleep. Where others are faster a few times in a poll, it
-//! wakes itself and goes on in the next, and so does the caller's closure after each run.
+//! A commit made here never waits for the turn, for that wait sleeps. After a few lost attempts in one poll it wakes
+//! its task and continues in the next poll, and so does an update by a closure after each run.
 
 use super::StateDictionary;
 use crate::change::Change;
@@ -41,17 +41,17 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// [`update_state`](Self::update_state), with held content awaited. Needs the feature `async`.
+    /// [`update_state`](Self::update_state), with locked content awaited. Needs the feature `async`.
     ///
-    /// It does not wait for its turn: it commits without if another thread has it, and where that one is faster, tries again. A
-    /// poll makes at most four attempts, then it wakes its task and is pending.
+    /// It does not wait for the turn: if another thread has it, it commits without, and retries if it loses. A poll
+    /// makes at most four attempts, then it wakes its task and is pending.
     ///
-    /// Cancel-safe: the commit is made by the poll that returns it. A future that is dropped has committed nothing; the change
-    /// is dropped with it.
+    /// Cancel-safe: the poll that returns the commit makes it. A future that is dropped has committed nothing, and
+    /// drops the change.
     ///
     /// # Errors
-    /// As [`update_state`](Self::update_state). While this thread has a [`ContentGuard`](crate::ContentGuard), that is
-    /// [`Refusal::ContentLockedByThisThread`](crate::Refusal::ContentLockedByThisThread), whichever task has it: in async code, use
+    /// As [`update_state`](Self::update_state). While the polling thread has a [`ContentGuard`](crate::ContentGuard),
+    /// that is [`Refusal::ContentLockedByThisThread`](crate::Refusal::ContentLockedByThisThread), whichever task the guard belongs to: in async code, use
     /// [`lock_content_async`](Self::lock_content_async).
     ///
     /// ```
@@ -68,19 +68,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.commit_async(token, change).await
     }
 
-    /// [`update_state_with`](Self::update_state_with), with held content awaited. Needs the feature `async`.
+    /// [`update_state_with`](Self::update_state_with), with locked content awaited. Needs the feature `async`.
     ///
-    /// `modify` is run again when the content was let go, and whenever others were faster; from its second run on with the turn
-    /// to commit, if that is free. Each poll runs it once at most, then it wakes its task and is pending: so a timeout around
-    /// this future is late by one run at most. It should be quick, as everything in a poll.
+    /// `modify` is run again after the content was unlocked, and each time another writer committed first; from its
+    /// second run on with the turn, if that is free. Each poll runs it at most once, then it wakes its task and is
+    /// pending, so a timeout around this future is late by at most one run. It should be quick, as all code in a poll.
     ///
-    /// Cancel-safe: the commit is made by the poll that returns it, and a future that is dropped has committed nothing.
+    /// Cancel-safe: the poll that returns the commit makes it, and a future that is dropped has committed nothing.
     ///
     /// # Errors
     /// As [`update_state_async`](Self::update_state_async).
     ///
     /// # Panics
-    /// If `modify` does; then nothing is committed.
+    /// If `modify` panics; then nothing is committed.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -116,15 +116,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         }
     }
 
-    /// Holds the content still, for a task: [`lock_content`](Self::lock_content), awaited, with a guard that may be sent and be
-    /// kept while other things are awaited. Needs the feature `async`.
+    /// Locks the content for a task: [`lock_content`](Self::lock_content), awaited, with a guard that may be sent and
+    /// be kept across other awaits. Needs the feature `async`.
     ///
     /// Waits for other guards of any kind, in no particular order, and works on a frozen dictionary too.
     ///
-    /// The guard does not know its task. A task that awaits a commit or another guard while it has one waits for itself, for
-    /// ever, and a call that blocks takes the executor's thread along; so write through the guard.
+    /// The guard does not know its task. A task that awaits a commit or another guard while it has one waits for
+    /// itself, for ever, and a call that blocks also blocks the executor's thread; so write through the guard.
     ///
-    /// Cancel-safe: the content is held only once the guard is returned.
+    /// Cancel-safe: the content is locked only once the guard is returned.
     ///
     /// ```
     /// use futures_lite::future;
@@ -133,12 +133,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// # future::block_on(async {
     /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
     /// let mut guard = dictionary.lock_content_async().await;
-    /// let held_up = dictionary.update_state_async(&(), Change::new().set("a", 1));
+    /// let past_the_guard = dictionary.update_state_async(&(), Change::new().set("a", 1));
     /// let through_the_guard = async move {
-    ///     future::yield_now().await; // the other task has its chance, and waits
+    ///     future::yield_now().await; // the other task runs, and waits for the guard
     ///     guard.update_state(&(), Change::new().set("a", 2))
     /// };
-    /// let (later, earlier) = future::zip(held_up, through_the_guard).await;
+    /// let (later, earlier) = future::zip(past_the_guard, through_the_guard).await;
     /// assert!(earlier? < later?);
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, ()>>(())
     /// # }).unwrap();

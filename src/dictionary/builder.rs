@@ -1,4 +1,4 @@
-//! Building a dictionary with other than the default settings.
+//! The settings of a dictionary.
 
 use super::StateDictionary;
 use crate::clock::{Clock, ManualClock};
@@ -45,14 +45,14 @@ impl<K, V, T> Builder<K, V, T> {
 }
 
 impl<K, V, T, S> Builder<K, V, T, S> {
-    /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can make slow by a choice of keys; use a
-    /// faster one only where keys can be trusted.
+    /// How keys are hashed. By default as in `std`'s `HashMap`, which no client can slow down by its choice of keys;
+    /// use a faster hasher only where keys can be trusted.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
     /// use std::hash::{BuildHasherDefault, DefaultHasher};
     ///
-    /// // Without a random seed, so the same in every run.
+    /// // Without a random seed: the same hashes in every run.
     /// type Fixed = BuildHasherDefault<DefaultHasher>;
     /// let dictionary: StateDictionary<u32, i32, (), Fixed> = StateDictionary::builder().hasher(Fixed::default()).build();
     /// ```
@@ -61,23 +61,23 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         Builder { hasher, clock, settings, shards, content }
     }
 
-    /// The clock that leases, timeouts and intervals go by, for tests. By default the system's.
+    /// The clock of leases, timeouts and intervals, for tests. By default the system's.
     pub fn clock(mut self, clock: &ManualClock) -> Self {
         self.clock = Clock::Manual(clock.clone());
         self
     }
 
-    /// How many touched keys the dictionary remembers for its buffers, at least; it remembers up to twice as many. 4096 by
+    /// How many touched keys the dictionary remembers for its buffers, at least; at most twice as many. 4096 by
     /// default.
     ///
-    /// A buffer that falls further behind catches up by comparing contents. Worth setting to a few times the number of
-    /// keys written between two flushes; more than the number of keys there are brings little. 0 is allowed: every flush
-    /// then compares.
+    /// A buffer that lags further behind catches up by comparing contents. A good limit is a few times the number of
+    /// keys written between two flushes; more than the number of keys in the dictionary brings little. With 0, every
+    /// flush compares.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
     ///
-    /// // Resuming needs the history, and so says how much of it there is: the first keys are forgotten here.
+    /// // A buffer can resume only within the history. Here the first keys have been forgotten.
     /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().history_limit(2).build();
     /// let start = dictionary.position();
     /// for key in 0..5_u32 {
@@ -92,12 +92,12 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
-    /// Keeps the latest commits as they were made, with their tokens: for the feed of [`StateDictionary::commit_feed`]. They are
-    /// as many as have, all together, as many operations as the [history limit](Self::history_limit) says, and up to twice as many.
+    /// Keeps the latest commits as they were made, with their tokens, for the feed of [`StateDictionary::commit_feed`].
+    /// Their operations sum up to at least the [history limit](Self::history_limit), and at most twice that.
     ///
-    /// Not done by default, for it keeps replaced values alive and copies every change; and each snapshot and each delivery
-    /// allocates, since it leaves the kept commits out. They are dropped when the dictionary and its feeds of commits and of
-    /// locks are.
+    /// Off by default, since it keeps replaced values alive and copies every change, and makes each snapshot and each
+    /// delivery allocate, since those leave the kept commits out. The kept commits are dropped with the dictionary and
+    /// its feeds of commits and of locks.
     pub fn commit_history(mut self, keep: bool) -> Self
     where
         T: Send + Sync + 'static,
@@ -106,18 +106,18 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
-    /// How many locks that came or went the dictionary remembers for those who follow the locks, at least; up to twice as
-    /// many. 0 by default: a [`LockFeed`](crate::LockFeed) then gives all locks each time that some came or went. More than 0
-    /// makes each snapshot and each delivery allocate, since they leave the events out.
+    /// How many lock events the dictionary remembers for its feeds of locks, at least; at most twice as many. 0 by
+    /// default: a [`LockFeed`](crate::LockFeed) then delivers all locks each time that one was granted or ended. More
+    /// than 0 makes each snapshot and each delivery allocate, since those leave the events out.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new(); // without
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new(); // without a history of locks
     /// let mut feed = dictionary.lock_feed();
     /// assert!(feed.flush().is_ok());
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Full { .. })), "once more");
+    /// assert!(matches!(feed.flush(), Ok(LockDelivery::Full { .. })), "all locks again");
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     pub fn lock_history_limit(mut self, keys: usize) -> Self
@@ -129,14 +129,14 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
-    /// Into how many shards the locks are divided: rounded up to a power of two between 2 and 65,536. By default four times
+    /// The number of shards of the lock table: rounded up to a power of two between 2 and 65,536. By default four times
     /// the number of processors.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
         self
     }
 
-    /// The content to begin with, as commit 1. Of two values for one key the later is taken. Repeated calls add.
+    /// The content to begin with, as commit 1. Of several values for one key the last one is used. Repeated calls add.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -151,7 +151,7 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
-    /// The dictionary. O(n) in the initial content.
+    /// Builds the dictionary. O(n) in the initial content.
     #[must_use]
     pub fn build(self) -> StateDictionary<K, V, T, S>
     where
@@ -168,7 +168,7 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     }
 }
 
-// Every call takes it and returns it, so one that panics leaves none behind.
+// Every call takes it and returns it, so a call that panics leaves none behind.
 impl<K, V, T, S> UnwindSafe for Builder<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for Builder<K, V, T, S> {}
 

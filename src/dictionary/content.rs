@@ -7,11 +7,11 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// Holds the content still: until the guard is dropped, every commit not made through it waits, and so does every other
+    /// Locks the content: until the guard is dropped, every commit not made through it waits, and so does every other
     /// `lock_content`. Works on a frozen dictionary too.
     ///
-    /// To read several keys of one instant a [`snapshot`](Self::snapshot) is enough, and holds up nobody. Waits for other
-    /// guards, in no particular order.
+    /// To read several keys of one instant a [`snapshot`](Self::snapshot) is enough, and delays no other thread. Waits
+    /// for other guards, in no particular order.
     ///
     /// # Errors
     /// [`LockContentError::ContentLockedByThisThread`] if this thread has a guard already.
@@ -31,10 +31,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.lock_content(None)
     }
 
-    /// [`lock_content`](Self::lock_content), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`lock_content`](Self::lock_content), waiting for at most `timeout`. A timeout too long for the clock never
+    /// ends.
     ///
     /// # Errors
-    /// [`LockContentError::ContentLocked`] if the content is still held then, or [`LockContentError::ContentLockedByThisThread`].
+    /// [`LockContentError::ContentLocked`] if the content is still locked then, or
+    /// [`LockContentError::ContentLockedByThisThread`].
     ///
     /// ```
     /// use state_dictionary::{LockContentError, StateDictionary};
@@ -57,7 +59,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// [`lock_content`](Self::lock_content) without waiting. Lock-free.
     ///
     /// # Errors
-    /// [`LockContentError::ContentLocked`] if the content is held, or [`LockContentError::ContentLockedByThisThread`].
+    /// [`LockContentError::ContentLocked`] if the content is locked, or
+    /// [`LockContentError::ContentLockedByThisThread`].
     ///
     /// ```
     /// use state_dictionary::StateDictionary;

@@ -1,5 +1,5 @@
-//! Tests of what is dropped when: a root that arc-swap drops inside an operation, with something locked or not, is dropped with
-//! nothing locked and before the operation is over, however that ends.
+//! Tests of deferred drops: a root that arc-swap drops inside an operation, with something locked or not, is dropped
+//! with nothing locked and before the operation returns or unwinds.
 
 use super::StateDictionary;
 use crate::content::Root;
@@ -24,7 +24,7 @@ thread_local! {
     static EQ_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A key whose `Eq` panics when it is told to.
+/// A key whose `Eq` panics on demand.
 #[derive(Clone, Debug)]
 struct Key(&'static str);
 
@@ -43,7 +43,7 @@ impl Hash for Key {
     }
 }
 
-/// A value that does something when it is dropped.
+/// A value that runs an action when it is dropped.
 struct Value(Option<Box<dyn Fn() + Send + Sync>>);
 
 impl Drop for Value {
@@ -78,7 +78,8 @@ fn acquire(key: &'static str) -> LockRequest<Key> {
 }
 
 impl Scene {
-    /// With something for every operation to do: keys, locks of two clients, a session, feeds that have looked.
+    /// A dictionary on which every operation has something to do: keys, locks of two clients, a session, feeds that
+    /// have been flushed.
     fn new() -> Self {
         let clock = ManualClock::new();
         let builder = StateDictionary::builder().clock(&clock).lock_history_limit(100);
@@ -95,8 +96,8 @@ impl Scene {
         Self { dictionary, clock, buffer, locks, session, dropped: Arc::default() }
     }
 
-    /// A root that is nobody's but the caller's, with a value that nobody else has. Dropped, the value uses the dictionary and
-    /// the buffer, and has a lock granted: it waits for itself if anything is locked.
+    /// A root that only the caller owns, with a value that nothing else owns. When it is dropped, the value uses the
+    /// dictionary and the buffer, and has a lock granted: it waits for itself if anything is locked.
     fn root_of_another(&self) -> Arc<Root<Key, Value, DefaultHashBuilder>> {
         let (dictionary, buffer) = (Arc::downgrade(&self.dictionary), Arc::downgrade(&self.buffer));
         let dropped = Arc::clone(&self.dropped);
@@ -129,8 +130,8 @@ fn use_all(dictionary: &Weak<Dictionary>, buffer: &Weak<ChangeBuffer<Key, Value>
     }
 }
 
-/// Runs `act` again and again, with the root of another dropped inside each of its uses of the cell, and asserts that the value
-/// is dropped when it returns or unwinds.
+/// Runs `act` repeatedly, dropping such a root inside each of its uses of the cell in turn, and asserts that the value
+/// has been dropped when `act` returns or unwinds.
 fn at_every_use(name: &'static str, act: impl Fn(&mut Scene) + Copy + Send + 'static) {
     let (done, finished) = mpsc::channel();
     let running = thread::spawn(move || {
@@ -142,7 +143,7 @@ fn at_every_use(name: &'static str, act: impl Fn(&mut Scene) + Copy + Send + 'st
             EQ_PANICS.set(false);
             let left = others::take();
             let dropped = scene.dropped.load(Ordering::Relaxed);
-            // A value that panics may be left.
+            // A value whose drop panics may remain.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(scene)));
             if left.is_some() {
                 assert_eq!(dropped, 0);
@@ -198,7 +199,7 @@ fn what_another_thread_has_replaced_is_dropped_when_an_operation_on_locks_is_ove
     });
     at_every_use("end of a session", |scene| drop(scene.session.take().map(Session::end)));
     at_every_use("dropped session", |scene| drop(scene.session.take()));
-    at_every_use("session that is left and due", |scene| {
+    at_every_use("detached session that is due", |scene| {
         scene.session.take().unwrap().detach(Duration::ZERO);
         drop(scene.dictionary.expire());
     });

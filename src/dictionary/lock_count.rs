@@ -1,5 +1,5 @@
-//! Tests of the count of outstanding locks: it is 0 when there are none, whichever way they went, so that commits do not look
-//! at locks any more; and it is not 0 while there is one.
+//! Tests of the count of outstanding locks: it is 0 when there are no locks, however they ended, so that commits do not
+//! look at locks any more; and it is not 0 while there is one.
 
 use super::StateDictionary;
 use crate::locks::LockRequest;
@@ -13,7 +13,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// How many calls of a key's `Eq` or `Clone` there are until one panics.
+    /// After how many calls of a key's `Eq` or `Clone` one panics.
     static CALLS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
@@ -69,7 +69,7 @@ fn release(keys: impl IntoIterator<Item = u32>) -> LockRequest<Key> {
 }
 
 impl Dictionary {
-    /// The count, which is that of the locks there are.
+    /// The count, which must be the number of locks.
     fn count(&self) -> usize {
         let locks = self.engine.locks.all_with(&self.engine.published.clock, || ()).0;
         assert_eq!(self.engine.locks.outstanding(), locks.len(), "{locks:?}");
@@ -89,7 +89,7 @@ fn the_count_of_locks_is_0_again_after_each_way_for_them_to_go() {
         ("release one by one", |d, _| (1..=3).for_each(|key| drop(d.update_locks(&1, release([key]))))),
         ("release_all", |d, _| drop(d.release_all(&1))),
         ("clear_locks", |d, _| drop(d.clear_locks())),
-        ("clear_locks when they have run out", |d, clock| {
+        ("clear_locks when they have expired", |d, clock| {
             clock.advance(SECOND);
             d.clear_locks();
         }),
@@ -106,7 +106,7 @@ fn the_count_of_locks_is_0_again_after_each_way_for_them_to_go() {
             clock.advance(SECOND);
             assert!(d.lock_feed().try_flush().is_ok());
         }),
-        ("release when they have run out", |d, clock| {
+        ("release when they have expired", |d, clock| {
             clock.advance(SECOND);
             assert_eq!(d.update_locks(&1, release([1, 2, 3])).unwrap().expired.len(), 3);
         }),
@@ -115,7 +115,7 @@ fn the_count_of_locks_is_0_again_after_each_way_for_them_to_go() {
             assert!(session.update_ephemeral(Change::new().set(Key(9), 1)).is_ok());
             assert_eq!(session.end().released.len(), 3);
         }),
-        ("end of another session when they have run out", |d, clock| {
+        ("end of another session when they have expired", |d, clock| {
             clock.advance(SECOND);
             drop(d.session(2));
             d.expire();
@@ -164,7 +164,10 @@ fn a_sweep_of_expired_locks_counts_them_off() {
     for key in 0..1_000 {
         assert!(dictionary.update_locks(&1, acquire([key], Some(SECOND))).is_ok());
         clock.advance(SECOND);
-        assert!(dictionary.count() <= 130, "nobody touches the earlier keys, and still they go");
+        assert!(
+            dictionary.count() <= 130,
+            "the earlier keys are never touched, and their locks are removed nevertheless"
+        );
     }
     dictionary.expire();
     assert_eq!(dictionary.count(), 0);
@@ -198,7 +201,7 @@ fn the_count_of_locks_is_right_whatever_panics() {
             let unwound = catch_unwind(AssertUnwindSafe(|| act(&dictionary, &clock))).is_err();
             CALLS.set(None);
             dictionary.count();
-            // What an operation that unwound has left goes in the usual ways.
+            // Locks that the unwound operation left are removed as usual.
             dictionary.expire();
             dictionary.clear_locks();
             assert_eq!(dictionary.count(), 0, "{operation}, call {calls}");

@@ -9,18 +9,18 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// Takes and gives back exclusive write access to keys, in one step. All locks asked for are granted or none; releases
-    /// happen regardless.
+    /// Acquires and releases exclusive write access to keys, in one step. Either all requested locks are granted or
+    /// none; releases are carried out in any case.
     ///
-    /// A lock forbids writing to its key, not reading. The key need not have a value, and removing the value keeps the
-    /// lock. Acquiring a lock one holds gives it the lease asked, shorter or longer. A lease ends by itself at its
-    /// deadline; it is counted from the end of this call.
+    /// A lock forbids other tokens to write to its key, not to read it. The key need not have a value, and removing the
+    /// value keeps the lock. Acquiring a lock that `token` owns already sets its lease to the requested one, shorter or
+    /// longer. A lease is counted from the end of this call, and expires at its deadline without a further call.
     ///
-    /// O(k log k) for k keys. May wait for other threads that are updating locks; never for a lock to become free, nor for
-    /// held content. A grant or a release makes writers that are just committing try again; a renewal does not.
+    /// O(k log k) for k keys. May wait for other threads that are updating locks; never for a lock to become free, nor
+    /// for locked content. A grant or a release makes commits that are in progress retry; a renewal does not.
     ///
     /// # Errors
-    /// See [`LockError`]. The request is in the error, together with what became of the releases.
+    /// See [`LockError`]. The error has the request and reports which releases were carried out.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -38,10 +38,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.update_locks(token, None, request)
     }
 
-    /// Gives back everything that `token` holds, for a client that has left. Returns the keys whose lease had not run out.
+    /// Releases all locks of `token`, for a client that has disconnected. Returns the keys whose lease had not expired.
     ///
-    /// One step: nobody sees some of the locks gone and others not. O(n) in the number of all locks. Waits for threads that
-    /// are updating locks.
+    /// One step: no other thread sees some of the locks released and others not. O(n) in the number of all locks. Waits
+    /// for threads that are updating locks.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -58,9 +58,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.engine.fence())
     }
 
-    /// Takes all locks away from everybody, and returns the keys of those whose lease had not run out.
+    /// Removes all locks, of all owners, and returns the keys of those whose lease had not expired.
     ///
-    /// One step, like [`release_all`](Self::release_all). Whoever held a lock finds out when it next writes or renews.
+    /// One step, like [`release_all`](Self::release_all). An owner finds out when it next writes or renews.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert_eq!(dictionary.clear_locks(), ["ball"]);
     /// let receipt = dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
-    /// assert!(receipt.renewed.is_empty(), "so she finds out that it was lost");
+    /// assert!(receipt.renewed.is_empty(), "so the lock was lost in between");
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
@@ -78,7 +78,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         locks.remove_all(|_| true, LockEventKind::Cleared, &published.clock, &mut self.engine.fence())
     }
 
-    /// Who holds a key at this instant, if anybody. May wait for a thread that is updating locks.
+    /// The lock on a key at this instant, with its owner, if the key is locked. May wait for a thread that is updating
+    /// locks.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -86,7 +87,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert_eq!(dictionary.lock_info("ball").map(|lock| lock.owner), Some("alice"));
-    /// assert!(dictionary.lock_info("bat").is_none(), "now; a moment later it may be another's");
+    /// assert!(dictionary.lock_info("bat").is_none(), "at this instant; it may be locked a moment later");
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
     #[must_use]
@@ -97,8 +98,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.locks.get(self.engine.published.shared().lookup(key), &self.engine.published.clock)
     }
 
-    /// All locks at one instant, in no particular order. O(n) in their number, during which nobody can update locks, nor
-    /// write while there are any; meant for inspection, not for use at a high rate.
+    /// All locks at one instant, in no particular order. O(n) in their number. No other thread can update locks
+    /// meanwhile, nor write while there are any; meant for inspection, not for use at a high rate.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -106,7 +107,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// for (key, lock) in dictionary.locks() {
-    ///     println!("{key} is held by {}", lock.owner);
+    ///     println!("{key} is locked by {}", lock.owner);
     /// }
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```

@@ -34,12 +34,14 @@ use std::time::{Duration, Instant};
 
 /// A shared key/value store for many writers and many watchers.
 ///
-/// `K` is the key, `V` the value, `T` the token by which a writer is known to the locks, `S` the hasher. Where no writer needs
-/// to be told from another, leave out the token: `StateDictionary<K, V>` has `()` for it, and short forms that take none. Keys and tokens
-/// are cloned and compared, so they should be cheap to clone (`Arc<str>`, a number); values are never cloned.
+/// `K` is the key, `V` the value, and `S` the hasher. `T` is the token: a client passes its token when it writes or locks, and
+/// a lock belongs to the token that acquired it. Without locks no token is needed: `StateDictionary<K, V>` has `()` for `T`,
+/// and [short forms](#method.set) of its methods take none. Keys and tokens are cloned and compared, so they should be cheap to
+/// clone (`Arc<str>`, a number); values are shared and never cloned.
 ///
-/// One value of this type owns the store. Share it as an [`Arc`] or by reference. Dropping it ends its feeds as
-/// [`freeze`](Self::freeze) does; snapshots and buffers live on.
+/// One value of this type owns the store, and all methods take `&self`: share it as an [`Arc`], by reference or in a `static`.
+/// Dropping it ends its feeds as [`freeze`](Self::freeze) does; snapshots stay readable, and feeds still deliver what was
+/// pending.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -59,46 +61,67 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), state_dictionary::UpdateError<String, u32, u8>>(())
 /// ```
 ///
+/// # The methods by purpose
+///
+/// * Build: [`new`](Self::new), [`builder`](Self::builder), or from pairs: `collect()`, `StateDictionary::from([..])`.
+/// * Read: [`get`](Self::get), [`snapshot`](Self::snapshot), [`revision`](Self::revision).
+/// * Write: [`update_state`](Self::update_state) for several keys at once, [`update_state_with`](Self::update_state_with) to
+///   read, modify and write, [`writer`](Self::writer) for one key, [`lock_content`](Self::lock_content) to keep all other
+///   writers out for a while.
+/// * Lock keys: [`update_locks`](Self::update_locks), [`lock_info`](Self::lock_info), [`expire`](Self::expire).
+/// * Follow: [`change_buffer`](Self::change_buffer), [`watch_key`](Self::watch_key), [`broadcast`](Self::broadcast),
+///   [`commit_feed`](Self::commit_feed), [`lock_feed`](Self::lock_feed), [`wait_until`](Self::wait_until).
+/// * Tie keys and locks to a client: [`session`](Self::session).
+///
 /// # What can wait
 ///
-/// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), making a buffer or a
-/// feed. A commit waits for its *turn* while others commit, for at most 3 ms, and is lock-free then; what is refused, what
-/// changes nothing and what is called `try` does not wait for a turn. While a lock is outstanding, a commit may wait for a
-/// thread that is inside a lock operation, and while somebody holds the content, until it is let go. Lock operations may wait for each other, never for a lock to come free. A flush waits, for that is what it is for.
+/// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), creating a buffer or a
+/// feed. Everything else may, as follows:
+///
+/// * A commit waits for its *turn* while other threads commit, for at most 3 ms, and is lock-free after that. A commit that is
+///   refused or empty does not wait for the turn, nor do the methods whose names begin with `try_`.
+/// * A commit waits while a guard of [`lock_content`](Self::lock_content) locks the content.
+/// * While any key is locked, a commit may wait for a thread that is inside a lock operation.
+/// * Lock operations may wait for each other, never for a lock to become free.
+/// * A flush waits until there is something to deliver.
 ///
 /// [`docs::performance`](crate::docs::performance) has a table of every operation.
 ///
 /// # In async code
 ///
-/// What waits for its turn, for held content or for something to come blocks its thread; with the feature `async` it has a
-/// form that is awaited. [Performance](crate::docs::performance#in-an-executor) says what may be called in an executor.
+/// The methods that wait block their thread. With the feature `async`, those that wait for the turn, for locked content or for
+/// an event have an `_async` form to await. [Performance](crate::docs::performance#in-an-executor) lists what may be called in
+/// an executor.
 ///
 /// # What it costs
 ///
-/// Reading a key is O(log n), taking a snapshot O(1), a commit of k keys O(k log n). A commit takes three to five times as long
-/// where somebody keeps the content that it replaces. Buffers cost it nothing, however many there are, but it looks at every
-/// thread that follows, and wakes those that are asleep in a flush. Whoever drops a snapshot frees what only that still had.
-/// All of this is told at more length in [`docs::performance`](crate::docs::performance#what-makes-commits-slow).
+/// For a content of n keys, reading a key is O(log n), taking a snapshot O(1), and a commit of k keys O(k log n). A
+/// commit takes three to five times as long while a snapshot or a buffer keeps the content that it replaces. Buffers
+/// add no work to it, however many there are, except to wake those that wait in a flush; but each thread of the process
+/// that has used a dictionary adds 12 to 20 ns. Dropping the last snapshot of an instant frees what only that snapshot
+/// still owned. [`docs::performance`](crate::docs::performance#what-makes-commits-slow) has the details.
 ///
 /// # Values that are dropped
 ///
-/// Values, keys and tokens that nobody can see any more are dropped by whoever lets go of them last: mostly the thread that
-/// commits, else one that flushes, that drops a snapshot, or that just reads. For itself the dictionary keeps clones of the keys
-/// that were touched last, as many as the [history limit](Builder::history_limit) says or up to twice as many, and what it was built
-/// to keep: [commits](Builder::commit_history), [lock events](Builder::lock_history_limit). And when threads commit at once and one of
-/// them is interrupted or refused, or when a call unwinds, old values may stay until the next commit. Nothing is locked then that the dictionary would wait
-/// for without end, and a commit is visible and everybody notified, so their `Drop` may use the dictionary. If it panics, the
-/// panic comes out of the call, the commit stands, and some memory may leak. A value nested so deep that its `Drop` overflows
-/// the stack aborts the process, as everywhere in Rust: give such a type a `Drop` without recursion.
+/// The last owner of a value, key or token drops it: mostly the thread that commits, otherwise one that flushes, drops a
+/// snapshot, or merely reads. No lock of the dictionary that its `Drop` could wait for is held then, the commit is visible and
+/// all waiters have been notified; so a `Drop` may use the dictionary. If it panics, the call panics, the commit stands, and
+/// some memory may leak. A value nested so deep that its `Drop` overflows the stack aborts the process, as everywhere in Rust:
+/// give such a type a `Drop` without recursion.
+///
+/// The dictionary itself keeps clones of the keys that were touched last, at least as many as the
+/// [history limit](Builder::history_limit) and at most twice as many, and what it was built to keep:
+/// [commits](Builder::commit_history) and [lock events](Builder::lock_history_limit). If threads commit at once and one of them
+/// is interrupted or refused, or if a call unwinds, replaced values may stay until the next commit.
 ///
 /// # Panics
 ///
-/// If a key's or token's `Hash`, `Eq` or `Clone`, a hasher or a closure of yours panics, the call unwinds, the dictionary
-/// is as it was before the call, and it goes on working. Once a commit is visible, `Eq` and `Clone` of its keys run once more,
-/// to bring the tree for the next commit up to date; a panic then is caught, and costs only time.
+/// If `Hash`, `Eq` or `Clone` of a key or token, a hasher or a closure of yours panics, the call unwinds, and the dictionary is as it
+/// was before the call and still works. After a commit has become visible, `Eq` and `Clone` of its keys run once more, to
+/// prepare the tree of the next commit; a panic then is caught, and costs only time.
 ///
-/// `Hash`, `Eq` and `Clone` of keys and tokens may run with locks of the dictionary held. They must not use it: they could
-/// wait for themselves.
+/// `Hash`, `Eq` and `Clone` of keys and tokens may run while internal locks are held. They must not use the dictionary: they
+/// could wait for themselves.
 #[doc(alias = "KeyLockableMap")]
 pub struct StateDictionary<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
@@ -114,7 +137,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
 }
 
 impl<K, V, T> StateDictionary<K, V, T> {
-    /// To choose hasher, clock, history limit, shard count or initial content.
+    /// Sets hasher, clock, history limit, shard count or initial content.
     pub fn builder() -> Builder<K, V, T> {
         Builder::new()
     }
@@ -146,11 +169,11 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.engine.published.peek(|root| root.revision)
     }
 
-    /// Ends all changes, for ever. Lock-free; does not wait for held content, nor for a commit that is being made.
+    /// Ends all changes, for ever. Lock-free; does not wait for locked content, nor for a commit that is in progress.
     ///
-    /// Returns whether it was this call that did. Writers get [`Refusal::Frozen`](crate::Refusal::Frozen), those
-    /// waiting for held content too; buffers deliver what is pending and then end. Reading, releasing locks and
-    /// [`lock_content`](Self::lock_content) go on working.
+    /// Returns whether this call froze the dictionary: `false` if it was frozen before. Writers get
+    /// [`Refusal::Frozen`](crate::Refusal::Frozen), also those that wait for locked content; feeds deliver what
+    /// is pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};
@@ -175,10 +198,10 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.engine.published.peek(|root| root.frozen)
     }
 
-    /// A buffer that follows the dictionary. O(1); never waits, but with the feature `counters` for a mutex that is held for
-    /// some instructions.
+    /// A buffer that follows the dictionary. O(1); never waits, except with the feature `counters` for a mutex that is
+    /// locked for a few instructions.
     ///
-    /// Its first flush gives the whole content as it is then. Of a frozen dictionary, that is also its last.
+    /// Its first flush delivers the whole content as it is then. Of a frozen dictionary, that is also its last.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -187,9 +210,9 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("b", 1))?;
-    /// assert_eq!(buffer.flush().unwrap().count(), 2, "first everything, also what was there before");
+    /// assert_eq!(buffer.flush().unwrap().count(), 2, "the whole content, also what was set before");
     /// dictionary.update_state(&(), Change::new().set("b", 2))?;
-    /// assert_eq!(buffer.flush().unwrap().count(), 1, "and then what has changed");
+    /// assert_eq!(buffer.flush().unwrap().count(), 1, "then what has changed");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
@@ -198,18 +221,19 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.change_buffer_with(BufferOptions::default())
     }
 
-    /// A buffer with other than the default options.
+    /// A buffer with the given options.
     #[must_use]
     pub fn change_buffer_with(&self, options: BufferOptions<K>) -> ChangeBuffer<K, V, S> {
         ChangeBuffer::new(Arc::clone(&self.engine.published), options)
     }
 
-    /// Frames for all clients that follow the same: what has changed is encoded once for all of them. O(1); never waits, as
-    /// [`change_buffer`](Self::change_buffer).
+    /// Frames for all clients that follow the same keys: each change is encoded once for all of them. O(1); never
+    /// waits, except as [`change_buffer`](Self::change_buffer).
     ///
-    /// `encode` makes a message of a change, in the thread that [publishes](Broadcast::publish), never of the whole content. The
-    /// options say what is followed. A position to [resume](BufferOptions::resume) from is ignored: the broadcast begins with the
-    /// present content, and where a client goes on from is for [`Broadcast::join`] to say. See [`Broadcast`] for an example.
+    /// `encode` makes a message of a change, in the thread that [publishes](Broadcast::publish), and never of the whole
+    /// content. The options select what is followed. A position to [resume](BufferOptions::resume) from is ignored: the
+    /// broadcast begins with the present content, and each client passes its own position to [`Broadcast::join`]. See
+    /// [`Broadcast`] for an example.
     #[must_use]
     pub fn broadcast<M>(
         &self,
@@ -219,22 +243,23 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         Broadcast::new(Arc::clone(&self.engine.published), options, encode)
     }
 
-    /// Which dictionary this is. Never waits.
+    /// The id of this dictionary. Never waits.
     #[must_use]
     pub fn id(&self) -> StoreId {
         self.engine.published.shared().id
     }
 
-    /// Which dictionary this is and its latest commit. Never waits.
+    /// The id of this dictionary and the revision of its latest commit. Never waits.
     #[must_use]
     pub fn position(&self) -> Position {
         Position { store: self.id(), revision: self.revision() }
     }
 
-    /// Waits until the commit with this revision has been made, and returns the content then or a little later.
+    /// Waits until the commit with this revision has been made, and returns the content of that commit or of a later
+    /// one.
     ///
     /// # Errors
-    /// [`WaitError::Frozen`] if it can no longer come.
+    /// [`WaitError::Frozen`] if the revision can no longer come.
     ///
     /// ```
     /// use state_dictionary::{Change, Revision, StateDictionary};
@@ -252,10 +277,11 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.wait_for_revision_until(revision, None)
     }
 
-    /// [`wait_for_revision`](Self::wait_for_revision), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`wait_for_revision`](Self::wait_for_revision), waiting for at most `timeout`. A timeout too long for the clock
+    /// never ends.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] if the time has passed, [`WaitError::Frozen`] if the revision can no longer come.
+    /// [`WaitError::TimedOut`] if the time is over, [`WaitError::Frozen`] if the revision can no longer come.
     ///
     /// ```
     /// use state_dictionary::{Revision, StateDictionary, WaitError};
@@ -288,13 +314,13 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
 
     /// A feed of every commit after this moment, none merged with another, with the token of its writer. O(1); never waits.
     ///
-    /// The dictionary must have been built with [`Builder::commit_history`]; otherwise every delivery says only which commits
-    /// were missed.
+    /// The dictionary must have been built with [`Builder::commit_history`]; otherwise every delivery only reports the
+    /// commits that were missed.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
     ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new(); // without `keep_commits`
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new(); // without `commit_history`
     /// let feed = dictionary.commit_feed();
     /// let revision = dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let delivery = feed.flush().unwrap();
@@ -306,10 +332,10 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.commit_feed_with(FeedOptions::new())
     }
 
-    /// [`commit_feed`](Self::commit_feed), from a position that an earlier feed has got to, such as that of a recorder before it
-    /// was restarted.
+    /// [`commit_feed`](Self::commit_feed), from the position of an earlier feed, such as that of a recorder before it was
+    /// restarted.
     ///
-    /// If the position is of another dictionary, or lies in the future, the feed begins at the beginning, and its first delivery
+    /// If the position is of another dictionary, or lies in the future, the feed starts anew, and its first delivery
     /// [reports it](crate::CommitDelivery::full).
     ///
     /// ```
@@ -331,10 +357,10 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         CommitFeed::new(self.reader.clone(), options)
     }
 
-    /// What has happened so far, in numbers. Only with the feature `counters`.
+    /// What has happened so far, in numbers. Needs the feature `counters`.
     ///
-    /// O(n) in the number of buffers. Waits at most for others who read counters or make or drop a buffer, some instructions
-    /// each. Commits, and whoever else counts, never wait for it.
+    /// O(n) in the number of buffers. Waits at most for threads that read counters or create or drop a buffer, a few
+    /// instructions each. Commits, and all else that counts, never wait for it.
     ///
     /// ```
     /// use state_dictionary::{Change, LockRequest, StateDictionary};
@@ -358,9 +384,11 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.engine.published.shared().observed.counters(self.revision())
     }
 
-    /// A feed of the locks: first all there are, then what is granted, released, expired or cleared. O(1); never waits.
+    /// A feed of the locks: first all locks, then those that are granted, released, expired or cleared. O(1); never
+    /// waits.
     ///
-    /// The dictionary should have been built with [`Builder::lock_history_limit`]; otherwise every delivery is all locks.
+    /// The dictionary should have been built with [`Builder::lock_history_limit`]; otherwise every delivery has all
+    /// locks.
     ///
     /// ```
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
@@ -431,7 +459,7 @@ impl<K, V, T, S> fmt::Debug for StateDictionary<K, V, T, S> {
         f.debug_struct("StateDictionary")
             .field("revision", &root.revision)
             .field("keys", &root.content.len())
-            .field("held", &root.held.is_some())
+            .field("content_locked", &root.held.is_some())
             .field("frozen", &root.frozen)
             .finish_non_exhaustive()
     }

@@ -5,17 +5,18 @@ use crate::session::{Expired, Session};
 use std::hash::{BuildHasher, Hash};
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
-    /// A session for the client with this token: the one that is lingering after [`Session::detach`], with all that belongs to
-    /// it, or else a new one.
+    /// The session of the client with this token: the one that was detached by [`Session::detach`], resumed with all
+    /// that belongs to it, or else a new one.
     ///
-    /// A session lingers until a call of [`expire`](Self::expire) has ended it: also when its grace is over, and when it has
-    /// ended except for keys whose removal was [deferred](crate::NotRemoved). Of several with the token, it is the one opened last. One that a caller
-    /// still has does not linger: then this is a second session of the same token, and each ends with what is its own. A server
-    /// that may see that keeps its sessions by client, as
+    /// A session stays detached until a call of [`expire`](Self::expire) has ended it: also after its grace period, and
+    /// after it has ended except for keys whose removal was [deferred](crate::NotRemoved). If several sessions of the
+    /// token are detached, the one opened last is resumed. A session that a caller still owns is not detached: then
+    /// this is a second session of the same token, and each ends with what is its own. A server in which that can
+    /// happen keeps its sessions by client, as
     /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
     ///
-    /// O(n) in the number of lingering sessions; the first call, O(n) in that of all locks. May wait for `expire` to end sessions,
-    /// for about a millisecond.
+    /// O(n) in the number of detached sessions; the first call also O(n) in the number of all locks. May wait for a
+    /// call of `expire` that ends sessions, for about a millisecond.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -31,14 +32,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.session(token)
     }
 
-    /// Takes away the locks that have run out and ends the sessions whose time is over, and says when to call it again. What a
-    /// server does on a timer, so that expiry is seen also where nobody touches the key.
+    /// Removes expired locks, ends the sessions whose grace period is over, and returns when to call it again. A server
+    /// calls it on a timer, so that expiry takes effect also on keys that no client touches.
     ///
-    /// O(n) in the number of lingering sessions, and O(k log n) for the k keys and locks of those that end. Where locks have run
-    /// out, O(n) in the number of locks, too, one shard at a time; and for each session O(n) in the number of owners that have
-    /// acquired locks without a session. Sessions end in steps of about a millisecond (one of many keys is one step), during which
-    /// lock operations, and writers while there are locks, wait; beside busy writers it holds the content for a part of that. May
-    /// wait for threads that are updating locks; never for held content.
+    /// O(n) in the number of detached sessions, and O(k log n) for the k keys and locks of those that end. If locks
+    /// have expired, also O(n) in the number of locks, one shard at a time; and for each session that ends O(n) in the
+    /// number of owners that have acquired locks without a session. Sessions end in steps of about a millisecond (one
+    /// with many keys is one step). During a step lock operations wait, and so do writers while there are locks; beside
+    /// busy writers it locks the content for a part of the step. May wait for threads that are updating locks; never
+    /// for locked content.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};

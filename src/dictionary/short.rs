@@ -1,4 +1,4 @@
-//! The short forms on the dictionary and on a session, and a dictionary made from pairs.
+//! The short forms on the dictionary, and a dictionary made from pairs.
 
 use super::StateDictionary;
 use crate::commit::{Replaced, Writer};
@@ -56,7 +56,7 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     }
 }
 
-/// Without tokens: the methods of [`Writer`].
+/// The methods of [`Writer`], without a token.
 ///
 /// ```
 /// use state_dictionary::{Revision, StateDictionary};
@@ -136,7 +136,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> StateDictionary<K, V, (), S> {
     }
 }
 
-/// The pairs are the initial content, as by [`Builder::content`](crate::Builder::content): commit 1.
+/// The pairs are the initial content, commit 1, as with [`Builder::content`](crate::Builder::content).
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> FromIterator<(K, V)>
     for StateDictionary<K, V, T, S>
 {
@@ -145,7 +145,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> Fr
     }
 }
 
-/// The pairs are the initial content, as by [`Builder::content`](crate::Builder::content): commit 1.
+/// The pairs are the initial content, commit 1, as with [`Builder::content`](crate::Builder::content).
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, const N: usize> From<[(K, V); N]> for StateDictionary<K, V, T> {
     fn from(pairs: [(K, V); N]) -> Self {
         pairs.into_iter().collect()

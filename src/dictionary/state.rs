@@ -14,14 +14,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// Every key that the change touches must be unlocked or locked by `token`. An empty change commits nothing and
     /// returns the present revision.
     ///
-    /// Takes O(k log n) for a change of k keys, plus the same for every time another writer was faster. Waits for its turn while
-    /// others commit, for at most 3 ms by the system's clock, and then commits without it; no commit waits for a turn whose
-    /// owner has let another commit wait in vain, and none that is refused or empty waits for it. Is lock-free then while no
-    /// lock is outstanding; otherwise it may wait for a thread that is updating locks. Waits while the content is held by
-    /// [`lock_content`](Self::lock_content). See [`StateDictionary`](Self#what-can-wait).
+    /// O(k log n) for a change of k keys, and the same again for each retry. Waits for its turn while others commit,
+    /// for at most 3 ms by the system's clock, and then commits without it. It does not wait for a turn whose owner has
+    /// already made another commit wait that long, and a commit that is refused or empty does not wait for the turn at
+    /// all. After that wait it is lock-free while no lock is outstanding; otherwise it may wait for a thread that is
+    /// updating locks. Waits while [`lock_content`](Self::lock_content) locks the content. See [what can
+    /// wait](Self#what-can-wait).
     ///
     /// # Errors
-    /// See [`UpdateError`]. The change is in the error, and nothing of it was applied.
+    /// See [`UpdateError`]. The error has the change, and nothing of it was applied.
     ///
     /// ```
     /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
@@ -39,9 +40,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
     }
 
-    /// [`update_state`](Self::update_state) without sleeping: with an error instead of waiting for held content, and without
-    /// the turn if another thread has it. Lock-free while no lock is outstanding; otherwise it may wait for a thread that is
-    /// updating locks.
+    /// [`update_state`](Self::update_state) without sleeping: it returns an error instead of waiting for locked
+    /// content, and commits without the turn if another thread has it. Lock-free while no lock is outstanding;
+    /// otherwise it may wait for a thread that is updating locks.
     ///
     /// # Errors
     /// [`Refusal::ContentLocked`](crate::Refusal::ContentLocked), or as [`update_state`](Self::update_state).
@@ -62,20 +63,20 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.commit(token, change, None, Patience::None).map(|root| root.revision)
     }
 
-    /// Read, modify, write: commits what `modify` makes of the content, provided nothing was committed in between; if
-    /// something was, `modify` is run again on the new content.
+    /// Read, modify, write: commits the change that `modify` makes from the content, provided that no other commit came
+    /// in between. If one did, `modify` is run again on the new content.
     ///
     /// `modify` may run many times, so it should have no other effects. If it returns an empty change, nothing is
     /// committed and the present revision is returned.
     ///
-    /// `modify` returns a change, or a pair of a change and a value; then the value of the run that was committed is returned
-    /// with the revision: see [`Modification`]. To read and write a single key, [`Writer::update`](crate::Writer::update) is not
-    /// disturbed by commits of other keys.
+    /// `modify` returns a change, or a pair of a change and a value; then the value of the run that was committed is
+    /// returned with the revision: see [`Modification`]. To read and write a single key, use
+    /// [`Writer::update`](crate::Writer::update): commits of other keys do not make it retry.
     ///
-    /// If it was not in time, `modify` is run with the turn to commit the next time, so that it gets done however busy others
-    /// are. It should be quick: while it runs with the turn, commits of others wait for it, at most 3 ms, and if it takes
-    /// longer than that they overtake it. If it is slow, use [`lock_content`](Self::lock_content) and write through the
-    /// guard; likewise for a change of so many keys (tens of thousands) that others overtake it again and again.
+    /// From its second run on, `modify` has the turn, so that it succeeds however busy other writers are. It should be
+    /// quick: while it runs with the turn, other commits wait for it, for at most 3 ms, and overtake it after that. If
+    /// it is slow, use [`lock_content`](Self::lock_content) and write through the guard; likewise for a change of so
+    /// many keys (tens of thousands) that other commits overtake it again and again.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -104,7 +105,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// [`Refusal::InsideUpdate`](crate::Refusal::InsideUpdate).
     ///
     /// # Panics
-    /// If `modify` does; then nothing is committed.
+    /// If `modify` panics; then nothing is committed.
     pub fn update_state_with<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,
@@ -113,15 +114,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.update_state_with_limit(token, usize::MAX, modify)
     }
 
-    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times. A run on content that is
-    /// then held and changed through the guard counts as well.
+    /// [`update_state_with`](Self::update_state_with), running `modify` at most `attempts` times. A run also counts if
+    /// the content was then locked, and changed through the guard.
     ///
     /// # Errors
-    /// [`Refusal::RetriesExhausted`](crate::Refusal::RetriesExhausted) with the last change if something was committed in between each time, or if
+    /// [`Refusal::RetriesExhausted`](crate::Refusal::RetriesExhausted) with the last change if another commit came in between each time, or if
     /// `attempts` is 0; otherwise as [`update_state_with`](Self::update_state_with).
     ///
     /// # Panics
-    /// If `modify` does; then nothing is committed.
+    /// If `modify` panics; then nothing is committed.
     ///
     /// ```
     /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
@@ -129,7 +130,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let exhausted = dictionary.update_state_with_limit(&(), 3, |content| {
-    ///     // Somebody is faster each time.
+    ///     // Another thread commits first each time.
     ///     thread::scope(|scope| { scope.spawn(|| dictionary.update_state(&(), Change::new().set("a", 1))); });
     ///     Change::new().set("b", content.len() as i32)
     /// });

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Waits until `condition` returns a value for the content, and returns that value.
     ///
-    /// `condition` is run on the present content at once, and again after commits; several commits may come between two runs, and
-    /// it is not run twice on the content of one revision. So it should return quickly, as every commit wakes it. It may use the
-    /// dictionary, except that a commit that it makes leads to its next run.
+    /// `condition` is run on the present content at once, and again after commits; several commits may come between two
+    /// runs, and it is not run twice on the content of one revision. It should return quickly, since every commit wakes
+    /// this thread. It may use the dictionary; a commit that it makes leads to its next run.
     ///
     /// # Errors
     /// [`WaitError::Frozen`] if the dictionary is frozen and the condition does not hold for its last content.
     ///
     /// # Panics
-    /// If `condition` does.
+    /// If `condition` panics.
     ///
     /// ```
     /// use state_dictionary::StateDictionary;
@@ -41,14 +41,14 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         self.wait_until_deadline(None, condition)
     }
 
-    /// [`wait_until`](Self::wait_until), waiting at most `timeout`. One too long for the clock never ends. `condition` is run at
-    /// least once.
+    /// [`wait_until`](Self::wait_until), waiting for at most `timeout`. A timeout too long for the clock never ends.
+    /// `condition` is run at least once.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] if the time has passed; otherwise as [`wait_until`](Self::wait_until).
+    /// [`WaitError::TimedOut`] if the time is over; otherwise as [`wait_until`](Self::wait_until).
     ///
     /// # Panics
-    /// If `condition` does.
+    /// If `condition` panics.
     ///
     /// ```
     /// use state_dictionary::{StateDictionary, WaitError};
@@ -76,7 +76,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// As [`wait_until`](Self::wait_until).
     ///
     /// # Panics
-    /// If `condition` does.
+    /// If `condition` panics.
     ///
     /// ```
     /// use futures_lite::future;
@@ -131,7 +131,7 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     }
 }
 
-/// A look for content for which the condition returns a value: at each revision once.
+/// Looks for content for which the condition returns a value, once at each revision.
 fn looking<K, V, S, R>(
     published: &Published<K, V, S>,
     mut condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,

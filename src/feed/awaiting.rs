@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hash};
 impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`flush`](Self::flush), awaited. Needs the feature `async`.
     ///
-    /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
+    /// Cancel-safe: only the poll that returns a delivery takes what is pending, so dropping the future loses nothing.
     ///
     /// # Errors
     /// [`FlushError`] if everything was delivered and nothing more can come.
@@ -37,12 +37,13 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
 
     /// The deliveries, one after the other, as a stream that ends with the feed. Needs the feature `async`.
     ///
-    /// Each poll that finds something pending delivers it, so a stream that is followed more slowly delivers less often and
-    /// more at once. While others commit without a pause there is always something, and a task that only follows such a
-    /// stream never gives way to others: use [`into_stream_with`](Self::into_stream_with), or yield.
+    /// Each poll that finds something pending delivers it, so a stream that is polled less often delivers less often
+    /// and more at once. While other threads commit without a pause there is always something pending, and a task that
+    /// only polls such a stream never yields to other tasks: use [`into_stream_with`](Self::into_stream_with), or
+    /// yield.
     ///
-    /// Cancel-safe: dropping a future of the stream's next item loses nothing. The stream owns the buffer; where a client is,
-    /// each delivery [says](Delivery::position).
+    /// Cancel-safe: dropping a future of the stream's next item loses nothing. The stream owns the buffer; each
+    /// delivery has the client's [position](Delivery::position).
     ///
     /// ```
     /// use futures_lite::StreamExt;
@@ -66,9 +67,10 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`into_stream`](Self::into_stream) at a limited rate: after each delivery, `timer` is called, and there is no other
     /// delivery until its future is ready. Needs the feature `async`.
     ///
-    /// What [`subscribe`](Self::subscribe) is for threads, with the timer of any runtime: `|| tokio::time::sleep(interval)`. The
-    /// first delivery does not wait for the timer, and there is no burst after a pause. While the timer runs, commits do not
-    /// wake the task; the end of the feed does, and then what is pending comes at once.
+    /// The form of [`subscribe`](Self::subscribe) for tasks, with the timer of any runtime:
+    /// `|| tokio::time::sleep(interval)`. The first delivery does not wait for the timer, and there is no burst after a
+    /// pause. While the timer runs, commits do not wake the task; the end of the feed does, and then what is pending
+    /// comes at once.
     ///
     /// A timer's future is dropped when it is ready or no longer needed. It runs only while the stream is polled.
     ///
@@ -79,7 +81,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// # futures_lite::future::block_on(async {
     /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
-    /// // A timer that never rings: only the first delivery and the end are told.
+    /// // A timer that never rings: the stream has only the first delivery and what is pending at the end.
     /// let mut changes = pin!(dictionary.change_buffer().into_stream_with(future::pending));
     /// dictionary.update_state_async(&0, Change::new().set("a", 1)).await?;
     /// assert!(changes.next().await.is_some());
@@ -112,14 +114,15 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     }
 }
 
-/// The awaited forms of a feed. Written out for each, since a future that is generic over its feed, whose tokens must be
-/// `'static`, is not `Send` where they are `&'static str`: rustc forgets which lifetime it is.
+/// The awaited forms of a feed, written out for each feed: a future that is generic over its feed, whose tokens must be
+/// `'static`, is not `Send` if they are `&'static str`, because rustc loses track of the lifetime.
 macro_rules! awaited {
     ($delivery:ty, $published:ident, $event:ident, $note:literal) => {
         /// [`flush`](Self::flush), awaited. Needs the feature `async`.
         #[doc = $note]
         ///
-        /// Cancel-safe: what is pending is taken only by the poll that returns it, so a future that is dropped has lost nothing.
+        /// Cancel-safe: only the poll that returns a delivery takes what is pending, so dropping the future loses
+        /// nothing.
         ///
         /// # Errors
         /// [`FlushError`] if everything was delivered and nothing more can come.

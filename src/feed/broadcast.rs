@@ -1,4 +1,4 @@
-//! Frames: what has changed, encoded once for all who follow the same.
+//! Frames: each change encoded once for all clients that follow the same keys.
 
 use super::options::Wanted;
 use super::{BufferOptions, Delivery, Follower};
@@ -14,29 +14,30 @@ use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-/// Encodes what has changed once for all clients that follow the same. Made by
+/// Encodes each change once for all clients that follow the same keys. Made by
 /// [`StateDictionary::broadcast`](crate::StateDictionary::broadcast).
 ///
-/// With a [`ChangeBuffer`](crate::ChangeBuffer) for each client, a server encodes the same change once for each client. A
-/// broadcast has one cursor for all of them: [`publish`](Self::publish), which a server calls on a timer, flushes once, encodes
-/// once and appends a [`Frame`]; a [`Follower`] per client is given the frames.
+/// With a [`ChangeBuffer`](crate::ChangeBuffer) for each client, a server encodes the same change once for each client.
+/// A broadcast has one cursor for all of them: [`publish`](Self::publish), which a server calls on a timer, flushes
+/// once, encodes once and appends a [`Frame`]; each client has a [`Follower`], which returns the frames.
 ///
-/// The latest 32 frames are kept. A follower that lags behind them, or that joins anywhere else than where a frame begins, is
-/// given the merged change since its own position instead, as [`Message::CatchUp`](crate::Message::CatchUp). So whatever the
-/// order in which threads publish, join, follow and commit, a client that applies what its follower is given has the content
-/// of the follower's position (of the keys that the [options](BufferOptions) let through), without a gap or an overlap.
+/// The latest 32 frames are kept. A follower that lags behind them, or that joins at a position where no frame begins,
+/// returns the merged change since its own position instead, as [`Message::CatchUp`](crate::Message::CatchUp). So in
+/// whatever order threads publish, join, follow and commit, a client that applies what its follower returns has the
+/// content of the follower's position (of the keys that pass the [options](BufferOptions)), without a gap or an
+/// overlap.
 ///
 /// # Progress and cost
-/// [`publish`](Self::publish) is lock-free: it is repeated only because another thread has published. [`join`](Self::join) is
-/// O(1), and neither that nor a follower waits for a publisher. A commit does nothing for a broadcast. A broadcast keeps alive
-/// its frames and what a [`Snapshot`](crate::Snapshot) of the content that it looked at last does; a follower is a position,
-/// however slow it is. Publishing wakes the followers that wait; those of the other broadcasts of the dictionary wake up too, look,
-/// and go on waiting.
+/// [`publish`](Self::publish) is lock-free: it is repeated only because another thread has published.
+/// [`join`](Self::join) is O(1), and neither that nor a follower waits for a publisher. A commit does no work for a
+/// broadcast. A broadcast keeps alive its frames, and of the content that it saw last what a
+/// [`Snapshot`](crate::Snapshot) would; a follower is a position, however slow it is. Publishing wakes the waiting
+/// followers; those of other broadcasts of the dictionary wake up too, look, and wait again.
 ///
 /// # The end
-/// When the dictionary is frozen or dropped, its followers publish what is still pending themselves, are given it, and end:
-/// after that they return [`FlushError`](crate::FlushError). When the broadcast is dropped, its followers are
-/// given what was published, and end; if the dictionary was frozen before, they are given everything.
+/// When the dictionary is frozen or dropped, its followers publish what is still pending themselves, return it, and
+/// end: after that they return [`FlushError`](crate::FlushError). When the broadcast is dropped, its followers return
+/// what was published, and end; if the dictionary was frozen before, they return everything.
 ///
 /// ```
 /// use state_dictionary::{BufferOptions, Change, Delivery, Message, StateDictionary};
@@ -76,13 +77,13 @@ pub(super) struct Channel<K, V, M, S> {
     following: Following,
 }
 
-/// What was published. Never changes; is replaced.
+/// What was published. It never changes; it is replaced.
 pub(super) struct State<K, V, M, S> {
-    /// The root up to which everything was looked at.
+    /// The root up to which all commits were looked at.
     pub(super) root: Arc<Root<K, V, S>>,
-    /// Where the newest frame ends. Of the commits between it and `root`, nothing was to be delivered.
+    /// Where the newest frame ends. The commits between it and `root` had nothing to deliver.
     pub(super) delivered: Revision,
-    /// Those that are kept, oldest first. Each begins where the one before ends.
+    /// The frames that are kept, oldest first. Each begins where the one before ends.
     pub(super) frames: Vec<Arc<Frame<M>>>,
     /// Whether the broadcast was dropped.
     pub(super) closed: bool,
@@ -112,8 +113,9 @@ pub struct Frame<M> {
 impl<M> Frame<M> {
     /// The frame covers the commits after this revision: where the frame before ended, or where the broadcast began.
     ///
-    /// A follower that is given the frame may be at a somewhat different position. Then there was nothing to deliver of the
-    /// commits in between: the [filter](BufferOptions::filter) let nothing of them through, or they set and removed a key again.
+    /// A follower that returns the frame may be at a somewhat different position. Then the commits in between had
+    /// nothing to deliver: the [filter](BufferOptions::filter) passed none of their keys, or they set and removed a key
+    /// again.
     #[must_use]
     pub fn since(&self) -> Revision {
         self.since
@@ -125,7 +127,8 @@ impl<M> Frame<M> {
         self.position.revision
     }
 
-    /// Where this frame brings a client that applies it: what the client keeps to [join](Broadcast::join) from the next time.
+    /// The position of a client that has applied this frame: the client keeps it, to [join](Broadcast::join) from it
+    /// the next time.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
@@ -161,15 +164,17 @@ impl<K, V, M, S> Broadcast<K, V, M, S> {
 
     /// A follower for a client that has the content of this position, or nothing.
     ///
-    /// The position is that of a [`Frame`], of a [`Delivery`], of a [`Follower`] or of the dictionary. If it is where a kept frame
-    /// begins, the follower goes on with that frame. A position further back, or one inside a frame, is caught up first; one
-    /// later than what was published waits until `publish` has reached it. Without a position, and with one of another
-    /// dictionary or of the future, the first message is the whole content as it was published last, at once, also if there is
-    /// none; and so is that of a position that the [history](crate::Builder::history_limit) does not reach.
+    /// The position is that of a [`Frame`], of a [`Delivery`], of a [`Follower`] or of the dictionary. If a kept frame
+    /// begins there, the follower continues with that frame. A client at an earlier position, or at one inside a frame,
+    /// first gets a catch-up; one at a later position than the latest frame waits until `publish` has reached it.
+    /// Without a position, and with one of another dictionary or of the future, or one that the
+    /// [history](crate::Builder::history_limit) does not reach, the first message is the whole content as of the latest
+    /// `publish`, at once, also if there is none.
     ///
-    /// As with a buffer that [resumes](BufferOptions::resume), the position must be of a client that follows the same keys.
+    /// As with a buffer that [resumes](BufferOptions::resume), the position must be of a client that follows the same
+    /// keys.
     ///
-    /// O(1); waits for nothing.
+    /// O(1); never waits.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, Message, StateDictionary};
@@ -194,18 +199,18 @@ impl<K, V, M, S> Broadcast<K, V, M, S> {
 }
 
 impl<K: Clone + Eq, V, M, S> Broadcast<K, V, M, S> {
-    /// Publishes what was committed since the last time, as one frame, and wakes the followers. Returns whether this call made a
-    /// frame: not if there was nothing to deliver, or if another thread has published it.
+    /// Publishes what was committed since the last call, as one frame, and wakes the followers. Returns whether this
+    /// call made a frame: `false` if there was nothing to deliver, or if another thread has published it.
     ///
-    /// When it returns, everything that was committed before the call has been published. Several threads may publish at once. One
-    /// that is overtaken discards the frame that it has encoded and looks again.
+    /// When it returns, everything that was committed before the call has been published. Several threads may publish
+    /// at once. One that another thread overtakes discards the frame that it has encoded and looks again.
     ///
-    /// Lock-free; waits for nothing. It costs what a [flush](crate::ChangeBuffer::flush) does, and `encode` once.
+    /// Lock-free; never waits. It costs a [flush](crate::ChangeBuffer::flush) and one call of `encode`.
     ///
     /// # Panics
-    /// If `encode`, the filter or a key's `Eq` does; then nothing is published, and the next call tries again. And if the `Drop`
-    /// of an encoded value that is no longer kept does, or of a value of the dictionary; then the frame is published, and
-    /// followers are given it.
+    /// If `encode`, the filter or a key's `Eq` panics; then nothing is published, and the next call retries. Also if
+    /// the `Drop` of an encoded value that is no longer kept, or of a value of the dictionary, panics; then the frame
+    /// is published, and followers return it.
     ///
     /// `encode` must not publish.
     ///
@@ -260,7 +265,8 @@ impl<K: Clone + Eq, V, M, S> Channel<K, V, M, S> {
 }
 
 impl<K, V, M, S> Channel<K, V, M, S> {
-    /// Replaces the state if it is still this one, and wakes the followers. What is no longer needed is dropped after that.
+    /// Replaces the state if it is still this one, and wakes the followers. What is no longer needed is dropped after
+    /// that.
     fn replace(&self, state: Arc<State<K, V, M, S>>, next: State<K, V, M, S>) -> bool {
         let next = Arc::new(next);
         let (replaced, deferred) = defer_drops(|| self.state.compare_and_swap(&state, next));
@@ -274,7 +280,7 @@ impl<K, V, M, S> Channel<K, V, M, S> {
         replaced
     }
 
-    /// Ends the followers when they have what was published. Those of a frozen dictionary end with everything.
+    /// Ends the followers when they have returned what was published. Those of a frozen dictionary end with everything.
     fn close(&self) {
         while !self.published.peek(|root| root.frozen) {
             let state = self.state.load_full();
@@ -294,7 +300,7 @@ impl<K, V, M, S> State<K, V, M, S> {
         Self { root, delivered: *delivered, frames, closed: *closed, deferred }
     }
 
-    /// The state after a look at this root, which found what is in the frame, or nothing to deliver.
+    /// The state after a look at this root, with the frame that it found, or with nothing to deliver.
     fn followed_by(&self, root: Arc<Root<K, V, S>>, frame: Option<Arc<Frame<M>>>) -> Self {
         let mut next = self.same();
         next.root = root;
@@ -341,7 +347,7 @@ impl<K, V, M, S> fmt::Debug for Broadcast<K, V, M, S> {
     }
 }
 
-/// Shows what the frame covers, not what is encoded.
+/// Shows which commits the frame covers, not the encoded message.
 impl<M> fmt::Debug for Frame<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (since, revision) = (self.since, self.revision());
@@ -358,7 +364,7 @@ mod tests {
 
     type Seen = Arc<Mutex<(Option<Follower<u8, u8, Looks>>, Vec<u64>)>>;
 
-    /// Looks for the next message when it is dropped, and notes where that brings a client.
+    /// A value that, when it is dropped, calls `try_next` and notes the position.
     struct Looks(Seen);
 
     impl Drop for Looks {

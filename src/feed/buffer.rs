@@ -20,26 +20,27 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Follows the dictionary: each flush gives what has changed since the one before, merged to the latest value per key.
+/// Follows the dictionary: each flush delivers what has changed since the one before, merged to the latest value of
+/// each key.
 ///
-/// The first flush gives the whole content. A key that is set and removed between two flushes is not mentioned, unless the
-/// [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is [closed](Self::close),
-/// what is still pending is delivered once and then every flush says [`FlushError`].
+/// The first flush delivers the whole content. A key that is set and removed between two flushes is not delivered,
+/// unless the [options](BufferOptions) ask for it. When the dictionary is frozen or dropped, or the buffer is
+/// [closed](Self::close), what is still pending is delivered once, and then every flush returns [`FlushError`].
 ///
 /// # Cost
-/// A flush finds out whether there is anything to deliver; what there is, a [`Delivery`] looks up while it is iterated, in
-/// the time of what was touched since the last flush. A buffer that has fallen behind by more than the
-/// [history limit](crate::Builder::history_limit) catches up by comparing the content it last delivered with the present one,
-/// in the time of both: slower, and as exact. However slow a buffer is, it keeps alive the content that it last looked at
-/// and what the dictionary has itself, and nothing else. A frozen one keeps the content it ends with in place of the
-/// dictionary's; one that has ended keeps nothing. Dropping that content is a part of the next flush, and takes what dropping
-/// a [`Snapshot`](crate::Snapshot) takes. Writers do nothing for a buffer, except to wake a thread that is asleep in `flush`;
+/// A flush only finds out whether there is anything to deliver. The [`Delivery`] looks it up while it is iterated, in
+/// the time of what was touched since the last flush. A buffer that lags by more than the [history
+/// limit](crate::Builder::history_limit) catches up by comparing the content that it saw last with the present one, in
+/// the time of both: slower, and as exact. However slow a buffer is, it keeps alive only the content that it saw last
+/// and what the dictionary itself has. A closed one keeps the content that it ends with in place of the dictionary's;
+/// one that has ended keeps nothing. The next flush drops the content of the last, which takes what dropping a
+/// [`Snapshot`](crate::Snapshot) takes. Writers do no work for a buffer, except to wake a thread that waits in `flush`;
 /// but the first commits after a flush copy what it keeps.
 ///
 /// # Threads
-/// A buffer can be shared; when several threads flush it, each change goes to one of them, and a flush may wait for
-/// another that is looking. It owns what it needs and may outlive the dictionary. A buffer that is leaked keeps its memory
-/// and affects nobody.
+/// A buffer can be shared. If several threads flush it, each change is delivered to one of them, and a flush may wait
+/// for another one that is looking. It owns what it needs and may outlive the dictionary. A leaked buffer keeps its
+/// memory and has no other effect.
 ///
 /// ```
 /// use state_dictionary::{Change, FlushError, StateDictionary, TryFlushError};
@@ -67,14 +68,14 @@ pub struct ChangeBuffer<K, V, S = DefaultHashBuilder> {
 }
 
 struct State<K, V, S> {
-    /// The revision up to which everything was looked at; before the first look, the one that the next delivery's removals
-    /// are counted from.
+    /// The revision up to which all commits were looked at; before the first look, the one after which the next
+    /// delivery's removals are counted.
     cursor: Revision,
     /// The content at the cursor; `None` before the first look and after the end.
     seen: Option<Content<K, V>>,
     /// Where the last delivery ended.
     delivered: Revision,
-    /// What the client has that is given what was delivered. Of a look in vain, all that there was.
+    /// What a client has that has received all deliveries. Of a flush that found nothing, all the content at that time.
     reached: Revision,
     next: Next,
     end: End<K, V, S>,
@@ -83,9 +84,9 @@ struct State<K, V, S> {
 /// What the next delivery is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The whole content, when there is any.
+    /// The whole content, once there is any.
     Full,
-    /// The whole content, even if there is none: a client that wanted to go on from where it was must know that it cannot.
+    /// The whole content, even if there is none: a client that wants to resume must learn that it cannot.
     FullAtOnce,
     /// What changed since the cursor.
     Difference,
@@ -94,13 +95,13 @@ enum Next {
     DifferenceIfPossible { made: Revision },
 }
 
-/// What the buffer ends with.
+/// The root that the buffer ends with.
 enum End<K, V, S> {
-    /// What the dictionary ends with.
+    /// The root that the dictionary ends with.
     Open(sync::Arc<Published<K, V, S>>),
-    /// This root, the one of the moment the buffer was frozen.
+    /// This root, of the moment at which the buffer was closed.
     At(Arc<Root<K, V, S>>),
-    /// That was delivered. An ended buffer keeps nothing alive.
+    /// The end was delivered. An ended buffer keeps nothing alive.
     Past,
 }
 
@@ -120,11 +121,11 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         Self { store: now.store, wanted: options.wanted, state: Mutex::new(state), following }
     }
 
-    /// Ends this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
+    /// Closes this buffer, from any thread: what was committed before this moment is delivered once, then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes whoever is
-    /// asleep in a flush or a subscription of it. May wait for a flush of this buffer that is looking, not for one that is
-    /// asleep.
+    /// Returns whether this call closed it: `false` if it was closed before or the dictionary has ended. Wakes waiters
+    /// in a flush or a subscription of it. May wait for a flush of this buffer that is looking, not for one that
+    /// sleeps.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};
@@ -132,7 +133,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
-    /// assert!(buffer.close()); // a client has gone; from another thread, mostly
+    /// assert!(buffer.close()); // a client has disconnected; mostly from another thread
     /// dictionary.update_state(&(), Change::new().set("a", 2)).unwrap();
     /// let delivery = buffer.flush().unwrap();
     /// assert_eq!(**delivery.updates().next().unwrap().1, 1, "what was committed before");
@@ -164,11 +165,12 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         if let End::Open(published) = &self.state.lock().end { Some(sync::Arc::clone(published)) } else { None }
     }
 
-    /// Up to where the client is that applies what is delivered: what it keeps to [resume](BufferOptions::resume) from. Before
-    /// the first flush, where the buffer began: at [`Revision::ZERO`], or at the position that it resumes from.
+    /// The position of a client that has applied all deliveries: the client keeps it, to
+    /// [resume](BufferOptions::resume) from it. Before the first flush it is where the buffer began: at
+    /// [`Revision::ZERO`], or at the position that it resumes from.
     ///
-    /// Every flush that looks moves it to the revision that it looks at, also one that finds nothing to deliver. So it is later
-    /// than the end of the last delivery if nothing was to be delivered of the commits since.
+    /// Every flush moves it to the revision that it looks at, also a flush that finds nothing to deliver. So it is
+    /// later than the end of the last delivery if the commits since had nothing to deliver.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
@@ -177,7 +179,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// let cursors = dictionary.change_buffer_with(BufferOptions::new().prefixes(["cursor."]));
     /// dictionary.update_state(&(), Change::new().set("drawing", 1))?;
     /// assert!(cursors.try_flush().is_err());
-    /// assert_eq!(cursors.position(), dictionary.position(), "nothing was to be delivered, and it was looked at");
+    /// assert_eq!(cursors.position(), dictionary.position(), "the commits had nothing to deliver, and were looked at");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
@@ -185,8 +187,8 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
         Position { store: self.store, revision: self.state.lock().reached }
     }
 
-    /// Whether no more commits will be delivered: the buffer or the dictionary is frozen, or the dictionary was dropped.
-    /// There may still be something pending.
+    /// Whether no later commit will be delivered: the buffer was closed, or the dictionary frozen or dropped. Something
+    /// may still be pending.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -210,8 +212,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`FlushError`] if everything was delivered and nothing more can come.
     ///
     /// # Panics
-    /// If a key's `Clone`, `Hash` or `Eq` does, or a value's `Drop`, when the content delivered before is dropped. What this call
-    /// would have delivered is then delivered by the next one.
+    /// If a key's `Clone`, `Hash` or `Eq` panics, or the `Drop` of a value of the content delivered before. The next
+    /// call then delivers what this one would have.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -228,10 +230,11 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         following::flush(self)
     }
 
-    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
+    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -242,17 +245,18 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
-    /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a sign of life instead
+    /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a keep-alive message instead
     /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushTimeoutError> {
         following::flush_timeout(self, timeout)
     }
 
-    /// Delivers what is pending, without waiting for anything to come.
+    /// Delivers what is pending, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if nothing is, [`FlushError`] if nothing more can come.
+    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if nothing is pending,
+    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -271,7 +275,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
         following::try_flush(self)
     }
 
-    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit.
+    /// Flushes repeatedly, with at least `interval` between the end of one delivery and the next; 0 is no limit.
     ///
     /// The iterator waits as [`flush`](Self::flush) does and ends with the feed. The first delivery does not wait for the
     /// interval, and there is no burst after a pause. While it sleeps in its interval, commits do not wake it; the end of
@@ -308,7 +312,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Source for ChangeBuffer<K, V, S> {
     type Found = Delivery<K, V, S>;
 
     fn look(&self) -> Found<Delivery<K, V, S>> {
-        // Declared before the lock is taken, so that also when a key's `Eq` panics they are let go of after the lock.
+        // Declared before the lock is taken, so that they are dropped after it is released, also when a key's `Eq`
+        // panics.
         let (root, difference, settling, deferred);
         let mut outdated = (None, None);
         let mut state = self.state.lock();
@@ -384,8 +389,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Source for ChangeBuffer<K, V, S> {
     }
 }
 
-/// Where a buffer was before a look. Dropped, which happens if what it kept panics when it is dropped, it goes back there, so
-/// that nothing is lost; unless another thread has looked since.
+/// The position of a buffer before a look. If this is dropped, because what the buffer kept panics when it is dropped,
+/// the buffer goes back to that position, so that nothing is lost, unless another thread has looked since.
 struct Before<'a, K, V, S> {
     buffer: &'a ChangeBuffer<K, V, S>,
     root: &'a Arc<Root<K, V, S>>,
@@ -402,7 +407,7 @@ impl<K, V, S> Drop for Before<'_, K, V, S> {
         if state.cursor != root.revision {
             return;
         }
-        // What it had seen is gone, so it goes on as a client does that resumes.
+        // The content that it had seen is dropped, so it continues as a client that resumes.
         let seen = state.seen.take();
         (state.cursor, state.reached, state.delivered) = (cursor, cursor, delivered);
         state.next = if next == Next::Difference { Next::DifferenceIfPossible { made: cursor } } else { next };

@@ -9,15 +9,15 @@ use crate::revision::Revision;
 use std::sync::Arc;
 
 impl<K: Clone, V, S> Snapshot<K, V, S> {
-    /// What changed between an older snapshot of the same dictionary and this one: the [`Delivery`] that a buffer would give
-    /// that was flushed at both instants.
+    /// What changed between an older snapshot of the same dictionary and this one: the [`Delivery`] of a buffer that
+    /// was flushed at both instants.
     ///
-    /// If `older` is of another dictionary, or later than this snapshot, there is no such difference. The delivery is then the
-    /// whole content of this snapshot, and [reports it](Delivery::is_full).
+    /// If `older` is of another dictionary, or later than this snapshot, there is no such difference. The delivery is
+    /// then the whole content of this snapshot, and [reports it](Delivery::is_full).
     ///
-    /// O(1), and waits for nothing; iterating over the delivery is what costs: O(log n) for each key touched in between, or O(n)
-    /// if the history of this snapshot does not reach back to `older` and both contents are compared. The delivery keeps this
-    /// snapshot alive, and only if contents are compared the content of the older one.
+    /// O(1); never waits. Iterating over the delivery costs O(log n) for each key touched in between, or O(n) if the
+    /// history of this snapshot does not reach back to `older` and both contents are compared. The delivery keeps this
+    /// snapshot alive, and if contents are compared also the content of the older one.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -41,12 +41,12 @@ impl<K: Clone, V, S> Snapshot<K, V, S> {
         Delivery::between(Some(older.root().position()), Some(content), self.root(), &BufferOptions::default().wanted)
     }
 
-    /// [`changes_since`](Self::changes_since) a position: for a client that keeps what it has itself and knows no more than
-    /// where it is.
+    /// [`changes_since`](Self::changes_since) a position: for a client that has its own copy of the content and knows
+    /// only its position.
     ///
     /// If the position is of another dictionary, or later than this snapshot, or further back than the
-    /// [history](crate::Builder::history_limit) of this snapshot reaches, the delivery is the whole content of this snapshot, and
-    /// [reports it](Delivery::is_full). It costs what `changes_since` does, and contents are never compared.
+    /// [history](crate::Builder::history_limit) of this snapshot reaches, the delivery is the whole content of this
+    /// snapshot, and [reports it](Delivery::is_full). It costs what `changes_since` does, and never compares contents.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -65,8 +65,8 @@ impl<K: Clone, V, S> Snapshot<K, V, S> {
 }
 
 impl<K: Clone, V, S> Delivery<K, V, S> {
-    /// What a client that is at `since`, where the content was `seen` if that is still known, or that has nothing, has to apply
-    /// to have what is wanted of this root.
+    /// The difference that a client must apply to have the wanted keys of this root: a client at `since`, where the
+    /// content was `seen` if that is still known, or one that has nothing.
     pub(super) fn between(
         since: Option<Position>,
         seen: Option<&Content<K, V>>,

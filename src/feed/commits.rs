@@ -21,17 +21,17 @@ use std::time::Duration;
 
 /// Follows the dictionary commit by commit: none is merged with another, and each comes with the token of its writer.
 ///
-/// For recorders and mirrors, and for clients that want to leave out the echo of their own changes. Whoever wants the latest
-/// value of every key is better served by a [`ChangeBuffer`](crate::ChangeBuffer), which cannot fall behind.
+/// For recorders and mirrors, and for clients that skip the echo of their own changes. To follow the latest value of
+/// every key, a [`ChangeBuffer`](crate::ChangeBuffer) is better: it misses nothing however far it lags.
 ///
-/// The dictionary must have been built with [`Builder::commit_history`](crate::Builder::commit_history). It keeps at least the latest
-/// commits whose operations sum up to the [history limit](crate::Builder::history_limit), and at most twice that; a commit of more
-/// operations than the limit is not kept, and nothing before it then is. A feed that falls further behind is told which ones
-/// it lagged. Initial content is no commit with a token, and counts as lagged.
+/// The dictionary must have been built with [`Builder::commit_history`](crate::Builder::commit_history). It keeps at
+/// least the latest commits whose operations sum up to the [history limit](crate::Builder::history_limit), and at most
+/// twice that; a commit of more operations than the limit is not kept, nor is any before it. A feed that lags further
+/// behind reports which commits it missed. Initial content is no commit with a token, and is reported as missed.
 ///
-/// A feed costs a commit nothing but waking whoever is asleep in a flush. It owns what it needs and may outlive the
-/// dictionary; leaking it affects nobody. It can be shared: when several threads flush it, each commit is delivered to one of
-/// them.
+/// A feed adds no work to a commit, except to wake waiters in a flush. It owns what it needs and may outlive the
+/// dictionary; leaking it has no other effect. It can be shared: if several threads flush it, each commit is delivered
+/// to one of them.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -57,11 +57,12 @@ pub struct CommitFeed<K, V, T = (), S = DefaultHashBuilder> {
 #[derive(Clone, Copy)]
 struct At {
     revision: Revision,
-    /// Whether the feed was to begin where it cannot, which has yet to be reported.
+    /// Whether the feed could not begin where it was to, which has yet to be reported.
     full: bool,
 }
 
-/// What a [`CommitFeed`] delivers. Deliveries of one feed join without a gap that is not told.
+/// A delivery of a [`CommitFeed`]. The deliveries of one feed join without a gap, except for those that `lagged`
+/// reports.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -80,10 +81,10 @@ struct At {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CommitDelivery<K, V, T = ()> {
-    /// Whether the feed was to begin after a position of another dictionary, or one that lies in the future, and begins at the
-    /// beginning instead. Only in a first delivery, which then comes at once.
+    /// Whether the feed was to resume from a position of another dictionary, or from one that lies in the future, and
+    /// begins at the beginning instead. Only in a first delivery, which then comes at once.
     pub full: bool,
-    /// Commits that the dictionary did not keep so long: those after the first of these revisions, up to and including the
+    /// Commits that the dictionary no longer has: those after the first of these revisions, up to and including the
     /// second. They came before all of `commits`.
     pub lagged: Option<(Revision, Revision)>,
     /// The commits, oldest first.
@@ -115,9 +116,9 @@ pub struct CommitDelivery<K, V, T = ()> {
 pub struct Commit<K, V, T = ()> {
     /// Its revision.
     pub revision: Revision,
-    /// Who made it.
+    /// The token of its writer.
     pub token: T,
-    /// What it did, without the conditions it was made under.
+    /// What it did, without its conditions.
     #[cfg_attr(
         feature = "serde",
         serde(bound(
@@ -137,24 +138,24 @@ impl<K, V, T, S> CommitFeed<K, V, T, S> {
         Self { store: now.store, cursor: Cursor::new(At { revision, full }, source), token: PhantomData }
     }
 
-    /// Up to where commits were delivered or reported to be lagged: what a recorder keeps, to
-    /// [resume](FeedOptions::resume) from the next time. After a flush that found nothing it is the position of the dictionary
-    /// that the flush looked at.
+    /// The last commit that was delivered or reported as missed: a recorder keeps it, to [resume](FeedOptions::resume)
+    /// from it the next time. After a flush that found nothing it is the position of the dictionary that the flush
+    /// looked at.
     #[must_use]
     pub fn position(&self) -> Position {
         Position { store: self.store, revision: self.cursor.at().revision }
     }
 
-    /// Whether no later commit will be delivered: the feed was closed, or the dictionary frozen or dropped. There may still be
-    /// something pending.
+    /// Whether no later commit will be delivered: the feed was closed, or the dictionary frozen or dropped. Something
+    /// may still be pending.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.published().is_none_or(|published| published.peek(|root| root.frozen))
     }
 
-    /// Ends this feed, from any thread: what was committed before this moment is delivered, and then nothing more.
+    /// Closes this feed, from any thread: what was committed before this moment is delivered, and then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes those that wait
+    /// Returns whether this call closed it: `false` if it was closed before or the dictionary has ended. Wakes waiters
     /// in a flush or a subscription of it.
     ///
     /// ```
@@ -187,7 +188,7 @@ impl<K, V, T, S> CommitFeed<K, V, T, S> {
 }
 
 impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
-    /// Waits for the next commit and delivers all there are. O(n) in their keys.
+    /// Waits for the next commit and delivers all that are pending. O(n) in their keys.
     ///
     /// # Errors
     /// [`FlushError`] if everything was delivered and nothing more can come.
@@ -207,7 +208,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         following::flush(self)
     }
 
-    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
     /// [`FlushTimeoutError`].
@@ -224,7 +225,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         following::flush_timeout(self, timeout)
     }
 
-    /// Delivers the commits there are, without waiting for any.
+    /// Delivers the pending commits, without waiting.
     ///
     /// # Errors
     /// [`TryFlushError`].
@@ -244,7 +245,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
         following::try_flush(self)
     }
 
-    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// Flushes repeatedly, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
     /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe).
     pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
         Subscription::new(self, interval)

@@ -1,28 +1,28 @@
-//! How far a feed has got, for several threads that may flush it.
+//! The cursor of a feed that several threads may flush.
 
 use crate::sync::{Mutex, MutexGuard};
 use std::mem;
 
-/// A place in a history, and where the feed ends.
+/// A cursor into a history, and where the feed ends.
 ///
-/// A flush looks without the lock, since it clones and drops what is the user's. It moves the cursor when it has what it
-/// delivers, unless another flush has moved it since, or the feed was closed: then it looks again.
+/// A flush looks without the lock, since it clones and drops values of the user's. It moves the cursor when its
+/// delivery is ready, unless another flush has moved it since, or the feed was closed: then it looks again.
 pub(super) struct Cursor<A, O, R>(Mutex<State<A, O, R>>);
 
 struct State<A, O, R> {
     at: A,
     end: End<O, R>,
-    /// +1 for each move, and for the close.
+    /// Rises by 1 with each move, and when the feed is closed.
     moves: u64,
 }
 
-/// What the feed ends with.
+/// The root that the feed ends with.
 pub(super) enum End<O, R> {
-    /// What the dictionary ends with.
+    /// The root that the dictionary ends with.
     Open(O),
-    /// This root, the one of the moment at which the feed was closed.
+    /// This root, of the moment at which the feed was closed.
     At(R),
-    /// That was delivered. A feed that has ended keeps nothing alive.
+    /// The end was delivered. An ended feed keeps nothing alive.
     Past,
 }
 
@@ -72,8 +72,8 @@ impl<A: Copy, O, R: Clone> Cursor<A, O, R> {
         drop(ended);
     }
 
-    /// Ends the feed with the root that `load` returns, which is called with the lock held, so that no flush delivers a later
-    /// root in between. Returns what it followed until now, unless it has ended or `load` returns none.
+    /// Ends the feed with the root that `load` returns. `load` is called with the lock held, so that no flush delivers
+    /// a later root in between. Returns what the feed followed until now, unless it has ended or `load` returns none.
     pub(super) fn close(&self, load: impl FnOnce(&O) -> Option<R>) -> Option<O> {
         let mut state = self.lock();
         let End::Open(open) = &state.end else { return None };
@@ -85,7 +85,7 @@ impl<A: Copy, O, R: Clone> Cursor<A, O, R> {
         }
     }
 
-    /// What `look` returns of the source, unless the feed was closed.
+    /// The result of `look` on the source, unless the feed was closed.
     pub(super) fn source<P>(&self, look: impl FnOnce(&O) -> P) -> Option<P> {
         if let End::Open(open) = &self.lock().end { Some(look(open)) } else { None }
     }

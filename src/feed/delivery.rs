@@ -1,4 +1,4 @@
-//! What a flush hands out.
+//! The result of a flush.
 
 use super::difference::{Difference, Updates};
 use crate::change::Change;
@@ -17,9 +17,9 @@ use std::sync::Arc;
 /// empty map gives the content at [`revision`](Self::revision). Two snapshots can be compared without a buffer:
 /// [`Snapshot::changes_since`].
 ///
-/// It lends what it delivers, and looks it up while it is iterated; nothing is copied. So iterating is what costs, each
-/// time, and until it is dropped a delivery keeps alive what a [`Snapshot`] would (one for which the
-/// buffer had fallen off the history, also the content delivered before). It waits for nothing and holds up nobody.
+/// It borrows what it delivers, and looks it up while it is iterated; nothing is copied. So each iteration takes its
+/// time, and until it is dropped a delivery keeps alive what a [`Snapshot`] would (and if its buffer lagged behind the
+/// history, also the content delivered before). It never waits, and delays no other thread.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -44,8 +44,8 @@ pub struct Delivery<K, V, S = DefaultHashBuilder> {
 }
 
 impl<K, V, S> Delivery<K, V, S> {
-    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] for a
-    /// [fresh start](Self::is_full).
+    /// The delivery covers the commits after this revision: where the one before ended, or [`Revision::ZERO`] if it [is
+    /// full](Self::is_full).
     #[must_use]
     pub fn since(&self) -> Revision {
         self.from
@@ -59,14 +59,16 @@ impl<K, V, S> Delivery<K, V, S> {
 }
 
 impl<K, V, S> Delivery<K, V, S> {
-    /// Where this delivery brings whoever applies it: what a client keeps to [resume](crate::BufferOptions::resume) from.
+    /// The position of a client that has applied this delivery: the client keeps it, to
+    /// [resume](crate::BufferOptions::resume) from it.
     #[must_use]
     pub fn position(&self) -> Position {
         self.difference.position()
     }
 
-    /// Whether this is the whole content (of the keys that are followed), and no difference: whoever applies it must forget
-    /// what it had before. So it is of the first delivery of a buffer, unless it could resume from where a client was.
+    /// Whether this is the whole content (of the keys that are followed) and not a difference: the client must discard
+    /// what it had before. The first delivery of a buffer is full, unless the buffer could resume from a client's
+    /// position.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -107,22 +109,22 @@ impl<K, V, S> Delivery<K, V, S> {
 }
 
 impl<K: Eq, V, S> Delivery<K, V, S> {
-    /// The keys that were set, each once, with their latest entry, in no particular order, the same each time. O(log n) for
-    /// each key touched; of a buffer that fell off the history, O(n) for all.
+    /// The keys that were set, each once, with their latest value and its revision, in an arbitrary order, which is the
+    /// same each time. O(log n) for each key touched; O(n) for all if the buffer lagged behind the history.
     #[must_use]
     pub fn updates(&self) -> Updates<'_, K, V> {
         self.difference.updates()
     }
 
-    /// The keys that were removed, each once, in no particular order. None of them is among the updates. O(k) for k keys
-    /// touched, and O(log n) for each that a commit removed; of a buffer that fell off the history, O(n).
+    /// The keys that were removed, each once, in no particular order. None of them is among the updates. O(k) for k
+    /// keys touched, and O(log n) for each that a commit removed; O(n) if the buffer lagged behind the history.
     #[must_use]
     pub fn removals(&self) -> impl ExactSizeIterator<Item = &K> {
         self.difference.removals().into_iter()
     }
 
-    /// The number of keys. 0 only in a fresh start of a client that could not resume, and in what
-    /// [`changes_since`](Snapshot::changes_since) gives if nothing has changed. Takes the time of iterating them all.
+    /// The number of keys. 0 only in a full delivery to a client that could not resume, and in what
+    /// [`changes_since`](Snapshot::changes_since) returns if nothing has changed. Takes the time of iterating them all.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, StateDictionary, StoreId, Position, Revision};
@@ -158,8 +160,8 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
 
     /// The change that does to another dictionary what happened to this one.
     ///
-    /// That of a [fresh start](Self::is_full) sets what there is, and clears nothing: keys that the other dictionary has
-    /// and this one has not stay there, unless the caller removes them.
+    /// If the delivery [is full](Self::is_full), the change sets all keys of this dictionary and removes none: other
+    /// keys of the other dictionary stay there, unless the caller removes them.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};

@@ -1,5 +1,5 @@
-//! What has changed between a buffer's cursor and a root: found while it is iterated, and lent, so that a flush itself only
-//! finds out whether there is anything, and nothing is cloned for it.
+//! What has changed between a buffer's cursor and a root: found while it is iterated, and borrowed, so that a flush
+//! itself only finds out whether there is anything, and clones nothing.
 
 use super::options::{Filter, Tombstones, Wanted};
 use crate::content::{Content, Records, Root, Touched, Versioned};
@@ -25,7 +25,7 @@ enum Since<K, V> {
     Nothing(Revision),
     /// A revision that the root's history reaches back to.
     History(Revision),
-    /// The content of a revision that it does not reach.
+    /// The content of a revision that the root's history does not reach.
     Content(Content<K, V>),
 }
 
@@ -35,7 +35,8 @@ impl<K, V, S> Difference<K, V, S> {
         Self { since: Since::Nothing(made), root, wanted: wanted.clone() }
     }
 
-    /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the history does not reach.
+    /// What changed after `cursor`, when `seen` was the content; `None` if that is not known and the history does not
+    /// reach back to `cursor`.
     pub(super) fn since(
         root: Arc<Root<K, V, S>>,
         cursor: Revision,
@@ -55,7 +56,7 @@ impl<K, V, S> Difference<K, V, S> {
         Self { root: self.root.into_kept(), ..self }
     }
 
-    /// Whether contents are compared, for the history does not reach back so far.
+    /// Whether contents are compared, because the history does not reach back so far.
     pub(super) fn is_compared(&self) -> bool {
         matches!(self.since, Since::Content(_))
     }
@@ -97,7 +98,8 @@ impl<K: Eq, V, S> Difference<K, V, S> {
         removed.into_iter().map(|key| &key.key).filter(|key| self.wanted.filter.passes(key)).collect()
     }
 
-    /// The keys that have no value, and that had one at the cursor: so says the oldest commit that touched them since.
+    /// The keys that have no value, and that had one at the cursor, according to the oldest commit that touched them
+    /// since.
     fn removals_after(&self, cursor: Revision) -> Vec<&Hashed<K>> {
         let touched = || self.root.history.after(cursor.0).into_iter().flatten().flat_map(|record| &record.what);
         let removed = touched().filter(|touched| touched.removed).map(|touched| &touched.key);
@@ -132,8 +134,8 @@ impl<K: Clone, V, S> Clone for Difference<K, V, S> {
     }
 }
 
-/// The updates of a [`Delivery`](super::Delivery): keys with their latest entries. Each step is O(log n) in the content;
-/// of a delivery that was off the history, all together are O(n).
+/// The updates of a [`Delivery`](super::Delivery): keys with their latest value and its revision. Each step is O(log n)
+/// in the content; if the buffer lagged behind the history, all together are O(n).
 ///
 /// ```
 /// use state_dictionary::StateDictionary;
@@ -202,7 +204,7 @@ impl<'a, K: Eq, V> Source<'a, K, V> {
 
 impl<K: Eq, V> FusedIterator for Updates<'_, K, V> {}
 
-// Moves past a key before a filter or the key's `Eq` runs: after a panic it goes on with the next key.
+// Moves past a key before a filter or the key's `Eq` runs: after a panic it continues with the next key.
 impl<K, V> UnwindSafe for Updates<'_, K, V> {}
 impl<K, V> RefUnwindSafe for Updates<'_, K, V> {}
 

@@ -16,12 +16,12 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One client of a [`Broadcast`](crate::Broadcast): is given the frames one after the other, and what it needs to go on
-/// with them. Made by [`Broadcast::join`](crate::Broadcast::join).
+/// One client of a [`Broadcast`](crate::Broadcast): returns the frames one after the other, and a catch-up when frames
+/// are missing. Made by [`Broadcast::join`](crate::Broadcast::join).
 ///
-/// It is a position and nothing else: a thread that publishes does nothing for it except to wake it if it waits, and one that
-/// is slow or leaked affects no other. It may outlive the broadcast and the dictionary; until it has ended it keeps alive what
-/// its broadcast has.
+/// It is only a position: a publisher does no work for it except to wake it if it waits, and a slow or leaked follower
+/// affects no other. It may outlive the broadcast and the dictionary; until it has ended it keeps alive what its
+/// broadcast has.
 ///
 /// ```
 /// use state_dictionary::{BufferOptions, Change, Message, StateDictionary};
@@ -51,13 +51,13 @@ pub struct Follower<K, V, M, S = DefaultHashBuilder> {
     store: StoreId,
     /// `None` when it has ended: it keeps nothing alive then.
     channel: Option<sync::Arc<Channel<K, V, M, S>>>,
-    /// What the client has that applies what it was given; `None` if it has nothing.
+    /// What the client has that has applied all messages; `None` if it has nothing.
     reached: Option<Revision>,
-    /// Where the frame begins that the client can go on with. Not later than what it has.
+    /// Where the frame begins with which the client can continue. Not later than what it has.
     boundary: Revision,
 }
 
-/// What a [`Follower`] is given.
+/// A message of a [`Follower`].
 ///
 /// ```
 /// use state_dictionary::{BufferOptions, Message, StateDictionary};
@@ -71,14 +71,14 @@ pub struct Follower<K, V, M, S = DefaultHashBuilder> {
 pub enum Message<K, V, M, S = DefaultHashBuilder> {
     /// The next frame, which begins where the follower is.
     Frame(Arc<Frame<M>>),
-    /// What changed between where the follower is and what was published last, merged: the first message of a client that does
-    /// not begin where a frame begins, and the next one after the follower has lagged behind the frames that are kept. If it is
-    /// the [whole content](Delivery::is_full), the client must forget what it has.
+    /// What changed between the follower's position and the latest publication, merged: the first message of a client
+    /// at whose position no frame begins, and the next one after the follower has lagged behind the frames that are
+    /// kept. If it is the [whole content](Delivery::is_full), the client must discard what it has.
     CatchUp(Delivery<K, V, S>),
 }
 
 impl<K, V, M, S> Message<K, V, M, S> {
-    /// Where this message brings a client that applies it.
+    /// The position of a client that has applied this message.
     #[must_use]
     pub fn position(&self) -> Position {
         match self {
@@ -96,8 +96,9 @@ impl<K, V, M, S> Follower<K, V, M, S> {
         Self { store: now.store, channel: Some(channel), reached, boundary: reached.unwrap_or_default() }
     }
 
-    /// Up to where the client is that applies what it is given: what it keeps to [join](crate::Broadcast::join) from the next
-    /// time. Before the first message, the position that it joined with, or [`Revision::ZERO`].
+    /// The position of a client that has applied all messages: the client keeps it, to [join](crate::Broadcast::join)
+    /// from it the next time. Before the first message it is the position that the client joined with, or
+    /// [`Revision::ZERO`].
     ///
     /// Every call that looks for a message moves it to what was published, also one that finds nothing.
     #[must_use]
@@ -109,15 +110,15 @@ impl<K, V, M, S> Follower<K, V, M, S> {
 impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// Waits for the next message.
     ///
-    /// Finding it is O(log n) in the number of frames for a frame, and O(1) for a [`Message::CatchUp`] except where there is a
-    /// filter, which is asked as in a [flush](crate::ChangeBuffer::flush). It waits for no publisher that is at work.
+    /// Finding it is O(log n) in the number of frames for a frame, and O(1) for a [`Message::CatchUp`], except that a
+    /// filter is run as in a [flush](crate::ChangeBuffer::flush). It does not wait for a publisher that is in progress.
     ///
     /// # Errors
-    /// [`FlushError`] if it was given everything and nothing more can come.
+    /// [`FlushError`] if everything was returned and nothing more can come.
     ///
     /// # Panics
-    /// If the filter or a key's `Eq` does; or if the dictionary is frozen, this call publishes what is left, and `encode`
-    /// panics; or if a value's `Drop` does. What it would have returned is returned by the next call.
+    /// If the filter or a key's `Eq` panics; if the dictionary is frozen, this call publishes what is still pending,
+    /// and `encode` panics; or if a value's `Drop` panics. The next call then returns what this one would have.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, FlushError, Message, StateDictionary};
@@ -128,7 +129,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// assert!(matches!(follower.next()?, Message::CatchUp(delivery) if delivery.count() == 0));
     /// room.update_state(&(), Change::new().set("a", 1))?;
     /// room.freeze();
-    /// assert!(matches!(follower.next()?, Message::Frame(frame) if *frame.encoded() == 1), "nobody had published it");
+    /// assert!(matches!(follower.next()?, Message::Frame(frame) if *frame.encoded() == 1), "it was not published before");
     /// assert_eq!(follower.next().unwrap_err(), FlushError);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -137,10 +138,11 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
         self.next_for(None).unwrap_or(Err(FlushError))
     }
 
-    /// [`next`](Self::next), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`next`](Self::next), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
+    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
@@ -152,17 +154,18 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// let room: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let frames = room.broadcast(BufferOptions::new(), |delivery| delivery.count());
     /// let mut follower = frames.join(Some(room.position()));
-    /// let nothing = follower.next_timeout(Duration::from_millis(1)); // time to send a sign of life instead
+    /// let nothing = follower.next_timeout(Duration::from_millis(1)); // time to send a keep-alive message instead
     /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<K, V, M, S>, FlushTimeoutError> {
         Ok(self.next_for(Some(timeout)).ok_or(FlushTimeoutError::TimedOut)??)
     }
 
-    /// The next message if there is one, without waiting for anything.
+    /// The next message if there is one, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if there is none, [`FlushError`] if nothing more can come.
+    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if there is none,
+    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
@@ -190,7 +193,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
         wake::wait(&wakeups.frames, clock, deadline, || self.pending())
     }
 
-    /// What `next` answers at this moment, or `None` if it has to wait.
+    /// What `next` returns at this moment, or `None` if it has to wait.
     fn pending(&mut self) -> Option<Result<Message<K, V, M, S>, FlushError>> {
         loop {
             let Some(channel) = &self.channel else { return Some(Err(FlushError)) };
@@ -239,7 +242,7 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     }
 }
 
-/// What a look at a state found, and where the follower is then.
+/// The result of a look at a state, and the position of the follower after it.
 struct Next<K, V, M, S> {
     message: Option<Message<K, V, M, S>>,
     reached: Option<Revision>,
@@ -250,10 +253,10 @@ struct Next<K, V, M, S> {
 impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// [`next`](Self::next), awaited. Needs the feature `async`.
     ///
-    /// Cancel-safe: the follower moves on only in the poll that returns a message, so a future that is dropped has lost nothing.
+    /// Cancel-safe: only the poll that returns a message moves the follower, so dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`FlushError`] if it was given everything and nothing more can come.
+    /// [`FlushError`] if everything was returned and nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
@@ -279,8 +282,8 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
 
     /// The messages, one after the other, as a stream that ends with the feed. Needs the feature `async`.
     ///
-    /// Cancel-safe, as [`next_async`](Self::next_async). The stream owns the follower; where the client is, each message
-    /// [says](Message::position).
+    /// Cancel-safe, as [`next_async`](Self::next_async). The stream owns the follower; each message has the client's
+    /// [position](Message::position).
     ///
     /// ```
     /// use futures_lite::StreamExt;

@@ -1,4 +1,4 @@
-//! What all feeds have in common: a flush looks, and waits until a look finds something.
+//! What all feeds share: a flush looks, and waits until a look finds something.
 
 use crate::error::{FlushError, FlushTimeoutError, TryFlushError};
 use crate::wake::{self, Look};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// [`KeyFeed`](crate::KeyFeed), or a reference or an [`Arc`] of one.
 ///
 /// All have the same methods with the same meaning: `flush`, `flush_timeout`, `try_flush`, `flush_async`, `subscribe`,
-/// `into_stream`, `into_stream_with`, `close`, `is_closed`, and `position` if a later feed can resume from there. This trait is
-/// for code that is generic over them, such as [`Subscription`](crate::Subscription). It is sealed.
+/// `into_stream`, `into_stream_with`, `close`, `is_closed`, and `position` if a later feed can resume from it. This
+/// trait is for code that is generic over them, such as [`Subscription`](crate::Subscription). It is sealed.
 ///
 /// ```
 /// use state_dictionary::{Feed, StateDictionary, Subscription};
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!((count(buffer), count(key)), (1, 1));
 /// ```
 pub trait Feed: Source<Found = Self::Delivery> {
-    /// What a flush delivers.
+    /// The delivery of a flush.
     type Delivery;
 }
 

@@ -25,12 +25,13 @@ use std::time::Duration;
 /// is delivered, and then every flush returns [`FlushError`].
 ///
 /// # Cost
-/// A flush looks the key up, in O(log n). The feed keeps no content and no value alive while the dictionary lives. It costs a
-/// commit nothing, except that each commit wakes those that wait in a flush, whichever keys it sets: to follow many keys, use one
-/// [`ChangeBuffer`](crate::ChangeBuffer).
+/// A flush looks up the key, in O(log n). The feed keeps no content and no value alive while the dictionary lives. It
+/// adds no work to a commit, except that each commit wakes the waiters in a flush, whichever keys it sets: to follow
+/// many keys, use one [`ChangeBuffer`](crate::ChangeBuffer).
 ///
 /// # Threads
-/// A feed can be shared; when several threads flush it, each value is delivered to one of them. It may outlive the dictionary.
+/// A feed can be shared. If several threads flush it, each value is delivered to one of them. It may outlive the
+/// dictionary.
 ///
 /// ```
 /// use state_dictionary::{FlushError, StateDictionary, TryFlushError};
@@ -65,7 +66,7 @@ struct State<K, V, S> {
 
 enum Source<K, V, S> {
     Open(Arc<Published<K, V, S>>),
-    /// What the key had when the feed was closed.
+    /// The value of the key when the feed was closed.
     Closed(Option<Versioned<V>>),
     /// An ended feed keeps nothing alive.
     Ended,
@@ -88,8 +89,8 @@ impl<K, V, S> KeyFeed<K, V, S> {
         &self.key.key
     }
 
-    /// Whether no later value will be delivered: the feed was closed, or the dictionary frozen or dropped. There may still be
-    /// something pending.
+    /// Whether no later value will be delivered: the feed was closed, or the dictionary frozen or dropped. Something
+    /// may still be pending.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.source().is_none_or(|published| published.peek(|root| root.frozen))
@@ -121,10 +122,11 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
         following::flush(self)
     }
 
-    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if the time has passed, [`FlushError`] if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
+    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{StateDictionary, FlushTimeoutError};
@@ -138,10 +140,11 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
         following::flush_timeout(self, timeout)
     }
 
-    /// Delivers what is pending, without waiting for anything to come.
+    /// Delivers what is pending, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`] if nothing is, [`FlushError`] if nothing more can come.
+    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if nothing is pending,
+    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{StateDictionary, TryFlushError};
@@ -155,15 +158,16 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
         following::try_flush(self)
     }
 
-    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// Flushes repeatedly, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
     /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe).
     pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
         Subscription::new(self, interval)
     }
 
-    /// Ends this feed, from any thread: what the key has at this moment is delivered, if it was not before, and then nothing more.
+    /// Closes this feed, from any thread: the value that the key has at this moment is delivered, if it was not before,
+    /// and then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes those that wait
+    /// Returns whether this call closed it: `false` if it was closed before or the dictionary has ended. Wakes waiters
     /// in a flush of it.
     ///
     /// ```

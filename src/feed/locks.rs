@@ -1,4 +1,4 @@
-//! The feed of locks that come and go. Here, and not among the other feeds, for it looks at the table as well as at the root.
+//! The feed of lock events. It looks at the lock table as well as at the root.
 
 use super::cursor::{Cursor, End};
 use super::following::sealed::{Source, Waits};
@@ -20,20 +20,21 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Follows the locks: first all there are, then what is granted, released, expired or cleared, in order and without a gap.
+/// Follows the locks: first all locks, then those that are granted, released, expired or cleared, in order and without
+/// a gap.
 ///
-/// The dictionary keeps as many events as it was told with [`Builder::lock_history_limit`](crate::Builder::lock_history_limit). A feed that
-/// has fallen further behind is given all locks anew, and so is every feed each time, if none are to be kept.
+/// The dictionary keeps at least [`Builder::lock_history_limit`](crate::Builder::lock_history_limit) events. A feed
+/// that lags further behind delivers all locks anew, and so does every delivery if no events are kept.
 ///
-/// A lock that runs out is an event even if nobody touches its key: whoever waits in [`flush`](Self::flush) wakes up at its
-/// deadline and takes it away. Where nobody waits, [`StateDictionary::expire`](crate::StateDictionary::expire) does. (A lease
-/// that is renewed for a shorter time wakes those who wait for the longer one.) Renewals are no events.
+/// The expiry of a lock is an event even if no client touches its key: a waiter in [`flush`](Self::flush) wakes up at
+/// the deadline and removes the lock. If no thread waits, [`StateDictionary::expire`](crate::StateDictionary::expire)
+/// removes it. (Renewing a lease for a shorter time wakes the waiters for the longer one.) Renewals are no events.
 ///
-/// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then every flush
-/// says [`FlushError`]. So does one that would have to begin anew.
+/// Nothing that happens after the dictionary was frozen or dropped is delivered: what happened before is, and then
+/// every flush returns [`FlushError`]. So does a feed that would have to deliver all locks anew.
 ///
-/// A flush that waits is ended by the end of the dictionary only; whoever wants to stop earlier uses
-/// [`flush_timeout`](Self::flush_timeout) or, in async code, drops the future.
+/// A waiting flush ends with an event, by [`close`](Self::close), or with the dictionary. To limit the wait, use
+/// [`flush_timeout`](Self::flush_timeout) or, in async code, drop the future.
 ///
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
@@ -48,13 +49,13 @@ use std::time::{Duration, Instant};
 /// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
 /// match feed.flush()? {
 ///     LockDelivery::Events(events) => assert_eq!(events[0].kind, LockEventKind::Released),
-///     LockDelivery::Full { .. } => unreachable!("it has not fallen behind"),
+///     LockDelivery::Full { .. } => unreachable!("it has not lagged"),
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct LockFeed<K, V, T = (), S = DefaultHashBuilder> {
     store: StoreId,
-    /// At the version up to which everything was delivered.
+    /// The version up to which everything was delivered.
     cursor: Cursor<Option<u64>, Followed<K, V, T, S>, Arc<Root<K, V, S>>>,
 }
 
@@ -63,7 +64,7 @@ struct Followed<K, V, T, S> {
     _reader: Reader<K, V, S>,
 }
 
-/// What a [`LockFeed`] delivers.
+/// A delivery of a [`LockFeed`].
 ///
 /// ```
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
@@ -98,14 +99,14 @@ struct Followed<K, V, T, S> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum LockDelivery<K, T> {
-    /// All locks at one instant: the first delivery, and what follows when events were missed.
+    /// All locks at one instant: the first delivery, and the next one after events were missed.
     Full {
-        /// The version at which locks last came or went; all later events have greater ones.
+        /// The version at which a lock was last granted or ended; all later events have greater ones.
         version: u64,
         /// The latest commit at that instant.
         revision: Revision,
-        /// The locks, in no particular order. One that runs out at that very instant may be among them, with no time
-        /// remaining; its end is told next.
+        /// The locks, in no particular order. A lock that expires at that instant may be among them, with no time
+        /// remaining; its end is delivered next.
         #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
         locks: Vec<(K, LockInfo<T>)>,
     },
@@ -120,23 +121,23 @@ impl<K, V, T, S> LockFeed<K, V, T, S> {
         Self { store, cursor: Cursor::new(resume.map(|since| since.version), Followed { engine, _reader: reader }) }
     }
 
-    /// Up to where events were delivered: what a client keeps to [resume](FeedOptions::resume) from.
+    /// The last event that was delivered: a client keeps this position, to [resume](FeedOptions::resume) from it.
     #[must_use]
     pub fn position(&self) -> LockPosition {
         LockPosition { store: self.store, version: self.cursor.at().unwrap_or_default() }
     }
 
-    /// Whether nothing later will be delivered: the feed was closed, or the dictionary frozen or dropped. There may still be
-    /// something pending.
+    /// Whether nothing later will be delivered: the feed was closed, or the dictionary frozen or dropped. Something may
+    /// still be pending.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.published().is_none_or(|published| published.peek(|root| root.frozen))
     }
 
-    /// Ends this feed, from any thread: what happened to locks before this moment is delivered, unless the feed would have to
-    /// begin anew, and then nothing more.
+    /// Closes this feed, from any thread: lock events before this moment are delivered, unless the feed would have to
+    /// deliver all locks anew, and then nothing more.
     ///
-    /// Returns whether it was this call that ended it, and not an earlier one or the end of the dictionary. Wakes those that wait
+    /// Returns whether this call closed it: `false` if it was closed before or the dictionary has ended. Wakes waiters
     /// in a flush or a subscription of it.
     ///
     /// ```
@@ -170,10 +171,10 @@ impl<K, V, T, S> LockFeed<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> LockFeed<K, V, T, S> {
-    /// Waits until a lock comes or goes and delivers all that happened; the first time, all locks there are, at once.
+    /// Waits until a lock is granted or ends and delivers all that happened; the first time, all locks, at once.
     ///
-    /// O(n) in the number of events; O(n) in that of all locks if all of them are delivered, or if a lock has expired: then it
-    /// may wait for threads that are updating locks.
+    /// O(n) in the number of events; O(n) in that of all locks if all of them are delivered, or if a lock has expired:
+    /// then it may wait for threads that are updating locks.
     ///
     /// # Errors
     /// [`FlushError`] if everything was delivered and nothing more can come.
@@ -194,7 +195,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         following::flush(self)
     }
 
-    /// [`flush`](Self::flush), waiting at most `timeout`. One too long for the clock never ends.
+    /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
     /// [`FlushTimeoutError`].
@@ -213,7 +214,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         following::flush_timeout(self, timeout)
     }
 
-    /// Delivers what has happened, without waiting for anything to happen. Expired locks are removed first.
+    /// Delivers what has happened, without waiting for an event. Expired locks are removed first.
     ///
     /// # Errors
     /// [`TryFlushError`].
@@ -232,8 +233,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
         following::try_flush(self)
     }
 
-    /// Flushes again and again, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
-    /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe). In its interval it does not remove expired locks.
+    /// Flushes repeatedly, with at least `interval` between the end of one delivery and the next; 0 is no limit. See
+    /// [`ChangeBuffer::subscribe`](crate::ChangeBuffer::subscribe). It does not remove expired locks during an
+    /// interval.
     pub fn subscribe(&self, interval: Duration) -> Subscription<&Self> {
         Subscription::new(self, interval)
     }

@@ -1,8 +1,8 @@
-//! WHO has seen what: buffers, each a cursor into the one order of revisions.
+//! The feeds: each is a cursor into the one order of revisions or versions.
 //!
-//! Writers push nothing to anybody. A buffer remembers how far it has delivered; a flush hands out the root of its moment,
-//! and what has changed since is looked up there. So coalescing and order cannot go wrong, a flush is one consistent
-//! instant, and a commit does nothing for those who watch except to wake those asleep in a flush.
+//! Writers push nothing. A buffer remembers how far it has delivered; a flush keeps the present root, and the delivery
+//! looks up there what has changed since. So coalescing and order cannot go wrong, a flush is one consistent instant,
+//! and a commit does no work for feeds except to wake those that wait in a flush.
 
 #[cfg(feature = "async")]
 mod awaiting;

@@ -46,7 +46,7 @@ impl<P> FeedOptions<P> {
         Self { resume: None }
     }
 
-    /// Begins where an earlier feed has got to: what happened since is delivered first.
+    /// Begins after the position of an earlier feed: what happened since is delivered first.
     ///
     /// If that is not possible, since the position is of another dictionary or lies in the future, or the history does not
     /// reach back to it, the first delivery reports it: it is [full](super::CommitDelivery::full) or has
@@ -79,19 +79,19 @@ pub(super) struct Wanted<K> {
 /// let always = dictionary.change_buffer_with(BufferOptions::new().tombstones(Tombstones::Always));
 /// dictionary.update_state(&(), Change::new().set("a", 1))?;
 /// dictionary.update_state(&(), Change::new().remove("a"))?;
-/// assert!(usual.try_flush().is_err(), "it never heard of it");
+/// assert!(usual.try_flush().is_err(), "it never delivered the key");
 /// assert_eq!(always.try_flush().unwrap().removals().collect::<Vec<_>>(), [&"a"]);
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tombstones {
-    /// Those of keys that the buffer has delivered a value of.
+    /// Those of keys of which the buffer has delivered a value.
     #[default]
     Delivered,
-    /// Every removal after the buffer was made, or after the position that it resumes from, also of keys it never mentioned and
-    /// of keys that were not there. If it cannot resume, those after it was made. Exact as long as the buffer does not fall off
-    /// the history; from then on until its next flush as if `Delivered`.
+    /// Every removal after the buffer was made, or after the position that it resumes from, also of keys that it never
+    /// delivered and of keys that had no value. If it cannot resume, those after it was made. Exact as long as the
+    /// buffer does not lag behind the history; after that, until its next flush, as `Delivered`.
     Always,
 }
 
@@ -124,15 +124,15 @@ impl<K> BufferOptions<K> {
         self
     }
 
-    /// Follows only the keys that `filter` lets through: in the first content, in changes, in removals and when the buffer
-    /// catches up. With several filters, a key must pass all of them.
+    /// Follows only the keys for which `filter` returns `true`: in the first content, in changes, in removals and when
+    /// the buffer catches up. With several filters, a key must pass all of them.
     ///
-    /// `filter` must always say the same of a key. A flush asks it about the keys touched since the last flush (about all keys,
-    /// in the first flush and when the buffer was off the history), whoever touched them, until it lets one through; if there is
-    /// none, about all of them, and of removed ones once more. Iterating over the delivery asks it about all of them each time.
-    /// So a filter saves what comes after the flush, not the flush. Commits of other keys wake a waiting flush, which goes on
-    /// waiting. A flush runs it with the buffer locked, so it must not use the buffer. If it panics, the flush does, and the
-    /// buffer is as it was before.
+    /// `filter` must always return the same for a key. A flush runs it on the keys touched since the last flush by any
+    /// client (in the first flush, and if the buffer lagged behind the history, on all keys), until one passes; if none
+    /// does, it has run on all of them, and on removed ones twice. Each iteration over the delivery runs it on all of
+    /// them. So a filter saves the work after the flush, not that of the flush. Commits of other keys wake a waiting
+    /// flush, which then waits again. A flush runs it with the buffer locked, so it must not use the buffer. If it
+    /// panics, the flush panics, and the buffer is as it was before.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, Change, StateDictionary};
@@ -158,10 +158,10 @@ impl<K> BufferOptions<K> {
 
     /// Follows only the keys that begin with one of these, as a [`filter`](Self::filter).
     ///
-    /// Prefixes are compared byte by byte, as [`str::starts_with`] does: the prefix `cursor` also lets `cursors.all` through, so
-    /// end it with what separates the parts of your keys; upper and lower case differ; and two texts that look the same but are
-    /// made of other code points (`é` as one, or as `e` with an accent) are different: normalise keys and prefixes alike. The
-    /// empty prefix lets every key through, and no prefix at all none.
+    /// Prefixes are compared byte by byte, as [`str::starts_with`] does. So the prefix `cursor` also passes
+    /// `cursors.all`: end it with the character that separates the parts of your keys. Upper and lower case differ, and
+    /// so do two texts that look the same but have different code points (`é` as one, or as `e` with an accent):
+    /// normalise keys and prefixes alike. The empty prefix passes every key, and without prefixes no key passes.
     ///
     /// ```
     /// use state_dictionary::{BufferOptions, StateDictionary};
@@ -181,15 +181,15 @@ impl<K> BufferOptions<K> {
         self.filter(move |key| prefixes.iter().any(|prefix| key.as_ref().starts_with(prefix)))
     }
 
-    /// Goes on from what a client has seen already: the first delivery has what changed since, merged, exactly.
+    /// Resumes from the position of a client: the first delivery has exactly what changed since, merged.
     ///
-    /// If that cannot be said, because the position is of another dictionary, or lies in the future, or further back than the
-    /// [history](crate::Builder::history_limit) reaches at the first flush, the first delivery is the whole content instead, and
-    /// says that it is a [fresh start](crate::Delivery::is_full): the client must forget what it has. That one comes at
-    /// once, also if there is no content. See [`Position`] for an example.
+    /// If that is not possible, because the position is of another dictionary, or lies in the future, or further back
+    /// than the [history](crate::Builder::history_limit) reaches at the first flush, the first delivery is the whole
+    /// content instead, and [reports it](crate::Delivery::is_full): the client must discard what it has. That delivery
+    /// comes at once, also if there is no content. See [`Position`] for an example.
     ///
-    /// The buffer does not know which keys the client followed before. With another filter than then, keys that are newly
-    /// followed are missed until they change, so a client that follows others than before begins anew.
+    /// The buffer does not know which keys the client followed before. With another filter, newly followed keys are
+    /// missed until they change; so a client that follows other keys than before must start without a position.
     #[must_use]
     pub fn resume(mut self, position: Position) -> Self {
         self.resume = Some(position);

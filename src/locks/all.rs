@@ -1,4 +1,4 @@
-//! What looks at all locks of one shard or of all shards at one instant, with those shards locked.
+//! Operations on all locks of one shard or of all shards at one instant, with those shards locked.
 
 use super::session::WithoutSession;
 use super::table::{Lock, LockId, LockTable};
@@ -11,10 +11,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// One shard or all of them, locked. Dropping this puts `taken` back, also while unwinding from a user's panic, and then
-/// unlocks.
+/// One shard or all of them, locked. Dropping this puts `taken` back, also while unwinding from a panic of the user's
+/// code, and then unlocks.
 pub(crate) struct LockedShards<'a, K: Clone + Eq, T: Clone + PartialEq> {
-    /// Locks that were taken out to be looked at: a shard cannot be iterated in safe code.
+    /// Locks that were taken out to be looked at: safe code cannot iterate a shard.
     taken: Vec<(Hashed<K>, Lock<T>)>,
     shards: Vec<WriteShard<'a, K, Lock<T>>>,
     /// The index of the first of `shards`.
@@ -25,7 +25,7 @@ pub(crate) struct LockedShards<'a, K: Clone + Eq, T: Clone + PartialEq> {
 /// A lock that was removed, and how it ended.
 pub(super) type Removed<K, T> = (Hashed<K>, Lock<T>, LockEventKind);
 
-/// A lock that goes with the session it belongs to, or that has run out and stands in the way of its end.
+/// A lock that ends with its session, or an expired lock on a key of a session that ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Going {
     pub(super) hash: u64,
@@ -39,11 +39,11 @@ impl Going {
     }
 }
 
-/// What a session that is about to end finds on the lock of one of its keys.
+/// The lock of another owner on a key of a session that is about to end.
 pub(crate) enum Obstacle<T> {
-    /// Another owner has locked the key.
+    /// It is live.
     Locked { owner: T, remaining: Option<Duration> },
-    /// The lock of another owner has run out.
+    /// It has expired.
     Expired(Going),
 }
 
@@ -59,7 +59,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         LockedShards { taken: Vec::new(), shards, first, table: self }
     }
 
-    /// Removes the locks of some shards that `end` gives an end, in one step.
+    /// Removes the locks of some shards for which `end` returns a kind, in one step.
     pub(super) fn remove_where(
         &self,
         shards: Range<usize>,
@@ -67,7 +67,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         clock: &Clock,
         fence: &mut impl Fence<K, T>,
     ) -> Vec<Removed<K, T>> {
-        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        // Made before the shards are locked: if a `Clone` panics, the clones so far are dropped after they are
+        // unlocked.
         let mut changes = Vec::new();
         let mut locked = self.lock_shards(shards.clone());
         locked.take_out();
@@ -95,8 +96,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         removed
     }
 
-    /// Removes the locks of the owners that `unwanted` points out, of all shards at once, and returns the keys of those that
-    /// had not run out. O(n) in the number of all locks. Waits for every thread that is updating locks.
+    /// Removes the locks of all owners for which `unwanted` returns `true`, in all shards at once, and returns the keys
+    /// of those that had not expired. O(n) in the number of all locks. Waits for every thread that is updating locks.
     pub(crate) fn remove_all(
         &self,
         unwanted: impl Fn(&T) -> bool,
@@ -115,8 +116,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.all_of(clock, |lock, now| !lock.expired(now), || ()).0
     }
 
-    /// All locks that are there at one instant, also those that have just run out and have yet to be taken away, and what
-    /// `look` finds while every shard is locked.
+    /// All locks in the table at one instant, also those that have just expired and are not yet removed, and what
+    /// `look` returns while every shard is locked.
     pub(crate) fn all_with<R>(&self, clock: &Clock, look: impl FnOnce() -> R) -> (Vec<(K, LockInfo<T>)>, R) {
         self.all_of(clock, |_, _| true, look)
     }
@@ -127,7 +128,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         wanted: impl Fn(&Lock<T>, Instant) -> bool,
         look: impl FnOnce() -> R,
     ) -> (Vec<(K, LockInfo<T>)>, R) {
-        // Made before the shards are locked: should a `Clone` panic, the clones so far are dropped after.
+        // Made before the shards are locked: if a `Clone` panics, the clones so far are dropped after they are
+        // unlocked.
         let mut found = Vec::new();
         let mut all = self.lock_all();
         all.take_out();
@@ -155,7 +157,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         }
     }
 
-    /// Of the locks taken out, removes those that have an end.
+    /// Removes those of the taken locks that have an end.
     fn remove(&mut self, ends: Vec<Option<LockEventKind>>) -> Vec<Removed<K, T>> {
         let mut removed = Vec::new();
         for ((key, lock), end) in std::mem::take(&mut self.taken).into_iter().zip(ends) {
@@ -171,7 +173,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         &*self.shards[self.table.shards.index_of(hash) - self.first]
     }
 
-    /// The locks that a session holds. O(k) in those that were acquired through it lately.
+    /// The locks that belong to a session. O(k) in those that were acquired through it lately.
     pub(crate) fn of_session(&self, locks: &SessionLocks, now: Instant) -> Vec<Going> {
         let session = locks.session;
         let of_it = |&(hash, id): &(u64, LockId)| {
@@ -181,7 +183,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         locks.noted.lock().locks.iter().filter_map(of_it).collect()
     }
 
-    /// The locks that were acquired without a session by one of these owners, each with the index of the owner. O(n) in the
+    /// The locks that one of these owners acquired without a session, each with the index of the owner. O(n) in the
     /// owners of such locks.
     pub(crate) fn without_session(&self, owners: &[&T], now: Instant) -> Vec<(usize, Going)> {
         let noted = self.table.without_session.of(owners).into_iter();
@@ -197,12 +199,12 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         self.table.without_session.are_any()
     }
 
-    /// Whether this lock is there and belongs to that session, or to none.
+    /// Whether this lock is in the table and belongs to that session, or to none.
     pub(super) fn has(&self, hash: u64, id: LockId, session: Option<SessionId>) -> bool {
         self.shard(hash).look_up(hash, |_, lock| lock.id == id && lock.session == session).is_some()
     }
 
-    /// Notes all locks there are, which were acquired without a session.
+    /// Notes all locks in the table, which were acquired without a session.
     pub(super) fn note_all(&mut self, without_session: &WithoutSession<T>) {
         self.take_out();
         for (key, lock) in &self.taken {
@@ -211,7 +213,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         self.put_back();
     }
 
-    /// What stands in the way of `owner`, who would remove this key, if that is not going anyway.
+    /// The lock that keeps `owner` from removing this key, unless it is one of `going`.
     pub(crate) fn obstacle(
         &self,
         key: &Hashed<K>,
@@ -232,14 +234,14 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
         }
     }
 
-    /// How a lock that goes is changes.
+    /// The event of a lock that ends.
     pub(crate) fn change(&self, going: Going) -> Option<LockChange<K, T>> {
         let (key, lock) = self.shard(going.hash).look_up(going.hash, |_, lock| lock.id == going.id)?;
         let kind = if going.expired { LockEventKind::Expired } else { LockEventKind::Released };
         Some(lock.change(key, kind))
     }
 
-    /// Removes a lock, which its caller counts off with [`LockTable::sub_outstanding`]. Runs none of the user's code.
+    /// Removes a lock; the caller subtracts it with [`LockTable::sub_outstanding`]. Runs no code of the user's.
     pub(crate) fn take(&mut self, going: Going) -> Option<(K, Lock<T>)> {
         let index = self.table.shards.index_of(going.hash) - self.first;
         self.shards[index].take(going.hash, |lock| lock.id == going.id)

@@ -1,4 +1,4 @@
-//! The end of leases: when the next one runs out, and taking away the locks that have.
+//! Leases: the next deadline, and removing expired locks.
 
 use super::Fence;
 use super::table::{Lock, LockTable};
@@ -7,9 +7,9 @@ use crate::event::LockEventKind;
 use crate::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When the next lease runs out.
+/// The next deadline.
 pub(super) struct Deadlines {
-    /// Of each shard: no lock in it runs out before this many nanoseconds after the epoch. Changed only with the shard
+    /// Of each shard: no lock in it expires before this many nanoseconds after the epoch. Changed only with the shard
     /// locked; falls with every lease that ends sooner, and rises when the locks of the shard have been looked at.
     earliest: Vec<AtomicU64>,
     epoch: Instant,
@@ -18,7 +18,7 @@ pub(super) struct Deadlines {
 /// Later than any deadline.
 const NEVER: u64 = u64::MAX;
 
-/// Fewer locks than this are not worth a sweep.
+/// Fewer locks than this are not swept.
 pub(super) const FIRST_SWEEP: usize = 64;
 
 impl Deadlines {
@@ -26,7 +26,7 @@ impl Deadlines {
         Self { earliest: (0..shards).map(|_| AtomicU64::new(NEVER)).collect(), epoch: clock.now() }
     }
 
-    /// Notes the end of a lease, with its shard locked. Whether it is nearer than all others of the shard.
+    /// Notes the deadline of a lock, with its shard locked. Returns whether it is before all others of the shard.
     pub(super) fn note(&self, shard: usize, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else { return false };
         let nanos = self.nanos(deadline);
@@ -42,7 +42,7 @@ impl Deadlines {
         }
     }
 
-    /// The end of the first of all leases of a shard, which is locked.
+    /// Notes the first deadline of a shard, which is locked.
     pub(super) fn reset(&self, shard: usize, earliest: Option<Instant>) {
         let earliest = earliest.map_or(NEVER, |deadline| self.nanos(deadline));
         // ORDERING: Release, as in `note`. No other thread stores meanwhile, because the shard is locked.
@@ -56,13 +56,13 @@ impl Deadlines {
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
-    /// The instant before which no lock runs out, if any ever does. O(1) in the number of locks.
+    /// The instant before which no lock expires, or `None` if none ever does. O(1) in the number of locks.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         (0..self.shards.count()).filter_map(|shard| self.deadlines.of(shard)).min()
     }
 
-    /// Removes every lock that has run out, and returns keys and owners. O(1) if none has; else O(n) in the locks of the
-    /// shards that have such locks, one shard locked at a time.
+    /// Removes every expired lock, and returns keys and owners. O(1) if none has expired; otherwise O(n) in the locks
+    /// of the shards that have expired locks, one shard locked at a time.
     pub(crate) fn expire(&self, clock: &Clock, fence: &mut impl Fence<K, T>) -> Vec<(K, T)> {
         let mut expired = Vec::new();
         for shard in 0..self.shards.count() {
@@ -75,10 +75,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         expired
     }
 
-    /// Takes away all expired locks, when there are twice as many locks as the last time: locks of clients that have
-    /// vanished, on keys that nobody else touches, must not pile up. So a grant pays for it in O(1), amortised.
+    /// Removes all expired locks when there are twice as many locks as after the last sweep, so that locks of lost
+    /// clients, on keys that no other client touches, do not accumulate. Amortised, a grant costs O(1) for it.
     pub(super) fn sweep_if_due(&self, clock: &Clock, fence: &mut impl Fence<K, T>) {
-        // ORDERING: Relaxed, these only say when it is worthwhile.
+        // ORDERING: Relaxed, these only decide when to sweep.
         if self.outstanding.load(Ordering::Relaxed) >= self.sweep_at.load(Ordering::Relaxed) {
             self.expire(clock, fence);
             let left = self.outstanding.load(Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! WHO may write: exclusive write access to keys, with leases.
+//! Locks: exclusive write access to keys, with leases.
 //!
-//! The table is sharded and is never the truth about content; it does not know content at all. What ties the two together
-//! is the [`Fence`]: a grant, a release or an expiry is not finished until it has replaced the root, and it does so while
-//! it still holds the shards of all its keys. A writer that looked at a lock before it changed then loses its swap, and
-//! one that looks after finds the shard locked until the change is complete.
+//! The table is sharded. It is never the truth about content, and does not know content at all. The [`Fence`] ties the
+//! two together: a grant, a release or an expiry is complete only when it has replaced the root, and it does so while
+//! it still has the shards of all its keys locked. So a writer that looked at a lock before the change loses its swap,
+//! and one that looks later finds the shard locked until the change is complete.
 
 mod all;
 mod leases;
@@ -21,32 +21,32 @@ pub(crate) use update::LockFailure;
 use crate::event::LockChange;
 use std::mem::ManuallyDrop;
 
-/// Clones a key and a token with a shard locked. If the second `Clone` panics, the first clone is leaked: its `Drop` may use
-/// the dictionary, and would wait for this very thread.
+/// Clones a key and a token with a shard locked. If the second `Clone` panics, the first clone is leaked: its `Drop`
+/// may use the dictionary, and would wait for this thread itself.
 fn clone_both<A: Clone, B: Clone>(a: &A, b: &B) -> (A, B) {
     let a = ManuallyDrop::new(a.clone());
     let b = b.clone();
     (ManuallyDrop::into_inner(a), b)
 }
 
-/// What the table asks of the content, while shards are locked.
+/// The table's interface to the content, used while shards are locked.
 pub(crate) trait Fence<K, T> {
-    /// Replaces the root and returns its version, or `None` if the dictionary is frozen: then nothing was replaced if locks are
-    /// being granted. Tells what the replacing is for, if [`tells`](Self::records_events).
+    /// Replaces the root and returns its version, or `None` if the dictionary is frozen: then nothing was replaced if
+    /// locks are being granted. Takes the events of the replacement, if [`records_events`](Self::records_events).
     fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64>;
 
-    /// Whether anybody is told what comes and goes.
+    /// Whether lock events are kept.
     fn records_events(&self) -> bool;
 
     /// Whether the dictionary is frozen, for a renewal, which replaces nothing.
     fn is_frozen(&mut self) -> bool;
 
-    /// A request is refused: for locks of others on so many keys, or for the freeze if on none.
+    /// Reports that a request is refused: because others have locked this many keys, or because of the freeze if 0.
     fn refused(&mut self, locked_keys: usize);
 
-    /// So many locks are taken away because they have run out.
+    /// Reports that this many expired locks are removed.
     fn expired(&mut self, locks: usize);
 
-    /// A lock will run out before all others, so whoever waits for the next to do so must look again.
+    /// Reports that a lock will expire before all others, so a waiter for the next deadline must look again.
     fn deadline_advanced(&mut self);
 }

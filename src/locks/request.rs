@@ -1,12 +1,13 @@
-//! What a client asks of the locks, and what it is changes.
+//! What a client requests of the locks, and what the dictionary reports about them.
 
 use crate::revision::FencingToken;
 use std::time::Duration;
 
 /// Keys to lock and keys to release, in one step.
 ///
-/// All locks asked for are granted or none; releases happen regardless. If a key is asked for twice, the later call wins;
-/// a key both released and acquired ends up held, with the lease asked and a new fencing token.
+/// Either all requested locks are granted or none; releases are carried out in any case. If a key is requested twice,
+/// the later call wins. A key both released and acquired is locked afterwards, with the requested lease and a new
+/// fencing token.
 ///
 /// ```
 /// use state_dictionary::LockRequest;
@@ -24,16 +25,16 @@ pub struct LockRequest<K> {
 }
 
 impl<K> LockRequest<K> {
-    /// A request for nothing.
+    /// An empty request.
     #[must_use]
     pub const fn new() -> Self {
         Self { acquire: Vec::new(), release: Vec::new() }
     }
 
-    /// Asks for the lock on a key, or for a new lease on it if it is already held. `None` is a lease without end.
+    /// Requests the lock on a key, or a new lease for it if the caller owns it already. `None` is a lease without end.
     ///
-    /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end; one of
-    /// zero makes the whole request an error, even if a later call asks for the same key again.
+    /// A lease is counted from the end of the call that grants it. One that is too long for the clock has no end. One
+    /// of zero makes the whole request an error, even if a later call requests the same key again.
     ///
     /// ```
     /// use state_dictionary::{LockError, LockRequest, StateDictionary};
@@ -55,7 +56,7 @@ impl<K> LockRequest<K> {
         self
     }
 
-    /// Gives the lock on a key back. Releasing a lock one does not hold is no error; the receipt tells.
+    /// Releases the lock on a key. Releasing a lock that the caller does not own is no error; the receipt reports it.
     ///
     /// ```
     /// use state_dictionary::{LockRequest, StateDictionary};
@@ -71,13 +72,13 @@ impl<K> LockRequest<K> {
         self
     }
 
-    /// The keys asked for, with their leases, in the order of the calls.
+    /// The requested keys, with their leases, in the order of the calls.
     #[must_use]
     pub fn acquires(&self) -> impl ExactSizeIterator<Item = (&K, Option<Duration>)> {
         self.acquire.iter().map(|(key, lease)| (key, *lease))
     }
 
-    /// The keys given back, in the order of the calls.
+    /// The keys to release, in the order of the calls.
     #[must_use]
     pub fn releases(&self) -> impl ExactSizeIterator<Item = &K> {
         self.release.iter()
@@ -90,7 +91,7 @@ impl<K> Default for LockRequest<K> {
     }
 }
 
-/// What became of a [`LockRequest`]. Keys are in no particular order.
+/// The result of a [`LockRequest`]. Keys are in no particular order.
 ///
 /// ```
 /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
@@ -102,7 +103,7 @@ impl<K> Default for LockRequest<K> {
 /// let first = acquire()?.granted[0].1;
 /// assert_eq!(acquire()?.renewed, [("ball", first)]);
 ///
-/// clock.advance(Duration::from_secs(5)); // too late: somebody else may have written to it
+/// clock.advance(Duration::from_secs(5)); // too late: another client may have written to it
 /// let receipt = acquire()?;
 /// assert_eq!((receipt.renewed.len(), receipt.expired), (0, vec!["ball"]));
 /// assert!(receipt.granted[0].1 > first);
@@ -112,20 +113,20 @@ impl<K> Default for LockRequest<K> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockReceipt<K> {
-    /// Locks that are newly held. They share one fencing token, that of this call.
+    /// Newly granted locks. They share one fencing token, that of this call.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub granted: Vec<(K, FencingToken)>,
-    /// Locks that were held before and have a new lease, with the fencing token they were granted with.
+    /// Locks that the caller owned before and that have a new lease, each with the fencing token it was granted with.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub renewed: Vec<(K, FencingToken)>,
-    /// Locks given back.
+    /// Released locks.
     pub released: Vec<K>,
-    /// Keys to release whose lock the caller did not hold.
+    /// Keys to release whose lock the caller did not own.
     pub not_held: Vec<K>,
-    /// Keys, to release or to acquire, whose lock the caller had held until its lease ran out: somebody else may have
-    /// written to them since. Of a key to acquire, the lock is granted anew. Once another client has come across the
-    /// expired lock it is forgotten, and the key is only among the granted or those not held: to know that a lock was
-    /// never lost, look for it among the renewed.
+    /// Keys, to release or to acquire, whose lock the caller owned until it expired: another client may have written to
+    /// them since. For a key to acquire, the lock is granted anew. An expired lock that another operation has removed
+    /// is not among them; its key is then only in `granted` or `not_held`. So only `renewed` shows that a lock was
+    /// never lost.
     pub expired: Vec<K>,
 }
 
@@ -141,7 +142,7 @@ impl<K> LockReceipt<K> {
     }
 }
 
-/// A key that somebody else holds.
+/// A key that another owner has locked.
 ///
 /// ```
 /// use state_dictionary::{Change, LockRequest, ManualClock, Refusal, StateDictionary, UpdateError};
@@ -162,9 +163,9 @@ impl<K> LockReceipt<K> {
 pub struct Conflict<K, T> {
     /// The key.
     pub key: K,
-    /// Who holds it.
+    /// Its owner.
     pub owner: T,
-    /// For how long still, if its lease has an end and is not renewed.
+    /// For how long the lock still lasts, if it has a lease that is not renewed.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
 }
@@ -184,11 +185,11 @@ pub struct Conflict<K, T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LockInfo<T> {
-    /// Who holds it.
+    /// Its owner.
     pub owner: T,
-    /// For how long still, if its lease has an end and is not renewed.
+    /// For how long it still lasts, if it has a lease that is not renewed.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub remaining: Option<Duration>,
-    /// The token it was granted with.
+    /// The token that it was granted with.
     pub fencing_token: FencingToken,
 }

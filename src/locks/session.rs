@@ -1,14 +1,14 @@
 //! Which locks belong to which session.
 //!
-//! A lock belongs to the session through which it was last acquired or renewed; so the lock says. The session notes which
-//! locks were granted to it, so that its end finds them without looking at all others.
+//! A lock belongs to the session through which it was last acquired or renewed, and has that session's id. The session
+//! notes which locks were granted to it, so that its end finds them without looking at all others.
 
 use super::table::{LockId, LockTable};
 use crate::sync::{AtomicUsize, Mutex, Ordering, Shard};
 use std::mem;
 use std::num::NonZeroU64;
 
-/// Tells a session of a dictionary from all others.
+/// Identifies a session within its dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) NonZeroU64);
 
@@ -19,13 +19,13 @@ pub(crate) struct SessionLocks {
 }
 
 pub(super) struct Noted {
-    /// Each with the hash of its key. Some may be gone, or belong to another session now.
+    /// Each with the hash of its key. Some may have ended, or belong to another session now.
     pub(super) locks: Vec<(u64, LockId)>,
-    /// With how many locks those that are gone are next looked for.
+    /// The number of locks at which ended ones are next removed from `locks`.
     prune_at: usize,
 }
 
-/// Fewer locks than this are not worth looking through.
+/// With fewer locks than this, none are removed.
 const FIRST_PRUNING: usize = 64;
 
 impl SessionLocks {
@@ -33,7 +33,7 @@ impl SessionLocks {
         Self { session, noted: Mutex::new(Noted { locks: Vec::new(), prune_at: FIRST_PRUNING }) }
     }
 
-    /// How many locks it has at most.
+    /// The number of its locks, at most.
     pub(crate) fn len(&self) -> usize {
         self.noted.lock().locks.len()
     }
@@ -43,8 +43,8 @@ impl SessionLocks {
     }
 }
 
-/// The locks that were acquired without a session, by their owners, so that the end of a session finds those of its token.
-/// Kept from the first session on.
+/// The locks that were acquired without a session, by their owners, so that the end of a session finds those of its
+/// token. Maintained from the first session on.
 pub(super) struct WithoutSession<T> {
     /// 1 from the first session on. Changes with all shards locked, and is read with a shard locked.
     kept: AtomicUsize,
@@ -52,18 +52,18 @@ pub(super) struct WithoutSession<T> {
 }
 
 struct ByOwner<T> {
-    /// In the order of their numbers. An owner may be there twice.
+    /// In the order of their numbers. An owner may occur twice.
     owners: Vec<Owner<T>>,
     next_number: u64,
     noted: usize,
-    /// With how many locks those that are gone are next looked for.
+    /// The number of locks at which ended ones are next removed.
     prune_at: usize,
 }
 
 struct Owner<T> {
     number: u64,
     token: T,
-    /// As a session's.
+    /// As those of a session.
     locks: Vec<(u64, LockId)>,
 }
 
@@ -78,12 +78,13 @@ impl<T> WithoutSession<T> {
     }
 
     fn are_kept(&self) -> bool {
-        // ORDERING: Relaxed, because a shard is locked, and all were when it was set; otherwise it only saves time.
+        // ORDERING: Relaxed, because a shard is locked, and all were when it was set; without a shard it only saves
+        // time.
         self.kept.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes a lock of the owner with this number, whose shard is locked since the number was given. Runs none of the user's
-    /// code.
+    /// Notes a lock of the owner with this number. Its shard has been locked since the number was given. Runs no code
+    /// of the user's.
     pub(super) fn note(&self, number: u64, hash: u64, id: LockId) {
         let mut all = self.owners.lock();
         if let Ok(index) = all.owners.binary_search_by_key(&number, |owner| owner.number) {
@@ -106,18 +107,18 @@ impl<T: Clone + PartialEq> ByOwner<T> {
 }
 
 impl<T: Clone + PartialEq> WithoutSession<T> {
-    /// A number for this owner, if its locks are to be noted. A shard is locked. O(n) in the owners of such locks.
+    /// The number of this owner, if its locks are noted. A shard is locked. O(n) in the owners of such locks.
     pub(super) fn number_of(&self, token: &T) -> Option<u64> {
         self.are_kept().then(|| self.owners.lock().number_of(token))
     }
 
-    /// Notes a lock, from before they are kept. May unwind, if the token does, and be repeated.
+    /// Notes a lock that was acquired earlier. If the token's code unwinds, the call can be repeated.
     pub(super) fn add(&self, token: &T, hash: u64, id: LockId) {
         let number = self.owners.lock().number_of(token);
         self.note(number, hash, id);
     }
 
-    /// The locks that were noted of these owners, each with the index of the owner. All shards are locked.
+    /// The noted locks of these owners, each with the index of the owner. All shards are locked.
     pub(super) fn of(&self, tokens: &[&T]) -> Vec<(usize, (u64, LockId))> {
         let mut found = Vec::new();
         for owner in &self.owners.lock().owners {
@@ -130,8 +131,8 @@ impl<T: Clone + PartialEq> WithoutSession<T> {
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
-    /// Notes, from now on, which locks are acquired without a session. O(n) in the locks there are, the first time. May wait for
-    /// threads that are updating locks.
+    /// From now on, notes the locks that are acquired without a session. The first call is O(n) in the present locks.
+    /// May wait for threads that are updating locks.
     pub(crate) fn expect_sessions(&self) {
         if self.without_session.are_kept() {
             return;
@@ -142,8 +143,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         self.without_session.kept.store(1, Ordering::Relaxed);
     }
 
-    /// Forgets the locks acquired without a session that have gone, when there are twice as many as the last time: O(1) per
-    /// lock, amortised. May wait for threads that are updating locks.
+    /// Removes the notes of ended locks that were acquired without a session, when there are twice as many notes as the
+    /// last time: O(1) per lock, amortised. May wait for threads that are updating locks.
     pub(super) fn prune_without_session(&self) {
         let is_due = |all: &ByOwner<T>| all.noted + all.owners.len() >= all.prune_at;
         if !is_due(&self.without_session.owners.lock()) {
@@ -165,15 +166,15 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         drop(gone);
     }
 
-    /// Forgets the noted locks that have gone, when there are twice as many as the last time: O(1) per lock, amortised. May
-    /// wait for threads that are updating locks.
+    /// Removes the notes of ended locks, when there are twice as many notes as the last time: O(1) per lock, amortised.
+    /// May wait for threads that are updating locks.
     pub(super) fn prune(&self, session: &SessionLocks) {
         let mut noted = session.noted.lock();
         if noted.locks.len() < noted.prune_at {
             return;
         }
         let mut locks = mem::take(&mut noted.locks);
-        // Not while shards are being locked: a thread that has one may be about to note a lock.
+        // Unlocked before shards are locked: a thread that has a shard locked may be about to note a lock.
         drop(noted);
         locks.retain(|&(hash, id)| {
             let shard = self.shards.read(self.shards.index_of(hash));

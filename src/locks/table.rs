@@ -1,4 +1,4 @@
-//! The sharded table of locks, and what a writer finds in it.
+//! The sharded table of locks, and how a writer checks its keys against it.
 
 use super::leases::{Deadlines, FIRST_SWEEP};
 use super::session::WithoutSession;
@@ -19,11 +19,11 @@ pub(crate) struct Lock<T> {
     pub(super) deadline: Option<Instant>,
     /// The session through which it was last acquired or renewed, if any.
     pub(super) session: Option<SessionId>,
-    /// Names the lock, so that it can be found again without running its key's `Eq`.
+    /// Identifies the lock, so that it can be found again without running its key's `Eq`.
     pub(super) id: LockId,
 }
 
-/// The version a lock was granted at, and its place among the locks granted at that version.
+/// The version at which a lock was granted, and its index among the locks granted at that version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LockId {
     pub(super) granted: FencingToken,
@@ -42,20 +42,20 @@ impl<T> Lock<T> {
 
 pub(crate) struct LockTable<K, T> {
     pub(super) shards: Shards<K, Lock<T>>,
-    /// How many locks there are, so that a writer need not look while there are none. Rises before the root is replaced
-    /// and falls after the locks are gone, so it is never too low for whoever has seen the root.
+    /// The number of locks, so that a writer need not look while there are none. Rises before the root is replaced and
+    /// falls after the locks are removed, so it is never too low for a thread that has seen the root.
     pub(super) outstanding: AtomicUsize,
     pub(super) without_session: WithoutSession<T>,
-    /// With how many locks expired ones are next swept out.
+    /// The number of locks at which expired ones are next swept.
     pub(super) sweep_at: AtomicUsize,
     pub(super) deadlines: Deadlines,
 }
 
-/// What a writer finds when it looks at the locks of its keys.
+/// The result of checking a writer's keys.
 pub(crate) enum Verdict<K, T> {
     Free,
     Locked(Vec<Conflict<K, T>>),
-    /// The locks that stood in the way had run out, and were taken away. The writer must start again.
+    /// Expired locks were in the way and have been removed. The writer must retry.
     Expired,
 }
 
@@ -66,10 +66,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         Self { shards, outstanding, without_session: WithoutSession::none(), sweep_at, deadlines }
     }
 
-    /// Looks, on behalf of a writer that has loaded its root already, whether `token` may write to `keys`.
+    /// Checks, for a writer that has loaded its root already, whether `token` may write to `keys`.
     ///
-    /// May wait for a thread that is updating locks. Expired locks of others are taken away first, each in a step of its
-    /// own, so that expiry is an event in the order of versions.
+    /// May wait for a thread that is updating locks. Expired locks of others are removed first, each in a step of its
+    /// own, so that each expiry has its own version.
     pub(crate) fn check<'a>(
         &self,
         keys: impl Iterator<Item = Lookup<'a, K>>,
@@ -80,8 +80,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     where
         K: 'a,
     {
-        // ORDERING: Acquire pairs with the release in `gone`: whoever sees the count fallen cannot win a swap against a
-        // root from before the fall. That it has risen is ordered by the load of the root, which came first.
+        // ORDERING: Acquire pairs with the release in `sub_outstanding`: a thread that sees the count fallen cannot win
+        // a swap against a root from before the fall. The load of the root, which came first, orders the rises.
         if self.outstanding.load(Ordering::Acquire) == 0 {
             return Verdict::Free;
         }
@@ -115,7 +115,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         Verdict::Expired
     }
 
-    /// Removes a lock that was seen to have run out, if it is still there and has not been renewed.
+    /// Removes a lock that was seen to have expired, if it is still there and has not been renewed.
     fn remove_expired(
         &self,
         hash: u64,
@@ -137,10 +137,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         drop(removed);
     }
 
-    /// How many locks a writer believes there are.
+    /// The number of locks that a writer sees.
     #[cfg(test)]
     pub(crate) fn outstanding(&self) -> usize {
-        // ORDERING: Relaxed, because a test that asks is alone.
+        // ORDERING: Relaxed, because a test that calls this has no other threads.
         self.outstanding.load(Ordering::Relaxed)
     }
 
@@ -155,19 +155,19 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         (!lock.expired(now)).then(|| lock.info(now))
     }
 
-    /// Counts locks that are about to be granted.
+    /// Adds locks that are about to be granted.
     pub(super) fn add_outstanding(&self, locks: usize) {
         // ORDERING: Relaxed, for the swap of the root that follows publishes it.
         self.outstanding.fetch_add(locks, Ordering::Relaxed);
     }
 
-    /// Counts off locks that have gone.
+    /// Subtracts locks that have ended.
     pub(crate) fn sub_outstanding(&self, locks: usize) {
         // ORDERING: Release, so that a thread that sees the count fallen also sees the root that was replaced before.
         self.outstanding.fetch_sub(locks, Ordering::Release);
     }
 
-    /// Whether there are no locks. Asked with all shards locked.
+    /// Whether there are no locks. All shards must be locked.
     pub(super) fn is_empty(&self) -> bool {
         // ORDERING: Relaxed, because it rises only with a shard locked.
         self.outstanding.load(Ordering::Relaxed) == 0

@@ -1,8 +1,8 @@
 //! Carrying out a [`LockRequest`].
 //!
 //! All shards of all its keys are locked in ascending order and stay locked until everything is done: look, replace the
-//! root, change the table, set the leases, unlock. Looking may run the user's `Eq` and `Clone`, may panic, and has changed
-//! nothing; from the replacing of the root on, none of the user's code runs until the shards are unlocked.
+//! root, change the table, set the leases, unlock. Looking may run the user's `Eq` and `Clone`, may panic, and has
+//! changed nothing; from replacing the root on, no code of the user's runs until the shards are unlocked.
 
 use super::table::{Lock, LockId, LockTable};
 use super::{Conflict, Fence, LockReceipt, LockRequest, SessionLocks, clone_both};
@@ -14,10 +14,10 @@ use crate::sync::{Shard, WriteShard};
 use std::mem;
 use std::time::{Duration, Instant};
 
-/// Why locks were not granted, and what became of the releases.
+/// Why locks were not granted, and which releases were carried out.
 pub(crate) struct LockFailure<K, T> {
     pub(crate) receipt: LockReceipt<K>,
-    /// Who is in the way; nobody if the dictionary is frozen.
+    /// The keys locked by others; none if the dictionary is frozen.
     pub(crate) conflicts: Vec<Conflict<K, T>>,
 }
 
@@ -34,19 +34,20 @@ struct Item<'a, K> {
 /// The shards of a request, locked, with their indices in ascending order.
 struct Locked<'a, K, T>(Vec<(usize, WriteShard<'a, K, Lock<T>>)>);
 
-/// What is to be done, with everything already made that only the user's code can make.
+/// What is to be done, with all values ready that only the user's code can make.
 struct Plan<K, T> {
     receipt: LockReceipt<K>,
     conflicts: Vec<Conflict<K, T>>,
     removals: Vec<(u64, LockId)>,
     renewals: Vec<(u64, LockId, Lease)>,
     grants: Vec<(Hashed<K>, T, Lease)>,
-    /// What to tell of it, if anybody is changes.
+    /// The events, if lock events are kept.
     changes: Option<Vec<LockChange<K, T>>>,
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
-    /// Carries out a request whose leases are not zero; `hash` is that of keys. May wait for another thread that is updating locks.
+    /// Carries out a request whose leases are not zero; `hash` hashes a key. May wait for another thread that is
+    /// updating locks.
     pub(crate) fn update(
         &self,
         token: &T,
@@ -61,7 +62,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             Some(session) => self.prune(session),
             None => self.prune_without_session(),
         }
-        // Made before the shards are locked, so that they are dropped after, also when unwinding: they hold keys and tokens.
+        // Made before the shards are locked, so that they are dropped after they are unlocked, also when unwinding:
+        // they own keys and tokens.
         let (mut wanted, mut releases) = (Plan::new(fence.records_events()), Plan::new(fence.records_events()));
         let mut shards = self.lock(&items);
 
@@ -72,10 +74,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             refused = !wanted.conflicts.is_empty();
         }
 
-        // Asked before the root is replaced, because tokens are compared.
+        // Before the root is replaced, because this compares tokens.
         let number =
             if session.is_none() && !wanted.grants.is_empty() { self.without_session.number_of(token) } else { None };
-        // Counted before the root is replaced; when this is dropped, the last step, what has gone is counted off.
+        // Added before the root is replaced; dropping this, the last step, subtracts what has ended.
         let mut owed = Owed { table: self, locks: 0 };
         let mut version = 0;
         let nothing = wanted.grants.is_empty() && wanted.removals.is_empty();
@@ -112,7 +114,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
             self.sweep_if_due(clock, fence);
         }
         if refused {
-            // The releases are a part of the answer: if it was frozen when they were carried out, that is why nothing was granted.
+            // If the dictionary was frozen when the releases were carried out, the freeze is the reason for the
+            // refusal, so that the answer is of one instant.
             let conflicts = if frozen { Vec::new() } else { mem::take(&mut wanted.conflicts) };
             fence.refused(conflicts.len());
             Err(LockFailure { receipt, conflicts })
@@ -187,8 +190,8 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         }
     }
 
-    /// Changes the table. Runs none of the user's code; what it takes out is returned, to be dropped later, and whether a
-    /// lock now runs out before all others.
+    /// Changes the table. Runs no code of the user's. Returns the removed locks, to be dropped later, and whether a
+    /// lock now expires before all others.
     fn carry_out(
         &self,
         plan: &mut Plan<K, T>,
@@ -256,7 +259,7 @@ fn items<K: Eq>(request: &LockRequest<K>, hash: impl Fn(&K) -> u64) -> Vec<Item<
     items
 }
 
-/// The shard with this index, which is among them.
+/// The shard with this index, which is among the locked ones.
 impl<'a, K, T> Locked<'a, K, T> {
     fn get(&self, index: usize) -> &WriteShard<'a, K, Lock<T>> {
         &self.0[self.position(index)].1
@@ -285,7 +288,7 @@ impl<K, T> Plan<K, T> {
     }
 }
 
-/// Locks still to be counted off, also when unwinding.
+/// Locks still to be subtracted, also when unwinding.
 struct Owed<'a, K: Clone + Eq, T: Clone + PartialEq> {
     table: &'a LockTable<K, T>,
     locks: usize,

@@ -1,7 +1,7 @@
-//! The counters, and without the feature that there are none.
+//! The counters, and their empty form without the feature.
 //!
-//! Made of std's atomics and `parking_lot`'s mutex, which no model checker sees: nothing is decided by a count, and nothing
-//! of a checker's happens with the mutex locked.
+//! Made of std's atomics and `parking_lot`'s mutex, which no model checker explores: no decision depends on a count,
+//! and no primitive of a checker is used while the mutex is locked.
 
 pub(crate) use imp::{Following, Tally};
 
@@ -17,11 +17,11 @@ mod imp {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    /// What has happened to a dictionary, in numbers. Read by
+    /// What has happened to a dictionary, in numbers. Returned by
     /// [`StateDictionary::counters`](crate::StateDictionary::counters).
     ///
-    /// Each number is exact, but they are not of one instant: what happens while they are read may be in one and not yet in
-    /// another. All but the last two only ever rise.
+    /// Each number is exact, but the numbers are not read at one instant: an event during the call may be in one number
+    /// and not yet in another. All except the last two only ever rise.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -39,32 +39,31 @@ mod imp {
     pub struct Counters {
         /// Commits, initial content included: the present revision.
         pub commits: u64,
-        /// Attempts to commit, and runs of an `update_state_with` closure, that had to be repeated because something else
-        /// replaced the root first: another commit, or a lock that came or went. Those of one call are counted when it returns
-        /// (of an awaited one, whenever it has to wait). Waiting is not counted, neither for the turn nor for held content.
+        /// Attempts to commit, and runs of an `update_state_with` closure, that were repeated because another commit,
+        /// or a lock that was granted or ended, replaced the root first. Those of one call are counted when it returns
+        /// (of an awaited call, each time it is pending). Waiting is not counted, neither for the turn nor for locked
+        /// content.
         pub retries: u64,
-        /// Updates and lock requests that were refused: the dictionary was frozen, keys were locked by others, or a condition did
-        /// not hold. Not counted is what ends in another error: held content, which would have had to be waited for, attempts
-        /// that are used up, and calls that could never have been carried out, such as a lease of zero.
+        /// Updates and lock requests that were refused: the dictionary was frozen, keys were locked by others, or a
+        /// condition did not hold. Other errors are not counted: locked content, exhausted attempts, and calls that are
+        /// wrong in themselves, such as a lease of zero.
         pub refusals: u64,
-        /// Flushes of a [`ChangeBuffer`](crate::ChangeBuffer) that had to compare contents because the buffer had fallen off
-        /// the history. If they are many, raise the [history limit](crate::Builder::history_limit).
+        /// Flushes of a [`ChangeBuffer`](crate::ChangeBuffer) that compared contents because the buffer lagged behind
+        /// the history. If there are many, raise the [history limit](crate::Builder::history_limit).
         pub catch_ups: u64,
-        /// Buffers that were made and not dropped, and broadcasts that were not dropped or have followers. One that is leaked
-        /// counts for ever.
+        /// Buffers that exist, and broadcasts that exist or have followers. A leaked one is counted for ever.
         pub live_buffers: usize,
-        /// In revisions, how far the slowest live buffer is behind: how many commits it has not looked at yet. 0 if there is
-        /// no buffer.
+        /// The lag of the slowest live buffer: how many commits it has not seen yet. 0 if there is no buffer.
         ///
-        /// A flush looks at everything, also if a filter lets nothing of it through. A buffer that has never flushed is
-        /// behind by what was committed since it was made or, if it resumes, since the position that it resumes from. One
-        /// that is frozen is behind its own end, and does not fall back further.
+        /// A flush sees every commit, also if its filter passes nothing. The lag of a buffer that has never flushed is
+        /// counted from its creation or, if it resumes, from the position that it resumes from. The lag of a closed
+        /// buffer is counted up to the revision at which it was closed.
         pub slowest_lag: u64,
     }
 
     pub(crate) struct Tally(Arc<CachePadded<Numbers>>);
 
-    /// ORDERING: all of these are Relaxed, for nothing is concluded from a count about anything else.
+    /// ORDERING: all of these are Relaxed, for no other state is inferred from a count.
     #[derive(Default)]
     struct Numbers {
         retries: AtomicU64,
@@ -73,14 +72,14 @@ mod imp {
         buffers: Mutex<BTreeMap<u64, Arc<Cursor>>>,
     }
 
-    /// Where a buffer is.
+    /// The position of a buffer.
     struct Cursor {
         cursor: AtomicU64,
-        /// The revision that it ends with.
+        /// The revision at which it ends.
         end: AtomicU64,
     }
 
-    /// While this lives, a buffer counts.
+    /// While this lives, a buffer is counted.
     pub(crate) struct Following {
         numbers: Arc<CachePadded<Numbers>>,
         index: u64,
@@ -129,7 +128,7 @@ mod imp {
 
     impl Cursor {
         fn lag(&self, present: Revision) -> u64 {
-            // A buffer that has flushed since the present revision was read is ahead of it.
+            // A buffer that has flushed after the present revision was read is ahead of it.
             self.end.load(Relaxed).min(present.0).saturating_sub(self.cursor.load(Relaxed))
         }
     }

@@ -1,8 +1,8 @@
-//! What an operator is told: events by `tracing`, and counters. Without these features nothing here does anything.
+//! What an operator sees: events by `tracing`, and counters. Without these features nothing here does anything.
 //!
-//! A subscriber is somebody else's code: it may be slow, may panic and may use the dictionary. So whoever calls what
-//! tells something has no shard, no turn and no buffer locked, and everybody has been notified. Nothing is told while
-//! the thread unwinds from a panic: another one would end the process.
+//! A subscriber is foreign code: it may be slow, may panic and may use the dictionary. So an event is emitted with no
+//! shard, turn or buffer locked, and after all waiters have been notified. A thread that unwinds emits nothing: a
+//! second panic would abort the process.
 
 mod counters;
 
@@ -18,15 +18,14 @@ use std::cell::Cell;
 #[cfg(not(any(feature = "tracing", feature = "counters")))]
 use std::marker::PhantomData;
 
-/// An update that started again more often than this is worth a warning. The turn to commit sees to it that hardly any
-/// starts again at all: of four million commits by sixteen threads on two cores, with a lock taken before each and given back
-/// after, none did so more than seven times.
+/// An update with more retries than this emits a warning. The turn makes retries rare: of four million commits by
+/// sixteen threads on two cores, each with a lock acquired before it and released after it, none had more than seven.
 #[cfg(feature = "tracing")]
 const MANY_RETRIES: u64 = 8;
 
-/// One event, if the feature is on. The dictionary is told by its id.
+/// One event, if the feature is on. Its field `store` is the dictionary's id.
 #[cfg(feature = "tracing")]
-macro_rules! tell {
+macro_rules! emit {
     ($level:ident, $observed:ident, $($field:ident = $value:expr,)* $message:literal) => {
         if !std::thread::panicking() {
             tracing::$level!(target: "state_dictionary", store = %$observed.store, $($field = $value,)* $message);
@@ -34,7 +33,7 @@ macro_rules! tell {
     };
 }
 #[cfg(not(feature = "tracing"))]
-macro_rules! tell {
+macro_rules! emit {
     ($level:ident, $observed:ident, $($field:ident = $value:expr,)* $message:literal) => {
         let _ = ($observed, $($value),*);
     };
@@ -57,50 +56,57 @@ impl Observed {
         }
     }
 
-    /// An update or a lock request was refused: for locks of others on so many keys, or for another reason if on none.
+    /// An update or a lock request was refused: because other owners have locked this many keys, or for another reason
+    /// if 0.
     pub(crate) fn refused(&self, locked_keys: usize) {
         self.tally.refused();
         if locked_keys > 0 {
-            tell!(debug, self, keys = locked_keys, "refused: locked by others");
+            emit!(debug, self, keys = locked_keys, "refused: keys are locked by others");
         }
     }
 
-    /// A buffer whose cursor had left the history compared contents.
+    /// A buffer whose cursor is older than the history compared contents.
     pub(crate) fn caught_up(&self, cursor: Revision, to: Revision) {
         self.tally.caught_up();
-        tell!(info, self, cursor = cursor.0, revision = to.0, "a buffer fell off the history and compared contents");
+        emit!(
+            info,
+            self,
+            cursor = cursor.0,
+            revision = to.0,
+            "a buffer lagged behind the history and compared contents"
+        );
     }
 
     /// The first delivery of a buffer that was to resume is the whole content.
     pub(crate) fn could_not_resume(&self, to: Revision) {
-        tell!(info, self, revision = to.0, "a buffer could not resume and began anew");
+        emit!(info, self, revision = to.0, "a buffer could not resume and delivers the whole content");
     }
 
     pub(crate) fn lagged_commits(&self, after: Revision, up_to: Revision) {
-        tell!(info, self, cursor = after.0, missed_up_to = up_to.0, "a feed missed commits");
+        emit!(info, self, cursor = after.0, missed_up_to = up_to.0, "a feed of commits lagged behind the history");
     }
 
     pub(crate) fn lagged_lock_events(&self, cursor: u64, version: u64) {
-        tell!(info, self, cursor = cursor, version = version, "a feed missed lock events and began anew");
+        emit!(info, self, cursor = cursor, version = version, "a feed of locks lagged behind the history");
     }
 
     pub(crate) fn session_over(&self, revision: Revision, released: usize, removed: usize, not_removed: usize) {
-        tell!(
+        emit!(
             info,
             self,
             revision = revision.0,
             released = released,
             removed = removed,
             not_removed = not_removed,
-            "a session ended, its grace over"
+            "the grace period of a detached session expired"
         );
     }
 
     pub(crate) fn frozen(&self, revision: Revision) {
-        tell!(info, self, revision = revision.0, "frozen");
+        emit!(info, self, revision = revision.0, "the dictionary was frozen");
     }
 
-    /// From now on a buffer counts, which has looked at everything up to this revision.
+    /// Counts a buffer that has seen everything up to this revision.
     pub(crate) fn follow(&self, cursor: Revision) -> Following {
         self.tally.follow(cursor)
     }
@@ -111,7 +117,7 @@ impl Observed {
     }
 }
 
-/// The backoff of one update, which counts how often the update had to start again. Dropped last, and tells of it then.
+/// The backoff of one update, which counts its retries. It is dropped last, and then emits the warning.
 pub(crate) struct Backoff<'a> {
     pauses: sync::Backoff,
     retries: Cell<u64>,
@@ -132,13 +138,13 @@ impl<'a> Backoff<'a> {
         Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed: PhantomData }
     }
 
-    /// Something else came in between: a moment's pause.
+    /// A short pause after a lost attempt.
     pub(crate) fn spin(&self) {
         self.count();
         self.pauses.spin();
     }
 
-    /// The same, with other things to do than to pause.
+    /// Counts a lost attempt, without a pause.
     pub(crate) fn count(&self) {
         self.retries.set(self.retries.get() + 1);
     }
@@ -158,14 +164,14 @@ impl Drop for Backoff<'_> {
         }
         #[cfg(feature = "tracing")]
         if retries > MANY_RETRIES {
-            tell!(warn, observed, retries = retries, "an update had to start again many times");
+            emit!(warn, observed, retries = retries, "an update was retried many times");
         }
     }
 }
 
-/// What one operation on locks will have to tell when no shard is locked any more.
+/// The events of one operation on locks, emitted when no shard is locked any more.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct PendingEvents {
     #[cfg(feature = "tracing")]
     expired: usize,
     #[cfg(any(feature = "tracing", feature = "counters"))]
@@ -173,8 +179,8 @@ pub(crate) struct News {
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, clippy::unused_self))]
-impl News {
-    /// So many locks were taken away because their leases had run out.
+impl PendingEvents {
+    /// This many expired locks were removed.
     pub(crate) fn expired(&mut self, locks: usize) {
         #[cfg(feature = "tracing")]
         {
@@ -190,10 +196,10 @@ impl News {
         }
     }
 
-    pub(crate) fn tell(&self, observed: &Observed) {
+    pub(crate) fn emit(&self, observed: &Observed) {
         #[cfg(feature = "tracing")]
         if self.expired > 0 {
-            tell!(info, observed, locks = self.expired, "locks were taken away, their leases over");
+            emit!(info, observed, locks = self.expired, "expired locks were removed");
         }
         #[cfg(any(feature = "tracing", feature = "counters"))]
         if let Some(locked_keys) = self.refused {

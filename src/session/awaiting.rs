@@ -1,4 +1,4 @@
-//! Awaiting what a session waits for.
+//! Awaiting a session's operations.
 
 use crate::change::Change;
 use crate::commit::Patience;
@@ -8,7 +8,7 @@ use crate::session::{Session, SessionSummary};
 use std::hash::{BuildHasher, Hash};
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// [`update_state`](Self::update_state), with held content awaited. Needs the feature `async`.
+    /// [`update_state`](Self::update_state), with locked content awaited. Needs the feature `async`.
     ///
     /// Cancel-safe: a future that is dropped has committed nothing.
     ///
@@ -30,10 +30,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.engine.commit_async(self.token(), change).await
     }
 
-    /// [`update_ephemeral`](Self::update_ephemeral), with held content awaited. Needs the feature `async`.
+    /// [`update_ephemeral`](Self::update_ephemeral), with locked content awaited. Needs the feature `async`.
     ///
-    /// Cancel-safe: the poll that commits also notes which keys are the session's, and a future that is dropped has committed
-    /// nothing.
+    /// Cancel-safe: the poll that commits also notes the keys as the session's, and a future that is dropped has
+    /// committed nothing.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
@@ -59,11 +59,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         }
     }
 
-    /// [`end`](Self::end), with held content awaited. Needs the feature `async`.
+    /// [`end`](Self::end), with locked content awaited. Needs the feature `async`.
     ///
-    /// If its future is dropped before it is ready, the session ends as one does that is dropped: its locks are released at
-    /// once, and its keys are removed by [`StateDictionary::expire`](crate::StateDictionary::expire) when the content is let go. Until one of both happens it
-    /// keeps everything.
+    /// If its future is dropped before it is ready, the session ends as a dropped session does: its locks are released
+    /// at once, and [`StateDictionary::expire`](crate::StateDictionary::expire) removes its keys when the content is
+    /// unlocked. Until then it keeps everything.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};
@@ -81,7 +81,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         loop {
             match self.try_end() {
                 Some(end) => return end,
-                None => self.engine.until_let_go().await,
+                None => self.engine.until_content_unlocked().await,
             }
         }
     }

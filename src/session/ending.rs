@@ -1,8 +1,8 @@
-//! Ending sessions: their locks are released and their keys removed in one root, with every shard locked.
+//! Ending sessions: one root releases their locks and removes their keys, with every shard locked.
 //!
-//! A session that a caller ends is put into the table of detached sessions for as long as that takes, under the table's mutex,
-//! so that a panic of a key's `Eq` leaves it where the next expiry finds it. What is to be done is found out before the root
-//! is replaced; from then on none of the user's code runs until the shards are unlocked and waiters are notified.
+//! A session that a caller ends is put into the table of detached sessions meanwhile, under the table's mutex, so that
+//! after a panic of a key's `Eq` the next expiry finds it there. What has to be done is determined before the root is
+//! replaced; from then on no code of the user's runs until the shards are unlocked and waiters are notified.
 
 use super::state::{Detached, DetachedSession, State};
 use crate::commit::{LockChanges, Patience};
@@ -21,26 +21,27 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How soon it is worthwhile to try again where the content is held, or the session ended inside an update.
+/// When to retry if the content is locked, or if the session ended inside an update.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The same where another owner has locked a key.
+/// When to retry if another owner has locked a key.
 const RETRY_LOCKED: Duration = Duration::from_secs(1);
 
-/// Which sessions a step ends, and what it does if the content is held.
+/// Which sessions a step ends, and what it does if the content is locked.
 enum Ask<K, T> {
-    /// This one, or nothing.
+    /// Ends this one, or does nothing.
     EndOrWait(State<K, T>),
-    /// This one; its keys are removed later.
+    /// Ends this one; its keys may be removed later.
     End(State<K, T>),
-    /// Those that are due at this time, after one of them; none of those that have keys to remove, if the content is held.
+    /// Ends those that are due at this time, after the given session; if the content is locked, only those that have no
+    /// keys to remove.
     Expire(Instant, Option<SessionId>),
 }
 
-/// What becomes of a session's keys if the content is held, or if it ends inside an update.
+/// What becomes of a session's keys if the content is locked, or if it ends inside an update.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum IfHeld {
-    /// Nothing is done; the content is waited for.
+enum IfLocked {
+    /// Nothing is done; the caller waits until the content is unlocked.
     Wait,
     /// They are removed later.
     Defer,
@@ -48,8 +49,8 @@ enum IfHeld {
     Leave,
 }
 
-/// That a session was not ended, because the content is held.
-struct HeldUp<K, T>(State<K, T>, Hold);
+/// The session was not ended, because the content is locked.
+struct MustWait<K, T>(State<K, T>, Hold);
 
 /// One session that is to end.
 struct Part<K, T> {
@@ -60,11 +61,11 @@ struct Part<K, T> {
     locks: Vec<Going>,
     changes: Vec<LockChange<K, T>>,
     recorded: Option<LockChanges<K>>,
-    /// For each of its keys: who has locked it, if another owner has.
+    /// For each of its keys: the lock of another owner, if there is one.
     obstacles: Vec<Option<(T, Option<Duration>)>>,
     /// For each of its keys, a clone of it if it may have to be reported and kept.
     clones: Vec<Option<K>>,
-    /// What the latest attempt found: the indices of the keys that are its own, without those locked by others.
+    /// The result of the latest attempt: the indices of the keys that are its own and not locked by others.
     free: Vec<usize>,
     /// The indices of the keys that are its own and locked by others.
     locked: Vec<usize>,
@@ -77,17 +78,17 @@ struct Part<K, T> {
 /// What becomes of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It ends: its locks go, and its free keys.
+    /// It ends: its locks are released, and its free keys removed.
     Ends,
-    /// Its locks go, and its free keys later.
+    /// Its locks are released, and its free keys are removed later.
     Defers,
-    /// Its locks go, and its keys stay, because the dictionary is frozen.
+    /// Its locks are released, and its keys stay, because the dictionary is frozen.
     Frozen,
-    /// It goes on as it is.
+    /// It stays as it is.
     Waits,
 }
 
-/// What one step did.
+/// The result of one step.
 struct Step<K, T> {
     /// The sessions of which something ended.
     ended: Vec<(T, SessionSummary<K, T>)>,
@@ -95,14 +96,14 @@ struct Step<K, T> {
     last: Option<SessionId>,
 }
 
-/// The content, held for the end of sessions. Dropped, because of a panic, it is let go of.
+/// The content, locked to end sessions. Dropping it, because of a panic, unlocks the content.
 struct Holding<'a, K, V, T, S> {
     engine: &'a Engine<K, V, T, S>,
     hold: Hold,
 }
 
 impl<K, V, T, S> Holding<'_, K, V, T, S> {
-    /// The root that ended the sessions holds the content no more.
+    /// The root that ended the sessions has unlocked the content.
     fn end(self) {
         self.engine.published.wakeups.gate.notify_all();
         mem::forget(self);
@@ -111,31 +112,31 @@ impl<K, V, T, S> Holding<'_, K, V, T, S> {
 
 impl<K, V, T, S> Drop for Holding<'_, K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.let_go();
+        self.engine.unlock_content();
     }
 }
 
-/// What is dropped when no shard is locked and waiters have been notified, also when unwinding.
+/// Dropped when no shard is locked and waiters have been notified, also when unwinding.
 struct Leftovers<K, V, T, S> {
     parts: Vec<Part<K, T>>,
     entries: Vec<Vec<(Hashed<K>, Versioned<V>)>>,
     locks: Vec<Lock<T>>,
     states: Vec<State<K, T>>,
     keys: Vec<K>,
-    /// It may have what was removed.
+    /// It may have the removed entries.
     spare: Option<Arc<Root<K, V, S>>>,
-    /// How many of the locks had run out.
+    /// How many of the locks had expired.
     expired: usize,
 }
 
 #[cfg(feature = "async")]
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> super::Session<K, V, T, S> {
-    /// Ends the session, unless the content must be waited for.
+    /// Ends the session, unless the content is locked and must be waited for.
     pub(crate) fn try_end(&mut self) -> Option<SessionSummary<K, T>> {
         match self.engine.end_one(Ask::EndOrWait(self.state.take()?)) {
             Ok(end) => Some(end),
-            Err(HeldUp(state, hold)) if hold.is_of_this_thread() => Some(self.engine.end(state, Patience::None)),
-            Err(HeldUp(state, _)) => {
+            Err(MustWait(state, hold)) if hold.is_of_this_thread() => Some(self.engine.end(state, Patience::None)),
+            Err(MustWait(state, _)) => {
                 self.state = Some(state);
                 None
             }
@@ -150,18 +151,18 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         loop {
             match answer {
                 Ok(end) => return end,
-                Err(HeldUp(state, hold)) if hold.is_of_this_thread() => {
+                Err(MustWait(state, hold)) if hold.is_of_this_thread() => {
                     answer = self.end_one(Ask::End(state));
                 }
-                Err(HeldUp(state, hold)) => {
-                    self.wait_until_let_go(hold);
+                Err(MustWait(state, hold)) => {
+                    self.wait_until_content_unlocked(hold);
                     answer = self.end_one(Ask::EndOrWait(state));
                 }
             }
         }
     }
 
-    fn end_one(&self, ask: Ask<K, T>) -> Result<SessionSummary<K, T>, HeldUp<K, T>> {
+    fn end_one(&self, ask: Ask<K, T>) -> Result<SessionSummary<K, T>, MustWait<K, T>> {
         match self.end_some(ask)?.ended.pop() {
             Some((_, end)) => Ok(end),
             None => unreachable!("a session that a caller ends is reported"),
@@ -173,7 +174,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let (mut ended, mut after) = (Vec::new(), None);
         while self.sessions.lock().due(now, after).next().is_some() {
             let Ok(step) = self.end_some(Ask::Expire(now, after)) else {
-                unreachable!("an expiry does not wait for held content")
+                unreachable!("an expiry does not wait for locked content")
             };
             ended.extend(step.ended);
             after = step.last.or(after);
@@ -181,12 +182,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         ended
     }
 
-    fn end_some(&self, ask: Ask<K, T>) -> Result<Step<K, T>, HeldUp<K, T>> {
+    fn end_some(&self, ask: Ask<K, T>) -> Result<Step<K, T>, MustWait<K, T>> {
         let inside = self.is_inside_closure();
-        let if_held = match ask {
-            Ask::EndOrWait(_) if !inside => IfHeld::Wait,
-            Ask::EndOrWait(_) | Ask::End(_) => IfHeld::Defer,
-            Ask::Expire(..) => IfHeld::Leave,
+        let if_locked = match ask {
+            Ask::EndOrWait(_) if !inside => IfLocked::Wait,
+            Ask::EndOrWait(_) | Ask::End(_) => IfLocked::Defer,
+            Ask::Expire(..) => IfLocked::Leave,
         };
         let mut leftovers = Leftovers::none();
         let mut fence = self.fence();
@@ -205,7 +206,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         };
         leftovers.parts.extend(chosen.into_iter().filter_map(|id| Some(Part::new(table.get(id)?))));
         self.plan(&mut leftovers.parts, &table, &all, fence.records_events(), now);
-        let (replaced, deferred) = self.replace_root(&mut leftovers, &table, inside, if_held, &mut holding);
+        let (replaced, deferred) = self.replace_root(&mut leftovers, &table, inside, if_locked, &mut holding);
         let of_parts = |done: fn(&Part<K, T>) -> bool| replaced.is_ok() && leftovers.parts.iter().any(done);
         let unlocks = of_parts(|part| part.fate != Fate::Waits && !part.locks.is_empty());
         let removes = of_parts(|part| part.fate == Fate::Ends && !part.free.is_empty());
@@ -213,7 +214,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         if let Err(Some(hold)) = replaced {
             let state = leftovers.parts.first().and_then(|part| table.remove(part.id));
             return match state {
-                Some(state) => Err(HeldUp(state, hold)),
+                Some(state) => Err(MustWait(state, hold)),
                 None => unreachable!("it was put there, and the table has been locked since"),
             };
         }
@@ -237,8 +238,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         Ok(Step { ended: reported.filter_map(|part| Some((part.token, part.end?))).collect(), last })
     }
 
-    /// Finds out which locks go, and which keys others have locked. May run the user's `Eq` and `Clone`; changes nothing, and
-    /// drops no clone.
+    /// Determines which locks end, and which keys others have locked. May run the user's `Eq` and `Clone`; changes
+    /// nothing, and drops no clone.
     fn plan(
         &self,
         parts: &mut [Part<K, T>],
@@ -280,14 +281,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         }
     }
 
-    /// Ends the sessions in one root. If others are faster again and again, it holds the content first, which takes but an
-    /// instant, and then does it.
+    /// Ends the sessions in one root. After many lost attempts it first locks the content, for a short time.
     fn replace_root<'a>(
         &'a self,
         leftovers: &mut Leftovers<K, V, T, S>,
         table: &Detached<K, T>,
         inside: bool,
-        if_held: IfHeld,
+        if_locked: IfLocked,
         holding: &mut Option<Holding<'a, K, V, T, S>>,
     ) -> (Result<(), Option<Hold>>, Deferred) {
         let Leftovers { parts, entries, .. } = leftovers;
@@ -309,7 +309,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                 }
                 for part in &mut *parts {
                     let Some(session) = table.get(part.id) else { continue };
-                    part.judge(root, session, inside, if_held)?;
+                    part.judge(root, session, inside, if_locked)?;
                     changed |= self.carry_out(root, part, session, entries);
                 }
                 if changed { Ok(()) } else { Err(None) }
@@ -323,7 +323,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         }
     }
 
-    /// Does to a root what becomes of a session. Whether that is anything.
+    /// Applies the fate of a session to a root. Returns whether that changed anything.
     fn carry_out(
         &self,
         root: &mut Root<K, V, S>,
@@ -350,8 +350,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 }
 
-/// As many sessions as end in one step. If locks were acquired without a session, they go with one session of their token, and
-/// which one must not depend on another that may have to wait: then one session of each token.
+/// As many sessions as end in one step. Locks that were acquired without a session end with one session of their token.
+/// Which one must not depend on another session that may have to wait, so then a step takes one session of each token.
 fn choose<'a, K: 'a, T: PartialEq + 'a>(
     due: impl Iterator<Item = (SessionId, &'a DetachedSession<K, T>)>,
     one_of_each_token: bool,
@@ -389,13 +389,14 @@ impl<K: Clone + Eq, T: Clone> Part<K, T> {
         }
     }
 
-    /// Finds out which keys are the session's, and what becomes of it. If the content must be waited for, by whose hold.
+    /// Determines which keys are the session's, and its fate. If the content must be waited for, returns the hold on
+    /// it.
     fn judge<V, S>(
         &mut self,
         root: &Root<K, V, S>,
         session: &DetachedSession<K, T>,
         inside: bool,
-        if_held: IfHeld,
+        if_locked: IfLocked,
     ) -> Result<(), Option<Hold>> {
         self.free.clear();
         self.locked.clear();
@@ -408,8 +409,8 @@ impl<K: Clone + Eq, T: Clone> Part<K, T> {
             _ if root.frozen => Fate::Frozen,
             None if !inside => Fate::Ends,
             _ if self.free.is_empty() => Fate::Ends,
-            Some(hold) if if_held == IfHeld::Wait => return Err(Some(hold)),
-            _ if if_held == IfHeld::Leave => Fate::Waits,
+            Some(hold) if if_locked == IfLocked::Wait => return Err(Some(hold)),
+            _ if if_locked == IfLocked::Leave => Fate::Waits,
             _ => Fate::Defers,
         };
         if self.fate == Fate::Defers {
@@ -427,7 +428,7 @@ impl<K: Clone + Eq, V, T: Clone + PartialEq, S> Leftovers<K, V, T, S> {
         Self { parts, entries, locks, states: Vec::new(), keys: Vec::new(), spare: None, expired: 0 }
     }
 
-    /// Brings the locks and the table up to date with what became of a session. Runs none of the user's code.
+    /// Updates the locks and the table by the fate of a session. Runs no code of the user's.
     fn settle(&mut self, index: usize, table: &mut Detached<K, T>, all: &mut LockedShards<'_, K, T>, now: Instant) {
         let part = &mut self.parts[index];
         let Some(session) = table.get_mut(part.id) else { return };

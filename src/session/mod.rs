@@ -1,4 +1,4 @@
-//! Sessions: what belongs to a client, and goes when it goes.
+//! Sessions: what belongs to a client, and ends with it.
 
 #[cfg(feature = "async")]
 mod awaiting;
@@ -23,28 +23,28 @@ use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 use std::{mem, thread};
 
-/// One client: its token, its locks, and the keys that are there only as long as it is.
+/// One client: its token, its locks, and its ephemeral keys, which end with it.
 ///
-/// Every value is either lasting or the ephemeral value of one session, and the latest write decides which. Set by
-/// [`update_ephemeral`](Self::update_ephemeral), a key is this session's, also if it was another's or lasting before; set in
-/// any other way, by this client or by another one, it is lasting. (etcd's keys and leases follow the same rule.)
+/// Every value is either lasting or the ephemeral value of one session, and the latest write decides which.
+/// [`update_ephemeral`](Self::update_ephemeral) makes a key this session's, also if it was another's or lasting before;
+/// any other write, by this client or by another one, makes it lasting. (etcd's keys and leases follow the same rule.)
 ///
-/// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that are its own are
-/// removed, in one commit that no other writer can get between. The removal of a key that another client has locked at that
-/// moment is deferred and reported: a later [`expire`](crate::StateDictionary::expire) removes the key once the lock is gone, unless
-/// the key has been set again meanwhile.
+/// When the session ends, by [`end`](Self::end) or by being dropped, its locks are released and the keys that are its
+/// own are removed, in one commit. The removal of a key that another client has locked at that moment is deferred and
+/// reported: a later [`expire`](crate::StateDictionary::expire) removes the key once the lock has ended, unless the key
+/// has been set again meanwhile.
 ///
-/// A client that may come back is given time with [`leave`](Self::detach). A session owns what it needs and may outlive the
-/// dictionary, which is frozen then. One that is leaked keeps its locks until their leases run out, and its keys for ever.
+/// [`detach`](Self::detach) gives a client time to reconnect. A session owns what it needs and may outlive the
+/// dictionary, which is frozen then. A leaked session keeps its locks until their leases expire, and its keys for ever.
 ///
-/// The locks of a session are those that were last acquired or renewed through it. Locks that its token has acquired past it,
-/// with [`StateDictionary::update_locks`](crate::StateDictionary::update_locks), go with the first session of that token that ends. There may be two sessions of one
-/// token: each ends with what is its own. A client that connects again before its old connection was noticed to be gone is how
-/// that comes about; see
+/// The locks of a session are those that were last acquired or renewed through it. Locks that its token acquired
+/// without a session, with [`StateDictionary::update_locks`](crate::StateDictionary::update_locks), end with the first
+/// session of that token that ends. There may be two sessions of one token, for example if a client reconnects before
+/// the loss of its old connection is noticed; each ends with what is its own. See
 /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
 ///
-/// Whatever else a client does (`try_update_state`, `update_state_with`, looking at its locks) is done on the dictionary, with
-/// [`token`](Self::token): `dictionary.update_state_with(session.token(), ...)`.
+/// All other operations of a client (`try_update_state`, `update_state_with`, looking at its locks) are those of the
+/// dictionary, with [`token`](Self::token): `dictionary.update_state_with(session.token(), ...)`.
 ///
 /// ```
 /// use state_dictionary::{Change, LockRequest, StateDictionary};
@@ -65,10 +65,10 @@ use std::{mem, thread};
 #[must_use = "a session that is dropped ends"]
 pub struct Session<K, V, T = (), S = DefaultHashBuilder> {
     pub(crate) engine: Engine<K, V, T, S>,
-    /// Is there until something consumes the session.
+    /// `Some` until a method consumes the session.
     state: Option<State<K, T>>,
     resumed: bool,
-    /// `Engine::end`, kept so that `Drop`, which cannot ask for `K: Hash`, can end the session.
+    /// `Engine::end`, stored because `Drop`, which cannot require `K: Hash`, ends the session.
     end: End<K, V, T, S>,
 }
 
@@ -94,11 +94,11 @@ type End<K, V, T, S> = fn(&Engine<K, V, T, S>, State<K, T>, Patience) -> Session
 pub struct SessionSummary<K, T> {
     /// The commit that removed the keys; if there were none, the latest one.
     pub revision: Revision,
-    /// The locks that were released, but for those that had run out.
+    /// The locks that were released, except for expired ones.
     pub released: Vec<K>,
     /// The keys that were removed.
     pub removed: Vec<K>,
-    /// The keys that were not, and why.
+    /// The keys that were not removed, and why.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     #[cfg_attr(
         feature = "serde",
@@ -108,7 +108,7 @@ pub struct SessionSummary<K, T> {
 }
 
 impl<K, T> SessionSummary<K, T> {
-    /// Tells that a session's grace is over, unless it was put off and ends another time.
+    /// Emits that the session's grace period expired, unless its end is deferred.
     fn emit(&self, observed: &Observed) {
         let Self { revision, released, removed, not_removed } = self;
         if !not_removed.iter().any(|(_, why)| matches!(why, NotRemoved::Deferred)) {
@@ -128,7 +128,7 @@ impl<K, T> SessionSummary<K, T> {
 /// dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None)).unwrap();
 /// let end = alice.end();
 /// assert_eq!(end.not_removed, [("ball", NotRemoved::Locked { owner: "bob", remaining: None })]);
-/// assert!(dictionary.get("ball").is_some(), "bob plays on");
+/// assert!(dictionary.get("ball").is_some(), "bob still uses it");
 ///
 /// dictionary.release_all(&"bob");
 /// assert_eq!(dictionary.expire().sessions[0].1.removed, ["ball"]);
@@ -139,24 +139,25 @@ impl<K, T> SessionSummary<K, T> {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum NotRemoved<T> {
-    /// Another client has locked the key. A later call of [`expire`](crate::StateDictionary::expire) removes it once the lock is gone,
-    /// unless the key was set again, or the session taken up, before.
+    /// Another client has locked the key. A later call of [`expire`](crate::StateDictionary::expire) removes it once
+    /// the lock has ended, unless the key is set again, or the session resumed, before.
     Locked {
         /// The owner of the lock.
         owner: T,
-        /// For how long still, if its lease has an end and is not renewed.
+        /// For how long the lock still lasts, if it has a lease that is not renewed.
         #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
         remaining: Option<Duration>,
     },
     /// The dictionary is frozen. The key stays.
     Frozen,
-    /// The content is held by [`lock_content`](crate::StateDictionary::lock_content), or the session ended inside a closure of
-    /// `update_state_with`, and to wait was not possible. A later call of [`expire`](crate::StateDictionary::expire) removes the
-    /// key, unless [`session`](crate::StateDictionary::session) takes the session, with these keys, up again before.
+    /// [`lock_content`](crate::StateDictionary::lock_content) locks the content, or the session ended inside a closure
+    /// of `update_state_with`, and waiting was not possible. A later call of [`expire`](crate::StateDictionary::expire)
+    /// removes the key, unless [`session`](crate::StateDictionary::session) resumes the session, with these keys,
+    /// before.
     Deferred,
 }
 
-/// What a call of [`StateDictionary::expire`](crate::StateDictionary::expire) found, and when the next is due.
+/// The result of a call of [`StateDictionary::expire`](crate::StateDictionary::expire), and when to call it again.
 ///
 /// ```
 /// use state_dictionary::{ManualClock, StateDictionary};
@@ -175,16 +176,16 @@ pub enum NotRemoved<T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expired<K, T> {
-    /// The locks whose lease had run out, and who held them.
+    /// The locks that had expired, and their owners.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::map"))]
     pub locks: Vec<(K, T)>,
-    /// The sessions whose grace was over, except those that could not be ended yet, because the content is held: they follow
-    /// when it is not. Also the sessions that had ended before, of which keys could be removed only now; their locks were
-    /// released, and reported, then.
+    /// The sessions whose grace period is over, except those that could not be ended yet because the content is locked:
+    /// a later call ends them. Also the sessions that had ended before and of which keys could be removed only now;
+    /// their locks were released, and reported, then.
     pub sessions: Vec<(T, SessionSummary<K, T>)>,
-    /// When it is worthwhile to call again, as things are; `None` if nothing is under way. New leases may change it. At most a
-    /// second where keys wait for the locks of others, which may be released at any time. It may be too early, where a lock with a
-    /// lease was released or its lease made longer, and is never too late.
+    /// When to call again, as things are; `None` if nothing is outstanding. New leases may change it. At most a second
+    /// if keys wait for the locks of others, which may be released at any time. It may be too early, if a lock with a
+    /// lease was released or its lease made longer; it is never too late.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde::seconds"))]
     pub next: Option<Duration>,
 }
@@ -192,7 +193,7 @@ pub struct Expired<K, T> {
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     pub(crate) fn session(&self, token: T) -> Session<K, V, T, S> {
         self.locks.expect_sessions();
-        let (state, resumed) = self.sessions.take_up(token);
+        let (state, resumed) = self.sessions.resume(token);
         Session { engine: self.clone(), state: Some(state), resumed, end: Self::end }
     }
 
@@ -216,18 +217,19 @@ impl<K, V, T, S> Session<K, V, T, S> {
         &self.state().token
     }
 
-    /// Whether this was a session before, that had been not_removed.
+    /// Whether this session was detached before and has been resumed.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 
-    /// Leaves the session for a while: its locks (as long as their leases last) and its keys stay, and a call of
-    /// [`StateDictionary::session`](crate::StateDictionary::session) with the same token takes it up again.
+    /// Detaches the session: its locks (as long as their leases last) and its keys stay, and a call of
+    /// [`StateDictionary::session`](crate::StateDictionary::session) with the same token resumes it.
     ///
-    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`](crate::StateDictionary::expire) ends it. Until that call it can be taken
-    /// up, even if the grace is over. A `grace` too long for the clock has no end. May wait for `expire` to end a session, or
-    /// for another thread that leaves one or takes one up.
+    /// After `grace`, which may be zero, the next call of [`StateDictionary::expire`](crate::StateDictionary::expire)
+    /// ends it. Until that call it can be resumed, even if the grace period is over. A `grace` too long for the clock
+    /// has no end. May wait for a call of `expire` that ends a session, or for another thread that detaches or resumes
+    /// one.
     ///
     /// ```
     /// use state_dictionary::{Change, ManualClock, StateDictionary};
@@ -239,7 +241,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// session.update_ephemeral(Change::new().set("cursor.alice", 1))?;
     /// session.detach(Duration::from_secs(10)); // the connection was lost
     ///
-    /// let session = dictionary.session("alice"); // and is back
+    /// let session = dictionary.session("alice"); // and the client reconnected
     /// assert!(session.is_resumed());
     /// session.detach(Duration::from_secs(10)); // lost again, this time for good
     ///
@@ -264,8 +266,8 @@ impl<K, V, T, S> Session<K, V, T, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets are lasting: they stay when the session ends,
-    /// also those that were [ephemeral](Self::update_ephemeral) before.
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets
+    /// are lasting: they stay when the session ends, also those that were [ephemeral](Self::update_ephemeral) before.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
@@ -286,10 +288,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.engine.commit(self.token(), change, None, Patience::ForAll).map(|root| root.revision)
     }
 
-    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets are the session's, until they are set in another
-    /// way, and are removed when it ends.
+    /// [`StateDictionary::update_state`](crate::StateDictionary::update_state) for this client. The keys that it sets
+    /// are the session's, until another write sets them, and are removed when the session ends.
     ///
-    /// Whatever unwinds after the commit, such as the panic of the `Drop` of a replaced value, the keys are the session's.
+    /// If the call unwinds after the commit, such as by a panic in the `Drop` of a replaced value, the keys are the
+    /// session's nevertheless.
     ///
     /// # Errors
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
@@ -321,7 +324,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         committed.map(|root| root.revision).map_err(|reason| UpdateError { change, reason })
     }
 
-    /// Runs a commit that sets these keys, with a note of it that makes them the session's.
+    /// Runs a commit that sets these keys, with a note that makes them the session's.
     pub(crate) fn noting<'k, R>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
@@ -359,8 +362,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.engine.update_locks(self.token(), Some(&self.state().locks), request)
     }
 
-    /// The keys that are the session's: those that would be removed if it ended now and no other client had locked them.
-    /// O(k log n) for the k keys that it has set lately.
+    /// The keys that are the session's: those that would be removed if it ended now and no other client had locked
+    /// them. O(k log n) for the k keys that it has set lately.
     #[must_use]
     pub fn ephemeral_keys(&self) -> Vec<K> {
         self.state().own_keys(&self.engine.published.load())
@@ -368,10 +371,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
 
     /// Ends the session: releases its locks and removes the keys that are its own, in one commit.
     ///
-    /// O(k log n) for k keys and locks, and O(n) in the number of owners that have acquired locks without a session. Beside busy
-    /// writers it holds the content for that time. Waits for threads that are updating locks, and while the content is held,
-    /// though not for a guard of this thread: then the removal of the keys is [deferred](NotRemoved::Deferred). A session that is dropped
-    /// instead does not wait for held content.
+    /// O(k log n) for k keys and locks, and O(n) in the number of owners that have acquired locks without a session.
+    /// Beside busy writers it locks the content for that time. Waits for threads that are updating locks, and while the
+    /// content is locked, except by a guard of this thread: then the removal of the keys is
+    /// [deferred](NotRemoved::Deferred). Dropping the session ends it without waiting for locked content.
     ///
     /// ```
     /// use state_dictionary::{Change, NotRemoved, StateDictionary};
@@ -381,7 +384,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// alice.update_ephemeral(Change::new().set("cursor", 1)).unwrap();
     ///
     /// let guard = dictionary.lock_content().unwrap();
-    /// assert_eq!(alice.end().not_removed, [("cursor", NotRemoved::Deferred)], "this very thread is in the way");
+    /// assert_eq!(alice.end().not_removed, [("cursor", NotRemoved::Deferred)], "this thread has locked the content");
     /// drop(guard);
     /// assert!(dictionary.get("cursor").is_some()); // until `expire` is called, a little later
     /// ```
@@ -394,11 +397,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     }
 }
 
-// Whatever panics, a session has its keys and its locks, and ends with them; see "Panics" of the dictionary.
+// After any panic a session still has its keys and its locks, and ends with them; see "Panics" of the dictionary.
 impl<K, V, T, S> UnwindSafe for Session<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for Session<K, V, T, S> {}
 
-/// Ends the session, without waiting for held content; see [`NotRemoved::Deferred`].
+/// Ends the session, without waiting for locked content; see [`NotRemoved::Deferred`].
 impl<K, V, T, S> Drop for Session<K, V, T, S> {
     fn drop(&mut self) {
         let Some(state) = self.state.take() else { return };
@@ -406,7 +409,7 @@ impl<K, V, T, S> Drop for Session<K, V, T, S> {
         if !thread::panicking() {
             end();
         } else if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(end)) {
-            // A second panic that came out of here would end the process. The next call of `expire` tries again.
+            // A second panic that left this function would abort the process. The next call of `expire` tries again.
             mem::forget(payload);
         }
     }

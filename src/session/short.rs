@@ -8,8 +8,8 @@ use crate::session::Session;
 use std::hash::{BuildHasher, Hash};
 use std::iter;
 
-/// The short forms of [`update_ephemeral`](Self::update_ephemeral): what they set is the session's, and is removed when the
-/// session ends. Lasting values are set through [`writer`](Self::writer).
+/// The short forms of [`update_ephemeral`](Self::update_ephemeral): a key that they set is the session's, and is
+/// removed when the session ends. Use [`writer`](Self::writer) for lasting values.
 ///
 /// ```
 /// use state_dictionary::StateDictionary;
@@ -26,7 +26,7 @@ use std::iter;
 /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
 /// ```
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
-    /// The short forms of [`update_state`](Self::update_state): what they set is lasting.
+    /// The short forms of [`update_state`](Self::update_state): the values that they set are lasting.
     #[must_use]
     pub fn writer(&self) -> Writer<'_, K, V, T, S> {
         Writer::new(&self.engine, self.token())
@@ -40,7 +40,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         self.set_ephemeral(Change::new().set(key, value))
     }
 
-    /// [`Writer::remove`], for this client: whether the value is ephemeral or lasting.
+    /// [`Writer::remove`], for this client, whether the value is ephemeral or lasting.
     ///
     /// # Errors
     /// As [`Writer::remove`].

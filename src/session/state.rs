@@ -1,4 +1,4 @@
-//! What a session has, and the table of the sessions that no caller has.
+//! The state of a session, and the table of detached sessions.
 
 use crate::commit::Published;
 use crate::content::Root;
@@ -14,21 +14,22 @@ use std::time::Instant;
 /// A session: its token, its keys and its locks.
 pub(crate) struct State<K, T> {
     pub(crate) token: T,
-    /// Keys that the session has set, each with the commit that did. Those are its own whose present value this commit set.
+    /// Keys that the session has set, each with the commit that set it. A key is the session's own if that commit set
+    /// its present value.
     pub(crate) keys: Vec<(Hashed<K>, Revision)>,
-    /// With how many keys those that are not its own are next looked for.
+    /// The number of keys at which those that are not its own are next removed from `keys`.
     prune_at: usize,
     pub(crate) locks: SessionLocks,
 }
 
-/// Fewer keys than this are not worth looking through.
+/// With fewer keys than this, none are removed.
 const FIRST_PRUNING: usize = 64;
 
-/// The sessions that no caller has, until they are taken up again or have ended and nothing of them is left.
+/// The sessions that no caller owns, until they are resumed, or have ended and no key of theirs is left.
 pub(crate) struct Sessions<K, T>(Mutex<Detached<K, T>>);
 
 pub(crate) struct Detached<K, T> {
-    /// How many sessions there have been.
+    /// How many sessions have been opened.
     opened: u64,
     /// In the order in which they were opened.
     sessions: BTreeMap<SessionId, DetachedSession<K, T>>,
@@ -36,11 +37,11 @@ pub(crate) struct Detached<K, T> {
 
 pub(crate) struct DetachedSession<K, T> {
     pub(crate) state: State<K, T>,
-    /// When it is to end, or when it is worthwhile to try again; never, if the clock does not reach so far.
+    /// When it is to end, or when to retry; `None` if the clock does not reach so far.
     pub(crate) due: Option<Instant>,
-    /// Whether it has ended, except that there are keys that could not be removed.
+    /// Whether it has ended, except for keys that could not be removed.
     pub(crate) ended: bool,
-    /// Whether its grace is over and an expiry left it, because the content was held.
+    /// Whether its grace period is over and an expiry skipped it, because the content was locked.
     pub(crate) waits: bool,
 }
 
@@ -51,8 +52,8 @@ impl<K, T> State<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> State<K, T> {
-    /// These keys, each once, which a commit will set. Makes room for them, so that no code of the caller's runs, and nothing can
-    /// fail, when the change is committed and they are noted.
+    /// These keys, each once, which a commit will set. Makes room for them, so that noting them after the commit runs
+    /// no code of the user's and cannot fail.
     pub(crate) fn keys_to_set<'k, V, S: BuildHasher>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
@@ -88,7 +89,7 @@ impl<K, T> Sessions<K, T> {
     }
 
     /// The detached session with this token that was opened last, or a new one.
-    pub(crate) fn take_up(&self, token: T) -> (State<K, T>, bool)
+    pub(crate) fn resume(&self, token: T) -> (State<K, T>, bool)
     where
         T: PartialEq,
     {
@@ -129,8 +130,8 @@ impl<K, T> Detached<K, T> {
         self.sessions.remove(&id).map(|session| session.state)
     }
 
-    /// The sessions after one, in their order, that are to end at this time, or were to end and wait for held content, or have
-    /// ended and left keys.
+    /// The sessions after the given one, in order, that are due at this time, or were due while the content was locked,
+    /// or have ended except for some keys.
     pub(crate) fn due(
         &self,
         now: Instant,

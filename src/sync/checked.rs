@@ -1,4 +1,4 @@
-//! The same contracts made of a model checker's own parts. Loom's and shuttle's follow std's interface, so one text serves
+//! The same contracts on a model checker's primitives. Loom's and shuttle's have std's interface, so one text serves
 //! both. A value behind a `RwLock` rather than an `AtomicPtr`: loom explores a load followed by a compare-and-swap
 //! incompletely (loom #392).
 
@@ -20,10 +20,10 @@ pub(crate) use checker::thread_local;
 pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
 pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 2;
 pub(crate) const FRAMES_KEPT: usize = 2;
-/// Few, so that models see one step end two sessions, and one expiry take two steps.
+/// Few, so that in a model one step ends two sessions, and one expiry takes two steps.
 pub(crate) const SESSIONS_AT_ONCE: usize = 4;
-/// One, so that loom's models see the content held. In shuttle's histories an operation that is only tried would be refused by
-/// a hold that no operation of the history explains.
+/// One, so that loom's models see the content locked. In shuttle's histories a `try_` operation would be refused by a
+/// lock on the content that no operation of the history explains.
 pub(crate) const ATTEMPTS_TO_END: usize = if cfg!(loom) { 1 } else { 1_000_000 };
 
 pub(crate) fn current_thread() -> ThreadId {
@@ -34,7 +34,7 @@ pub(crate) fn default_shards() -> usize {
     2
 }
 
-/// Does nothing: an attempt is repeated only because another thread got on, so no model can spin for ever.
+/// Does nothing: an attempt is repeated only because another thread succeeded, so no model can spin for ever.
 pub(crate) struct Backoff;
 
 impl Backoff {
@@ -123,7 +123,7 @@ impl<T> TurnLock<T> {
         Self(checker::sync::Mutex::new(value))
     }
 
-    /// Waiting a while and not at all are the same to a checker, which has no time.
+    /// A checker has no time, so waiting for a while is the same as not waiting.
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
         self.try_lock()
     }
@@ -137,7 +137,7 @@ impl<T> TurnLock<T> {
     }
 }
 
-/// What a cell holds is counted by std: that reclamation is right is arc-swap's promise, not ours to check.
+/// What a cell owns is counted by std: arc-swap guarantees that reclamation is right, and its own tests check that.
 use std::sync::Arc as Root;
 
 pub(crate) struct RootCell<T>(RwLock<Root<T>>);
@@ -147,7 +147,7 @@ impl<T> RootCell<T> {
         Self(RwLock::new(value))
     }
 
-    /// Not a guard, unlike the shipped one: a thread of a model must not hold a lock twice.
+    /// Not a guard, unlike the shipped one: a thread of a model must not lock the `RwLock` twice.
     pub(crate) fn load(&self) -> Root<T> {
         self.load_full()
     }

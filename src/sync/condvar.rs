@@ -1,6 +1,6 @@
-//! Waiting by a counter and a condition variable: for shuttle, which event-listener does not know; for WebAssembly, where
-//! event-listener cannot block; and for a program's own `--cfg loom` without our feature, under which event-listener would be
-//! loom's while the rest of the crate is not.
+//! Waiting by a counter and a condition variable: for shuttle, which event-listener does not support; for WebAssembly,
+//! where event-listener cannot block; and for a program's own `--cfg loom` without our feature, under which
+//! event-listener would use loom while the rest of the crate does not.
 
 #[cfg(all(shuttle, feature = "shuttle"))]
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
@@ -20,16 +20,16 @@ pub(crate) struct Event {
 
 struct State {
     notifications: u64,
-    /// How many tasks have waited.
+    /// How many tasks have waited so far.
     tasks: u64,
-    /// Those that do, by their numbers.
+    /// The tasks that wait, by their numbers.
     wakers: Vec<(u64, Waker)>,
 }
 
 pub(crate) struct Listener<'a> {
     event: &'a Event,
     seen: u64,
-    /// Its number among the tasks that have waited, if it is one.
+    /// Its number among the tasks, if a task waits with it.
     number: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ impl Listener<'_> {
         }
     }
 
-    /// Under shuttle, whose time does not pass, this may return at any moment.
+    /// Under shuttle, where no time passes, this may return at any moment.
     pub(crate) fn wait_deadline(self, deadline: Instant) {
         let state = self.event.lock();
         if state.notifications == self.seen {

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Counts its listeners itself, so that to notify nobody, which every commit does, costs next to nothing.
+/// Counts its listeners itself, so that a notification without listeners, which every commit makes, costs next to
+/// nothing.
 pub(crate) struct Event {
     event: event_listener::Event,
     listeners: AtomicUsize,
@@ -26,8 +27,8 @@ impl Event {
 
     pub(crate) fn listen(&self) -> Listener<'_> {
         // ORDERING: AcqRel, like the one in `notify_all`: of two read-modify-writes one comes first. If it is that one,
-        // whoever listens sees what was announced when it looks again; if it is this one, the notifier sees it, and
-        // event-listener does the rest.
+        // the listener sees what was announced when it looks again; if it is this one, the notifier sees the listener,
+        // and event-listener does the rest.
         self.listeners.fetch_add(1, Ordering::AcqRel);
         let counted = Counted(&self.listeners);
         Listener { listener: self.event.listen(), _counted: counted }
@@ -43,7 +44,7 @@ impl Event {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        // ORDERING: Relaxed, for whoever has stopped listening needs nothing more.
+        // ORDERING: Relaxed, for a listener that is dropped needs no later notification.
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    /// Otherwise every commit after it would notify in vain.
+    /// Otherwise every commit after it would notify needlessly.
     #[test]
     fn a_listener_that_is_dropped_counts_no_longer() {
         let event = Event::new();

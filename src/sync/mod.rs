@@ -1,21 +1,22 @@
-//! Every primitive that threads meet on, and the only folder that knows loom and shuttle.
+//! Every primitive that threads synchronise with, and the only folder that knows loom and shuttle.
 //!
-//! Shipped, the root's cell is arc-swap's, the lock table's shards are dashmap's, the other locks are `parking_lot`'s and waiting
-//! is event-listener's. Except for the last, a model checker cannot explore them, so under `--cfg loom` with the feature `loom` (and likewise for
-//! shuttle) each is replaced by a part with the same contract, made of the checker's own. All code above this folder
-//! is the same in both worlds.
+//! As shipped, the root's cell is arc-swap's, the lock table's shards are dashmap's, the other locks are
+//! `parking_lot`'s and waiting is event-listener's. A model checker can explore only the last of these. So under
+//! `--cfg loom` with the feature `loom` (and likewise for shuttle) a part with the same contract, made of the checker's
+//! primitives, replaces each of the others. All code above this folder is the same in both cases.
 //!
 //! The contracts:
 //!
-//! * [`RootCell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it was
-//!   given, compared by address, and an address cannot come back while somebody holds it. A swap that succeeds is a release,
-//!   and a load, or a swap that finds another value, acquires what the swap of the value that it finds has released, and all
-//!   before. What came before a swap is thus seen by those who have the root, or a later one: the count of outstanding locks
-//!   rests on that, since it rises by a relaxed addition before the swap of the grant.
-//! * [`Mutex`]: who has it next sees what was done with it before. It is not fair, and may be left while unwinding.
-//! * [`Shards`]: each shard is a table behind a reader-writer lock; which shard a hash belongs to never changes.
-//! * [`Arc`]: what outlives its makers and is shared by them; a cell's content is in a plain `std::sync::Arc`.
-//! * [`Event`]: a listener sees every notification after the call that made it.
+//! * [`RootCell`]: `load` returns the value most recently swapped in; `compare_and_swap` replaces exactly the value it
+//!   was given, compared by address, and no other value can have this address while a thread owns that value. A
+//!   successful swap is a release. A load, or a swap that finds another value, acquires what the swap of the value that
+//!   it finds has released, and all before. So a thread that has a root, or a later one, sees what came before the swap
+//!   of that root. The count of outstanding locks relies on that: it rises by a relaxed addition before the swap of the
+//!   grant.
+//! * [`Mutex`]: its next owner sees what was done with it before. It is not fair, and may be unlocked while unwinding.
+//! * [`Shards`]: each shard is a table behind a reader-writer lock; the shard of a hash never changes.
+//! * [`Arc`]: shared by values that may outlive each other; a cell's content is in a plain `std::sync::Arc`.
+//! * [`Event`]: a listener sees every notification after the call that created it.
 
 #[cfg(any(all(loom, feature = "loom"), all(shuttle, feature = "shuttle")))]
 mod checked;
@@ -50,15 +51,15 @@ pub(crate) use wakeups::Wakeups;
 
 use crate::key::Hashed;
 
-/// What the lock table asks of one locked shard.
+/// The lock table's interface to one locked shard.
 ///
-/// Only `look_up` runs code of the caller's; the other operations identify an entry by its value alone, so that a shard can
-/// be changed without running a user's `Eq`.
+/// Only `look_up` runs code of the user's. The other operations identify an entry by its value alone, so that a shard
+/// can be changed without running a user's `Eq`.
 pub(crate) trait Shard<K, L> {
     fn look_up(&self, hash: u64, wanted: impl FnMut(&K, &L) -> bool) -> Option<(&K, &L)>;
     fn look_up_mut(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<&mut L>;
     fn put(&mut self, key: Hashed<K>, lock: L);
     fn take(&mut self, hash: u64, lock: impl FnMut(&L) -> bool) -> Option<(K, L)>;
-    /// Empties the shard. Locked tables cannot be iterated in safe code; what must stay is inserted again.
+    /// Empties the shard. Safe code cannot iterate locked tables; locks that stay are put back.
     fn take_all(&mut self) -> Vec<(Hashed<K>, L)>;
 }

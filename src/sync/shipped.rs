@@ -1,4 +1,4 @@
-//! What is shipped: the cell is arc-swap's, the shards are dashmap's.
+//! As shipped: the cell is arc-swap's, the shards are dashmap's.
 
 use super::{Hashed, Shard};
 use arc_swap::{ArcSwapAny, Guard};
@@ -18,11 +18,11 @@ pub(crate) use std::thread::ThreadId;
 pub(crate) use std::thread_local;
 
 pub(crate) const DEFAULT_HISTORY_LIMIT: usize = 4096;
-/// How many frames a broadcast keeps: at 30 Hz those of about a second.
+/// How many frames a broadcast keeps: about a second's at 30 Hz.
 pub(crate) const FRAMES_KEPT: usize = 32;
-/// How many keys and locks of sessions end in one step, if they are of several sessions: less than a millisecond's work.
+/// How many keys and locks one step ends, if they are of several sessions: less than a millisecond's work.
 pub(crate) const SESSIONS_AT_ONCE: usize = 512;
-/// After so many lost swaps the end of a session holds the content, for the time that its removal takes.
+/// After this many lost swaps the end of a session locks the content while it removes its keys.
 pub(crate) const ATTEMPTS_TO_END: usize = 4;
 
 pub(crate) fn current_thread() -> ThreadId {
@@ -48,49 +48,49 @@ impl<T> Mutex<T> {
 /// For how long a commit waits for its turn at most.
 const LONGEST_WAIT: Duration = Duration::from_millis(3);
 
-/// How long a waiter sleeps before it parks: one that waits alone, and one of several, by how many there are. The longer, the
-/// more commits the owner makes in a row, with the tree in its engine's cache, and the longer the others wait. Chosen by the
-/// benchmark `tails`: with a quarter of a millisecond for all, 16 writers got a third less done; with half a millisecond for
-/// all, the unluckiest of 4 and 8 waited for too long.
+/// How long a waiter sleeps before it parks: alone, and with others, by their number. A longer sleep lets the owner
+/// make more commits in a row, with the tree in its core's cache, but makes the others wait longer. Chosen by the
+/// benchmark `tails`: with a quarter of a millisecond for all, 16 writers got a third less done; with half a
+/// millisecond for all, the slowest of 4 and 8 waited for too long.
 const SLEEP_ALONE: Duration = Duration::from_millis(1);
 const SLEEP: Duration = Duration::from_micros(200);
 const SLEEP_FOR_EACH: Duration = Duration::from_micros(18);
 
-/// The lock behind the turn to commit. It is waited for with a limit, and by no thread any more for an owner for which one
-/// thread has waited in vain.
+/// The lock behind the turn. Waiting for it is limited, and once a wait for one owner has timed out, no other thread
+/// waits for that owner.
 pub(crate) struct TurnLock<T> {
     mutex: parking_lot::Mutex<T>,
-    /// Which owner has it, or had it last: how often it has been locked.
+    /// The number of the owner, present or last: how often the lock has been acquired.
     owner: AtomicU64,
-    /// The owner for which a thread has waited in vain.
-    in_vain: AtomicU64,
+    /// The owner for which a wait has timed out.
+    timed_out: AtomicU64,
     /// How many threads sleep or are parked.
     waiting: AtomicUsize,
 }
 
 impl<T> TurnLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        let (owner, in_vain, waiting) = (AtomicU64::new(1), AtomicU64::new(0), AtomicUsize::new(0));
-        Self { mutex: parking_lot::Mutex::new(value), owner, in_vain, waiting }
+        let (owner, timed_out, waiting) = (AtomicU64::new(1), AtomicU64::new(0), AtomicUsize::new(0));
+        Self { mutex: parking_lot::Mutex::new(value), owner, timed_out, waiting }
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.mutex.try_lock().map(|guard| self.owned(guard))
     }
 
-    /// The lock, unless others have it for [`LONGEST_WAIT`] on end by the system's clock, or the owner is one that was waited
-    /// for in vain.
+    /// The lock, unless others keep it for [`LONGEST_WAIT`] by the system's clock, or a wait for its present owner has
+    /// timed out before.
     ///
-    /// A waiter sleeps and then parks. A thread that spins beside the owner takes the cache lines away that the next commit
-    /// needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a system call
-    /// when it unlocks, so a waiter parks only when it has slept; but then it is soon served, for it is woken by the next
-    /// unlocking, and `parking_lot` hands the lock over every half a millisecond.
+    /// A waiter sleeps and then parks. A thread that spins beside the owner takes away the cache lines that the next
+    /// commit needs; while the others sleep, one thread makes many commits in a row. A parked waiter costs the owner a
+    /// system call at each unlock, so a waiter parks only after it has slept. Then it soon gets the lock: the next
+    /// unlock wakes it, and `parking_lot` hands the lock over every half a millisecond.
     pub(crate) fn lock_for_a_while(&self) -> Option<MutexGuard<'_, T>> {
         let guard = self.try_lock();
-        if guard.is_some() || self.is_in_vain(self.present_owner()) {
+        if guard.is_some() || self.has_timed_out(self.present_owner()) {
             return guard;
         }
-        // ORDERING: Relaxed, twice. Nothing but the length of a sleep depends on the count.
+        // ORDERING: Relaxed, twice. Only the length of a sleep depends on the count.
         let guard = self.wait(match self.waiting.fetch_add(1, Ordering::Relaxed) {
             0 => SLEEP_ALONE,
             others => SLEEP + SLEEP_FOR_EACH * u32::try_from(others).unwrap_or(u32::MAX).min(100),
@@ -99,19 +99,20 @@ impl<T> TurnLock<T> {
         guard
     }
 
-    #[allow(clippy::disallowed_methods)] // it is real time that passes here, whatever clock there is
+    #[allow(clippy::disallowed_methods)] // real time, also with a manual clock
     fn wait(&self, sleep: Duration) -> Option<MutexGuard<'_, T>> {
         let deadline = Instant::now() + LONGEST_WAIT;
         thread::sleep(sleep);
         // There may be another owner by now.
-        if self.is_in_vain(self.present_owner()) {
+        if self.has_timed_out(self.present_owner()) {
             return self.try_lock();
         }
         let guard = self.mutex.try_lock_until(deadline);
         if guard.is_none() {
-            // Whoever it is now: one that has only just come costs others nothing but the spare root.
+            // The present owner, even if it has only just acquired the lock: then others lose no more than the spare
+            // root.
             // ORDERING: Relaxed, it only saves others the wait.
-            self.in_vain.store(self.present_owner(), Ordering::Relaxed);
+            self.timed_out.store(self.present_owner(), Ordering::Relaxed);
         }
         guard.map(|guard| self.owned(guard))
     }
@@ -123,13 +124,13 @@ impl<T> TurnLock<T> {
     }
 
     fn present_owner(&self) -> u64 {
-        // ORDERING: Relaxed. One that is outdated costs a wait.
+        // ORDERING: Relaxed. An outdated value costs a wait.
         self.owner.load(Ordering::Relaxed)
     }
 
-    fn is_in_vain(&self, owner: u64) -> bool {
+    fn has_timed_out(&self, owner: u64) -> bool {
         // ORDERING: Relaxed, as in `lock_for_a_while`.
-        self.in_vain.load(Ordering::Relaxed) == owner
+        self.timed_out.load(Ordering::Relaxed) == owner
     }
 }
 
@@ -145,7 +146,7 @@ impl<T> RootCell<T> {
         Self(ArcSwapAny::with_strategy(value, Strategy::default()))
     }
 
-    /// For a short look: cheaper than `load_full`, but few can be held at once per thread.
+    /// For a short look: cheaper than `load_full`, but a thread can have only few guards at once.
     pub(crate) fn load(&self) -> Guard<Arc<T>, Strategy> {
         #[cfg(test)]
         others::drop_when_due();
@@ -165,7 +166,7 @@ impl<T> RootCell<T> {
     }
 }
 
-/// Every call to a raw table brings its hash, so this is never asked for one.
+/// Never hashes: every call to a raw table passes the hash.
 type NoHasher = BuildHasherDefault<std::hash::DefaultHasher>;
 type RawShard<K, L> = RawTable<(Hashed<K>, SharedValue<L>)>;
 pub(crate) type WriteShard<'a, K, L> = dashmap::RwLockWriteGuard<'a, RawShard<K, L>>;
@@ -184,7 +185,7 @@ impl<K: Eq, L> Shards<K, L> {
     }
 
     pub(crate) fn index_of(&self, hash: u64) -> usize {
-        // On a 32-bit machine the upper half is lost, as it is in dashmap itself.
+        // On a 32-bit machine the upper half is lost, as in dashmap itself.
         #[allow(clippy::cast_possible_truncation)]
         self.0.determine_shard(hash as usize)
     }
@@ -221,8 +222,8 @@ impl<K, L> Shard<K, L> for RawShard<K, L> {
     }
 }
 
-/// arc-swap drops values that other threads have replaced inside its own `load` and `compare_and_swap`, if a writer comes in
-/// between. With this a test makes it do so at an instant of its choice.
+/// arc-swap drops values that other threads have replaced inside its own `load` and `compare_and_swap`, if a writer
+/// comes in between. This makes it do so at an instant that a test chooses.
 #[cfg(test)]
 pub(crate) mod others {
     use std::any::Any;
@@ -232,12 +233,12 @@ pub(crate) mod others {
         static OTHERS: RefCell<Option<(usize, Box<dyn Any>)>> = const { RefCell::new(None) };
     }
 
-    /// Drops `value` inside the use of a cell by this thread that comes after so many others.
+    /// Drops `value` inside this thread's use of a cell after `uses` others.
     pub(crate) fn drop_after(uses: usize, value: impl Any) {
         OTHERS.set(Some((uses, Box::new(value))));
     }
 
-    /// What has not been dropped, for there were not so many uses.
+    /// The value, if there were too few uses to drop it.
     pub(crate) fn take() -> Option<Box<dyn Any>> {
         OTHERS.take().map(|(_, value)| value)
     }
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// How long it takes to wait for an owner in vain, and then again, at best.
+    /// The times, at best, of a wait that times out and of the next one for the same owner.
     fn waits(lock: &TurnLock<u8>) -> [Duration; 2] {
         let ((owned, is_owned), (over, is_over)) = (channel(), channel::<()>());
         thread::scope(|scope| {
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn each_owner_is_waited_for_once_and_by_the_clock() {
         let lock = TurnLock::new(0);
-        // On a busy machine both may take longer, but not for ever.
+        // On a busy machine both may take longer, but not in all of the runs.
         let in_time = |[first, again]: [Duration; 2]| {
             assert!(first >= LONGEST_WAIT, "{first:?}");
             first < 3 * LONGEST_WAIT && again < LONGEST_WAIT / 3

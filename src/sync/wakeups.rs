@@ -1,19 +1,20 @@
-//! What can happen that threads and tasks wait for.
+//! The events that threads and tasks wait for.
 
 use super::Event;
 
-/// The reasons to look again. Several, because a blocking wait cannot listen to two events at once.
+/// The reasons to look again. Separate, because a blocking wait cannot listen to two events at once.
 pub(crate) struct Wakeups {
-    /// A commit, a freeze (of the dictionary or of one buffer), the end of the dictionary: for those asleep in a flush.
+    /// A commit, a freeze of the dictionary, the closing of a buffer, the end of the dictionary: for waiters in a
+    /// flush.
     pub(crate) changed: Event,
-    /// The last three of those only: for subscribers asleep in their interval, whom commits must not wake.
+    /// The last three of those only: for subscribers that sleep in their interval, which commits must not wake.
     pub(crate) ended: Event,
     /// A broadcast has published something or was dropped, or the dictionary has ended: for followers of broadcasts.
     pub(crate) frames: Event,
-    /// The content was let go: for writers that wait for it.
+    /// The content was unlocked: for writers that wait for it.
     pub(crate) gate: Event,
-    /// Locks came or went, or one will run out sooner than all others, or the dictionary was frozen: for those who follow
-    /// the locks.
+    /// A lock was granted or ended, or one expires sooner than all others, or the dictionary was frozen: for feeds of
+    /// locks.
     pub(crate) locks: Event,
 }
 

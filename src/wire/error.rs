@@ -1,10 +1,10 @@
-//! Why a change could not be written, or bytes not be read.
+//! Errors of encoding and decoding.
 
 use serde_json::Number;
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
-/// Why a change cannot be written in a form.
+/// Why a change cannot be encoded in a form.
 ///
 /// ```
 /// use serde_json::json;
@@ -13,33 +13,33 @@ use std::fmt::{self, Display, Formatter};
 ///
 /// let refused = protobuf::encode(&JsonChange::new().set("id", json!(9_007_199_254_740_993_u64))).unwrap_err();
 /// assert!(matches!(&refused, EncodeError::Inexact { key, .. } if key == "id"));
-/// assert_eq!(refused.to_string(), "9007199254740993 in \"id\" cannot be held exactly");
+/// assert_eq!(refused.to_string(), "9007199254740993 in \"id\" cannot be represented exactly");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The change has conditions, for which neither form has a place.
+    /// The change has conditions, which neither form can express.
     Conditions,
     /// The value of this key is null, which in a protobuf `Struct` would remove the key.
     Null {
         /// The key.
         key: String,
     },
-    /// A number that the form cannot hold exactly. In a protobuf `Struct` every number is an `f64`.
+    /// A number that the form cannot represent exactly. In a protobuf `Struct` every number is an `f64`.
     Inexact {
-        /// The key in whose value it is.
+        /// The key whose value has it.
         key: String,
         /// The number.
         number: Number,
     },
-    /// The value of this key has more than [`MAX_DEPTH`](super::MAX_DEPTH) lists and maps in each other.
+    /// The value of this key is nested in more than [`MAX_DEPTH`](super::MAX_DEPTH) levels of lists and maps.
     TooDeep {
         /// The key.
         key: String,
     },
     /// The message would have more than 2³¹ − 1 bytes.
     TooLarge {
-        /// How many it would have.
+        /// How many bytes it would have.
         bytes: usize,
     },
 }
@@ -47,11 +47,11 @@ pub enum EncodeError {
 impl Display for EncodeError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Conditions => f.write_str("the change has conditions, which the form cannot carry"),
-            Self::Null { key } => write!(f, "{key:?} is to be null, which would remove it"),
-            Self::Inexact { key, number } => write!(f, "{number} in {key:?} cannot be held exactly"),
+            Self::Conditions => f.write_str("the change has conditions, which the form cannot express"),
+            Self::Null { key } => write!(f, "the value of {key:?} is null, which would remove the key"),
+            Self::Inexact { key, number } => write!(f, "{number} in {key:?} cannot be represented exactly"),
             Self::TooDeep { key } => too_deep(f, key),
-            Self::TooLarge { bytes } => write!(f, "a message of {bytes} bytes is too large"),
+            Self::TooLarge { bytes } => write!(f, "the message is too large: {bytes} bytes"),
         }
     }
 }
@@ -71,28 +71,28 @@ impl Error for EncodeError {}
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// They end before the message does. (Of protobuf, that is [`Malformed`](Self::Malformed).)
+    /// The bytes end before the message does. (Of protobuf, that is [`Malformed`](Self::Malformed).)
     Truncated,
-    /// The message ends before they do.
+    /// The message ends before the bytes do.
     Trailing {
         /// How many bytes follow it.
         bytes: usize,
     },
-    /// They are not msgpack, or not protobuf.
+    /// The bytes are not msgpack, or not protobuf.
     Malformed {
         /// What is wrong.
         reason: String,
     },
-    /// Something is of a type that cannot stand where it is.
+    /// Something has a type that is not allowed at its place.
     Unexpected {
-        /// The key in whose value it is, if it is in one.
+        /// The key whose value has it, if it is in a value.
         key: Option<String>,
-        /// What there is.
+        /// What was found.
         found: &'static str,
-        /// What there must be.
+        /// What was expected.
         expected: &'static str,
     },
-    /// The message has a field that it should not have.
+    /// The message has a field that is not allowed.
     UnknownField {
         /// Its name.
         name: String,
@@ -102,15 +102,15 @@ pub enum DecodeError {
         /// The name of the field, or the key.
         name: String,
     },
-    /// A number is infinite or not a number, which JSON cannot hold.
+    /// A number is infinite or not a number, which JSON cannot represent.
     NonFinite {
-        /// The key in whose value it is.
+        /// The key whose value has it.
         key: String,
         /// The number.
         number: f64,
     },
-    /// The value of this key has more than [`MAX_DEPTH`](super::MAX_DEPTH) lists and maps in each other. (Much more of
-    /// them in protobuf is [`Malformed`](Self::Malformed).)
+    /// The value of this key is nested in more than [`MAX_DEPTH`](super::MAX_DEPTH) levels of lists and maps. (In
+    /// protobuf, many more levels are [`Malformed`](Self::Malformed).)
     TooDeep {
         /// The key.
         key: String,
@@ -121,15 +121,15 @@ impl Display for DecodeError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated => f.write_str("the message is not complete"),
-            Self::Trailing { bytes } => write!(f, "the message is followed by {bytes} bytes that do not belong to it"),
+            Self::Trailing { bytes } => write!(f, "the message is followed by {bytes} bytes of something else"),
             Self::Malformed { reason } => f.write_str(reason),
             Self::Unexpected { key: None, found, expected } => write!(f, "{found} instead of {expected}"),
             Self::Unexpected { key: Some(key), found, expected } => {
                 write!(f, "{found} instead of {expected} in the value of {key:?}")
             }
             Self::UnknownField { name } => write!(f, "a message has no field {name:?}"),
-            Self::Duplicate { name } => write!(f, "{name:?} is there twice"),
-            Self::NonFinite { key, number } => write!(f, "{number} in the value of {key:?} is no number of JSON"),
+            Self::Duplicate { name } => write!(f, "{name:?} occurs twice"),
+            Self::NonFinite { key, number } => write!(f, "{number} in the value of {key:?} is not a JSON number"),
             Self::TooDeep { key } => too_deep(f, key),
         }
     }
@@ -138,5 +138,5 @@ impl Display for DecodeError {
 impl Error for DecodeError {}
 
 fn too_deep(f: &mut Formatter<'_>, key: &str) -> fmt::Result {
-    write!(f, "the value of {key:?} is nested too deep")
+    write!(f, "the value of {key:?} is nested too deeply")
 }

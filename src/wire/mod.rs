@@ -3,16 +3,17 @@
 //! [`msgpack`] is what NanoVer sends: a map of `updates` and `removals`. [`protobuf`] is the older form, a `Struct` in
 //! which a null removes its key.
 //!
-//! Neither can carry everything, and nothing is lost silently: what does not fit is an error. Conditions fit into neither;
-//! both hold values of up to [`MAX_DEPTH`] lists and maps in each other. A number that is infinite or not a number fits into
-//! both, but not into JSON; [`msgpack::decode_with`] and [`protobuf::decode_with`] let the caller say what becomes of it.
-//! NanoVer's own clients do send an infinite `max_force`.
+//! Neither form can express everything, and nothing is lost silently: what does not fit is an error. Conditions fit
+//! into neither; both allow values of up to [`MAX_DEPTH`] nested lists and maps. A number that is infinite or not a
+//! number fits into both, but not into JSON; [`msgpack::decode_with`] and [`protobuf::decode_with`] let the caller
+//! replace it. NanoVer's own clients do send an infinite `max_force`.
 //!
-//! A value that does not fit is best refused when it comes in, from the client that sends it: later it is in everybody's
-//! delivery. See [`protobuf::encode_delivery`].
+//! A value that does not fit is best refused when a client sends it: later it is in the deliveries to all clients. See
+//! [`protobuf::encode_delivery`].
 //!
-//! Decoding is for bytes from anywhere. It takes time and memory in proportion to their number (up to 400 bytes for each),
-//! whatever lengths they claim, and a bounded amount of stack. How many bytes are accepted is for the caller to say.
+//! Decoding is safe for bytes from any source. It takes time and memory in proportion to their number (up to 400 bytes
+//! for each), whatever lengths they claim, and a bounded amount of stack. The caller limits how many bytes are
+//! accepted.
 //!
 //! ```
 //! use serde_json::json;
@@ -36,14 +37,14 @@ use crate::serde::latest;
 use crate::{Change, Delivery};
 use serde_json::{Number, Value};
 
-/// How many lists and maps may be in each other in the value of a key: as many as the reference implementation of protobuf
+/// How many levels of lists and maps the value of a key may have: as many as the reference implementation of protobuf
 /// reads.
 pub const MAX_DEPTH: usize = 32;
 
 /// The most bytes that a message may have: protobuf's limit.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// What both forms carry. Each key is in it once.
+/// What both forms express. Each key occurs once.
 struct Parts<'a> {
     updates: Vec<(&'a str, &'a Value)>,
     removals: Vec<&'a str>,
@@ -72,7 +73,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Where in a change an encoder or a decoder is: in the value of a key, so deep in it.
+/// Where in a change an encoder or a decoder is: in the value of a key, at some depth.
 #[derive(Clone, Copy)]
 struct Location<'a> {
     key: &'a str,
@@ -84,13 +85,13 @@ impl<'a> Location<'a> {
         Self { key, depth: 0 }
     }
 
-    /// Inside a list or a map that is here, or `None` if that is too deep.
+    /// One level deeper, or `None` if that is too deep.
     fn inside(self) -> Option<Self> {
         (self.depth < MAX_DEPTH).then(|| Self { depth: self.depth + 1, ..self })
     }
 }
 
-/// A float as JSON, or what `non_finite` makes of one that JSON does not have.
+/// A float as JSON, or the result of `non_finite` if JSON cannot represent it.
 fn float(number: f64, key: &str, non_finite: &mut impl FnMut(f64) -> Option<Value>) -> Result<Value, DecodeError> {
     match Number::from_f64(number) {
         Some(number) => Ok(Value::Number(number)),

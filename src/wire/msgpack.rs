@@ -1,7 +1,7 @@
 //! NanoVer's form: `{"updates": {key: value, ..}, "removals": [key, ..]}` in msgpack.
 //!
-//! In `updates` null is a value like any other. Integers of 64 bits, signed or not, and floats of 64 bits stay what they
-//! are. Binary data, extension types and keys that are not strings have no place in JSON and are errors.
+//! In `updates` null is a value like any other. Integers of 64 bits, signed or not, and floats of 64 bits are
+//! preserved. Binary data, extension types and keys that are not strings are errors, since JSON has no equivalent.
 
 use super::{DecodeError, EncodeError, Location, MAX_BYTES, Parts, float, limited};
 use crate::{Change, Delivery};
@@ -12,7 +12,7 @@ use rmp::encode::{write_str, write_uint};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
-/// A change as a message. Each key is in it once, as the last operation on it says.
+/// A change as a message. Each key occurs once, with the last operation on it.
 ///
 /// # Errors
 /// [`EncodeError::Conditions`], [`EncodeError::TooDeep`], [`EncodeError::TooLarge`]; [`EncodeError::Inexact`] only if
@@ -30,12 +30,12 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
     encode_parts(&Parts::of_change(change)?)
 }
 
-/// A delivery as a message. That it is a [fresh start](Delivery::is_full) the message cannot say: whoever applies it
-/// as a difference keeps the keys that are gone.
+/// A delivery as a message. The message cannot express that the delivery [is full](Delivery::is_full): a receiver that
+/// applies it as a difference keeps the keys that were removed.
 ///
 /// # Errors
-/// As [`encode`], but for conditions. One value that does not fit is an error for the whole delivery, so a server may want to
-/// [look at changes](super::protobuf::encode_delivery) before it accepts them.
+/// As [`encode`], except for conditions. One value that does not fit is an error for the whole delivery, so a server
+/// may [check changes](super::protobuf::encode_delivery) before it accepts them.
 ///
 /// ```
 /// use serde_json::json;
@@ -52,10 +52,10 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
     encode_parts(&Parts::of_delivery(delivery))
 }
 
-/// The change that a message is. A key that is both updated and removed is removed; what is missing is empty.
+/// The change that a message expresses. A key that is both updated and removed is removed; a missing field is empty.
 ///
 /// # Errors
-/// Everything in [`DecodeError`].
+/// All of [`DecodeError`].
 ///
 /// ```
 /// use serde_json::json;
@@ -69,7 +69,8 @@ pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Valu
     decode_with(message, |_| None)
 }
 
-/// [`decode`], with a value in the place of each number that is infinite or not a number, if `non_finite` returns one.
+/// [`decode`], with the result of `non_finite` in place of each number that is infinite or not a number, if it returns
+/// one.
 ///
 /// # Errors
 /// As [`decode`].
@@ -82,7 +83,7 @@ pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Valu
 /// let refused = msgpack::decode::<String>(message);
 /// assert!(matches!(refused, Err(DecodeError::NonFinite { number: f64::INFINITY, .. })));
 ///
-/// // As large as can be will do; what is not a number is still refused.
+/// // The largest finite number stands for infinity; NaN is still refused.
 /// let largest = |number: f64| (!number.is_nan()).then(|| json!(f64::MAX.copysign(number)));
 /// let change = msgpack::decode_with::<String>(message, largest)?;
 /// assert_eq!(change.operations().next().unwrap().1.unwrap().as_f64(), Some(f64::MAX));
@@ -130,7 +131,7 @@ fn encode_parts(parts: &Parts<'_>) -> Result<Vec<u8>, EncodeError> {
 
 struct Output(ByteBuf);
 
-#[allow(clippy::cast_possible_truncation)] // what has more elements has too many bytes, which `limited` sees
+#[allow(clippy::cast_possible_truncation)] // with more elements it has too many bytes, which `limited` refuses
 impl Output {
     fn map(&mut self, len: usize) {
         let Ok(_) = write_map_len(&mut self.0, len as u32);
@@ -185,7 +186,7 @@ impl Output {
     }
 }
 
-/// What is left of a message.
+/// The unread rest of a message.
 struct Input<'a>(&'a [u8]);
 
 /// The beginning of a value: all of it, or how many elements follow.
@@ -222,7 +223,7 @@ impl Token<'_> {
 impl<'a> Input<'a> {
     fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         fn complete<T, E>(read: Result<T, E>) -> Result<T, DecodeError> {
-            // Of the right type it is, by its marker.
+            // Its marker shows that the type is right.
             read.map_err(|_| DecodeError::Truncated)
         }
         let Some((&first, rest)) = self.0.split_first() else { return Err(DecodeError::Truncated) };
@@ -282,7 +283,7 @@ impl<'a> Input<'a> {
         non_finite: &mut impl FnMut(f64) -> Option<Value>,
     ) -> Result<Vec<(K, Value)>, DecodeError> {
         let mut seen = HashSet::new();
-        // Not with the capacity that the message claims.
+        // Without reserving the capacity that the message claims.
         let mut updates = Vec::new();
         for _ in 0..self.map("a map as updates")? {
             let key = self.string("a string as a key of updates")?;

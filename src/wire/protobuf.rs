@@ -1,13 +1,13 @@
-//! Narupa's form, and that of older NanoVer: a message `google.protobuf.Struct` that holds the value of every key that was
+//! The form of Narupa and of older NanoVer: a message `google.protobuf.Struct` with the value of every key that was
 //! set, and null for every key that was removed.
 //!
-//! So a key cannot be set to null; deeper inside a value null is allowed. All numbers are floats of 64 bits: an integer that
-//! such a float cannot hold exactly is an error, and a float that is whole is read as an integer, which JSON does not tell
-//! apart. As everywhere in protobuf, fields that a `Struct` does not have are skipped (but there must be one that it has, if
-//! there are any), and of two values for one key the later counts.
+//! So a key cannot be set to null; deeper inside a value null is allowed. All numbers are floats of 64 bits: an integer
+//! that such a float cannot represent exactly is an error, and a float that is whole is decoded as an integer, since
+//! JSON does not distinguish them. As always in protobuf, fields that a `Struct` does not have are skipped (but if
+//! there are fields, one must be a `Struct`'s), and of two values for one key the later counts.
 //!
-//! In Narupa's services the `Struct` is a field of another message. Bytes that stand for a message and the message itself
-//! look the same in protobuf, so in a schema of one's own the field's type can be `bytes`.
+//! In Narupa's services the `Struct` is a field of another message. In protobuf a field of type `bytes` and an embedded
+//! message are encoded alike, so in your own schema the field's type can be `bytes`.
 
 use super::{DecodeError, EncodeError, Location, MAX_BYTES, Parts, float, limited};
 use crate::{Change, Delivery};
@@ -19,7 +19,7 @@ use serde_json::{Number, Value};
 /// A change as a message.
 ///
 /// # Errors
-/// [`EncodeError`], all of them.
+/// All of [`EncodeError`].
 ///
 /// ```
 /// use serde_json::{Value, json};
@@ -37,15 +37,15 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
     encode_parts(&Parts::of_change(change)?)
 }
 
-/// A delivery as a message. That it is a [fresh start](Delivery::is_full) the message cannot say: whoever applies it
-/// as a difference keeps the keys that are gone.
+/// A delivery as a message. The message cannot express that the delivery [is full](Delivery::is_full): a receiver that
+/// applies it as a difference keeps the keys that were removed.
 ///
-/// One value that does not fit, whichever client has set it, is an error for the whole delivery, and the buffer has moved on
-/// already. So a server whose clients speak this form, and that can get values from elsewhere too, sees whether it can
-/// [`encode`] a change before it accepts it (and before it adds conditions).
+/// One value that does not fit, whichever client has set it, is an error for the whole delivery, and the buffer has
+/// already moved past it. So a server whose clients use this form, and that can get values from elsewhere too, checks
+/// that it can [`encode`] a change before it accepts it (and before it adds conditions).
 ///
 /// # Errors
-/// As [`encode`], but for conditions.
+/// As [`encode`], except for conditions.
 ///
 /// ```
 /// use serde_json::{Value, json};
@@ -54,7 +54,7 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
 ///
 /// let room: JsonDictionary<u32> = JsonDictionary::new();
 /// let accept = |client: u32, change: JsonChange| -> Result<(), Box<dyn std::error::Error>> {
-///     protobuf::encode(&change)?; // or the client is told why not
+///     protobuf::encode(&change)?; // otherwise the error goes to the client
 ///     room.update_state(&client, change)?;
 ///     Ok(())
 /// };
@@ -64,7 +64,7 @@ pub fn encode<K: AsRef<str>>(change: &Change<K, Value>) -> Result<Vec<u8>, Encod
 /// let buffer = room.change_buffer();
 /// protobuf::encode_delivery(&buffer.flush()?)?;
 ///
-/// // What came in without that is an error for all who follow, and the next delivery begins after it.
+/// // Without that check the error is in the delivery to all clients, and the next delivery begins after it.
 /// room.update_state(&2, JsonChange::new().set("bat", Value::Null).set("ball", json!(1)))?;
 /// let lost = protobuf::encode_delivery(&buffer.flush()?);
 /// assert_eq!(lost, Err(EncodeError::Null { key: "bat".to_owned() }));
@@ -75,7 +75,7 @@ pub fn encode_delivery<K: AsRef<str> + Eq, S>(delivery: &Delivery<K, Value, S>) 
     encode_parts(&Parts::of_delivery(delivery))
 }
 
-/// The change that a message is, with the keys in alphabetical order.
+/// The change that a message expresses, with the keys in alphabetical order.
 ///
 /// # Errors
 /// [`DecodeError::Malformed`], [`DecodeError::Unexpected`] for a value without content, [`DecodeError::NonFinite`],
@@ -95,8 +95,8 @@ pub fn decode<K: for<'a> From<&'a str>>(message: &[u8]) -> Result<Change<K, Valu
     decode_with(message, |_| None)
 }
 
-/// [`decode`], with a value in the place of each number that is infinite or not a number, if `non_finite` returns one. See
-/// [`msgpack::decode_with`](super::msgpack::decode_with).
+/// [`decode`], with the result of `non_finite` in place of each number that is infinite or not a number, if it returns
+/// one. See [`msgpack::decode_with`](super::msgpack::decode_with).
 ///
 /// # Errors
 /// As [`decode`].
@@ -119,7 +119,7 @@ pub fn decode_with<K: for<'a> From<&'a str>>(
     let malformed = |reason| DecodeError::Malformed { reason };
     let Struct { fields } = Struct::decode(message).map_err(|error| malformed(error.to_string()))?;
     if fields.is_empty() && !message.is_empty() {
-        return Err(malformed("no field of the message is one of a Struct".to_owned()));
+        return Err(malformed("the message has fields, and none of them is a field of Struct".to_owned()));
     }
     let mut change = Change::new();
     for (key, value) in fields {
@@ -192,7 +192,7 @@ fn from_kind(
         None => Err(DecodeError::Unexpected {
             key: Some(place.key.to_owned()),
             found: "nothing",
-            expected: "one of the kinds of value",
+            expected: "a kind of value",
         }),
     }
 }
@@ -204,7 +204,7 @@ fn exact(number: &Number) -> Option<f64> {
 }
 
 /// The integer of 64 bits that is exactly this float, if there is one. Of minus zero there is none.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // looked at before
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked before
 fn whole(float: f64) -> Option<Number> {
     const BEYOND_I64: f64 = 9_223_372_036_854_775_808.0;
     const BEYOND_U64: f64 = 2.0 * BEYOND_I64;

@@ -42,7 +42,7 @@ pub(crate) fn filtered(dictionary: &Dictionary) -> Frames {
     dictionary.broadcast(BufferOptions::new().prefixes(["a"]), |delivery| encode(delivery, follows_a))
 }
 
-/// Somebody who applies what its follower is given, and looks at each step whether that was right.
+/// A client that applies what its follower returns, and checks each step.
 pub(crate) struct Client {
     pub(crate) follower: Follower<Key, i32, Encoded>,
     pub(crate) follows: fn(Key) -> bool,

@@ -66,7 +66,7 @@ fn nothing_pending_publishes_nothing() {
     assert!(!frames.publish());
     commit(&dictionary, [set("b", 1), remove("b"), remove("c")]);
     for frames in [&frames, &filtered] {
-        assert!(!frames.publish(), "nobody was told of it");
+        assert!(!frames.publish(), "no follower was sent it");
     }
     let mut client = following_a(&filtered);
     assert_eq!(client.given(), [Given::Anew(4)]);
@@ -93,7 +93,7 @@ fn tombstones_are_those_of_the_options() {
 }
 
 #[test]
-fn a_client_that_joins_where_a_frame_begins_goes_on_with_the_frames() {
+fn a_client_that_joins_where_a_frame_begins_continues_with_the_frames() {
     let dictionary = Dictionary::new();
     let frames = broadcast(&dictionary);
     for number in 0..10 {
@@ -156,7 +156,7 @@ fn a_client_ahead_of_the_frames_waits_until_they_pass_it() {
 
 /// Nothing may come that a frame is made of, and still the client has what is gone.
 #[test]
-fn a_client_ahead_of_the_frames_is_told_what_is_removed_although_no_frame_tells_of_it() {
+fn a_client_ahead_of_the_frames_receives_removals_that_no_frame_has() {
     within_a_minute(|| {
         let dictionary = Dictionary::new();
         let frames = broadcast(&dictionary);
@@ -170,7 +170,7 @@ fn a_client_ahead_of_the_frames_is_told_what_is_removed_although_no_frame_tells_
                 let message = ahead.follower.next().unwrap();
                 ahead.apply(&message)
             });
-            assert!(!frames.publish(), "nobody was ever told of the key by a frame");
+            assert!(!frames.publish(), "no frame ever had the key");
             assert_eq!(waiting.join().unwrap(), Given::CatchUp(1, 2));
         });
     });

@@ -63,7 +63,7 @@ fn pushing_out(act: impl FnOnce() + Send + Sync + 'static, check: impl FnOnce(&d
 }
 
 #[test]
-fn an_old_frame_is_dropped_when_everybody_knows_of_the_new_one() {
+fn an_old_frame_is_dropped_when_all_followers_know_of_the_new_one() {
     within_a_minute(|| {
         let (given, is_given) = mpsc::channel::<u64>();
         let is_given = parking_lot::Mutex::new(is_given);

@@ -6,9 +6,9 @@ use state_dictionary::StateDictionary;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Whoever publishes at once: every frame once, in one order, and no commit twice or not at all.
+/// Several publishers at once: every frame once, in one order, and no commit twice or not at all.
 #[test]
-fn many_publishers_and_clients_who_come_and_go_beside_writers() {
+fn many_publishers_and_clients_that_join_and_leave_beside_writers() {
     const KEYS: [Key; 8] = ["a1", "a2", "a3", "a4", "b1", "b2", "b3", "b4"];
     const COMMITS: i32 = if cfg!(debug_assertions) { 3_000 } else { 20_000 };
     within_a_minute(|| {

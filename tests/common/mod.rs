@@ -36,7 +36,7 @@ pub(crate) fn commit(dictionary: &Dictionary, changes: impl IntoIterator<Item = 
     }
 }
 
-/// A value whose destructor panics, if it is told to.
+/// A value whose destructor panics on demand.
 pub(crate) struct Grenade(pub(crate) bool);
 
 impl Drop for Grenade {

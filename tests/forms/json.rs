@@ -314,7 +314,7 @@ fn requests_of_another_shape_are_refused() {
     }
     is_refused::<JsonChange>(r#"{"update": {}}"#, "unknown field `update`");
     is_refused::<JsonChange>(r#"{"updates": {}, "updates": {}}"#, "duplicate field `updates`");
-    is_refused::<JsonChange>(r#"{"updates": {"a": 1, "b": 1, "a": 2}}"#, "key 3 of a map was there before");
+    is_refused::<JsonChange>(r#"{"updates": {"a": 1, "b": 1, "a": 2}}"#, "key 3 of a map is a duplicate");
     is_refused::<JsonChange>(r#"{"updates": []}"#, "expected a map");
     is_refused::<JsonChange>(r#"{"removals": {}}"#, "expected a sequence");
     is_refused::<JsonChange>(r#"{"removals": [1]}"#, "expected a string");
@@ -327,8 +327,8 @@ fn requests_of_another_shape_are_refused() {
     is_refused::<JsonChange>(r#"{"conditions": [{"key": "a", "expected": "absent", "or": 1}]}"#, "unknown field `or`");
 
     is_refused::<LockRequest<String>>(r#"{"acquires": {}}"#, "unknown field `acquires`");
-    is_refused::<LockRequest<String>>(r#"{"acquire": {"a": 1, "a": 2}}"#, "key 2 of a map was there before");
-    is_refused::<LockRequest<String>>(r#"{"acquire": {"a": -0.5}}"#, "-0.5 is no number of seconds");
+    is_refused::<LockRequest<String>>(r#"{"acquire": {"a": 1, "a": 2}}"#, "key 2 of a map is a duplicate");
+    is_refused::<LockRequest<String>>(r#"{"acquire": {"a": -0.5}}"#, "-0.5 is not a number of seconds");
     is_refused::<LockRequest<String>>(r#"{"acquire": {"a": "5"}}"#, "expected f64");
     is_refused::<LockRequest<String>>(r#"{"acquire": ["a"]}"#, "expected a map");
 }

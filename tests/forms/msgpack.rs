@@ -90,7 +90,7 @@ fn an_infinite_number_is_refused() {
     fails(
         &update(b"\xca\xff\x80\0\0"),
         DecodeError::NonFinite { key: "k".to_owned(), number: f64::NEG_INFINITY },
-        "-inf in the value of \"k\" is no number of JSON",
+        "-inf in the value of \"k\" is not a JSON number",
     );
 }
 
@@ -164,15 +164,11 @@ fn messages_of_another_shape() {
     let unknown = DecodeError::UnknownField { name: "state".to_owned() };
     fails(b"\x81\xa5state\x80", unknown, "a message has no field \"state\"");
     let duplicate = |name: &str| DecodeError::Duplicate { name: name.to_owned() };
-    fails(b"\x82\xa8removals\x90\xa8removals\x90", duplicate("removals"), "\"removals\" is there twice");
-    fails(b"\x82\xa7updates\x80\xa7updates\x80", duplicate("updates"), "\"updates\" is there twice");
-    fails(b"\x81\xa7updates\x82\xa1a\x01\xa1a\x01", duplicate("a"), "\"a\" is there twice");
-    fails(&update(b"\x82\xa1x\x01\xa1x\x02"), duplicate("x"), "\"x\" is there twice");
-    fails(
-        b"\x80\x80\x80",
-        DecodeError::Trailing { bytes: 2 },
-        "the message is followed by 2 bytes that do not belong to it",
-    );
+    fails(b"\x82\xa8removals\x90\xa8removals\x90", duplicate("removals"), "\"removals\" occurs twice");
+    fails(b"\x82\xa7updates\x80\xa7updates\x80", duplicate("updates"), "\"updates\" occurs twice");
+    fails(b"\x81\xa7updates\x82\xa1a\x01\xa1a\x01", duplicate("a"), "\"a\" occurs twice");
+    fails(&update(b"\x82\xa1x\x01\xa1x\x02"), duplicate("x"), "\"x\" occurs twice");
+    fails(b"\x80\x80\x80", DecodeError::Trailing { bytes: 2 }, "the message is followed by 2 bytes of something else");
 }
 
 #[test]
@@ -208,7 +204,7 @@ fn what_cannot_be_written() {
     let conditional = JsonChange::new().set("a", json!(1)).if_absent("a");
     let error = msgpack::encode(&conditional).unwrap_err();
     assert_eq!(error, EncodeError::Conditions);
-    assert_eq!(error.to_string(), "the change has conditions, which the form cannot carry");
+    assert_eq!(error.to_string(), "the change has conditions, which the form cannot express");
 }
 
 #[test]
@@ -217,11 +213,11 @@ fn values_of_the_greatest_depth_and_deeper() {
         assert_eq!(decode(&msgpack::encode(&deep).unwrap()).unwrap(), deep);
         let error = msgpack::encode(&deeper).unwrap_err();
         assert_eq!(error, EncodeError::TooDeep { key: "key".to_owned() });
-        assert_eq!(error.to_string(), "the value of \"key\" is nested too deep");
+        assert_eq!(error.to_string(), "the value of \"key\" is nested too deeply");
     }
     for open in [&b"\x91"[..], b"\x81\xa1k"] {
         let too_deep = DecodeError::TooDeep { key: "k".to_owned() };
-        fails(&update(&[&open.repeat(33)[..], b"\xc0"].concat()), too_deep, "the value of \"k\" is nested too deep");
+        fails(&update(&[&open.repeat(33)[..], b"\xc0"].concat()), too_deep, "the value of \"k\" is nested too deeply");
     }
 }
 

@@ -75,7 +75,7 @@ fn null_cannot_be_a_value() {
     let null = JsonChange::new().set("a", json!(1)).set("b", Value::Null);
     let error = protobuf::encode(&null).unwrap_err();
     assert_eq!(error, EncodeError::Null { key: "b".to_owned() });
-    assert_eq!(error.to_string(), "\"b\" is to be null, which would remove it");
+    assert_eq!(error.to_string(), "the value of \"b\" is null, which would remove the key");
     // What is set again later is not sent.
     assert!(protobuf::encode(&null.set("b", json!(2))).is_ok());
 }
@@ -100,7 +100,7 @@ fn integers_are_exact_or_refused() {
     }
     for inexact in [json!(large + 1), json!(-(1_i64 << 53) - 1), json!(u64::MAX), json!(i64::MAX)] {
         let error = protobuf::encode(&set(json!([inexact]))).unwrap_err();
-        assert_eq!(error.to_string(), format!("{inexact} in \"key\" cannot be held exactly"));
+        assert_eq!(error.to_string(), format!("{inexact} in \"key\" cannot be represented exactly"));
         assert_eq!(error, EncodeError::Inexact { key: "key".to_owned(), number: inexact.as_number().unwrap().clone() });
     }
 }
@@ -127,7 +127,7 @@ fn an_infinite_number_is_refused() {
 fn a_value_without_content() {
     for nothing in [entry("k", b""), field(1, &field(1, b"k")), entry("k", &field(6, &field(1, b"")))] {
         let error = decode(&nothing).unwrap_err();
-        assert_eq!(error.to_string(), "nothing instead of one of the kinds of value in the value of \"k\"");
+        assert_eq!(error.to_string(), "nothing instead of a kind of value in the value of \"k\"");
         assert!(matches!(error, DecodeError::Unexpected { key: Some(key), .. } if key == "k"));
     }
 }
@@ -136,7 +136,7 @@ fn a_value_without_content() {
 fn messages_of_another_kind() {
     is_malformed(b"\x82\xa7updates\x80\xa8removals\x80", "");
     is_malformed(br#"{"updates": {}}"#, "");
-    is_malformed(&field(2, b"an access token"), "no field of the message is one of a Struct");
+    is_malformed(&field(2, b"an access token"), "the message has fields, and none of them is a field of Struct");
     is_malformed(&entry("k", &field(3, b"\xff\xff")), "UTF-8");
     // What a later version might add is skipped.
     let more = [entry("k", b"\x20\x01"), field(7, b"later")].concat();

@@ -71,7 +71,7 @@ struct Shared {
     commits: Mutex<Feed>,
     clock: ManualClock,
     recorder: Arc<Recorder>,
-    /// Looked at before each call: a place where the scheduler may let the others go on.
+    /// Looked at before each call: a place where the scheduler may run the other threads.
     between_calls: AtomicBool,
 }
 
@@ -205,7 +205,7 @@ impl Thread<'_> {
                 };
                 let observed = locked(&answer);
                 if let Err(error) = answer {
-                    assert_eq!(error.into_request(), asked, "the request is handed back as it was");
+                    assert_eq!(error.into_request(), asked, "the request is returned as it was");
                 }
                 observed
             }
@@ -253,7 +253,7 @@ impl Thread<'_> {
         }
     }
 
-    /// What belongs to a client: sessions, and feeds but for plain buffers.
+    /// What belongs to a client: sessions, and feeds except for plain buffers.
     fn perform_of_client(&mut self, op: Op) -> Observed {
         let Shared { dictionary, locks, .. } = self.shared;
         match op {
@@ -280,7 +280,7 @@ impl Thread<'_> {
             }
             Op::FlushLocks => locks_flushed(locks.try_flush()),
             Op::Connect { lost } => {
-                let position = self.position_to_go_on_from(lost);
+                let position = self.position_to_resume_from(lost);
                 let options = position.into_iter().fold(following(self.shared.clients), BufferOptions::resume);
                 let buffer = self.connection.insert(dictionary.change_buffer_with(options));
                 Observed::Position(buffer.position().revision.get())
@@ -293,7 +293,7 @@ impl Thread<'_> {
             }),
             Op::Publish => Observed::Is(self.shared.broadcast.publish()),
             Op::Join { lost } => {
-                let position = self.position_to_go_on_from(lost);
+                let position = self.position_to_resume_from(lost);
                 let follower = self.follower.insert(self.shared.broadcast.join(position));
                 Observed::Position(follower.position().revision.get())
             }
@@ -319,7 +319,7 @@ impl Thread<'_> {
         }
     }
 
-    fn position_to_go_on_from(&self, lost: bool) -> Option<Position> {
+    fn position_to_resume_from(&self, lost: bool) -> Option<Position> {
         if lost { Some(self.lost_position()) } else { self.position }
     }
 

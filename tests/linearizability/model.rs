@@ -222,7 +222,7 @@ impl Model {
                 return self.same_if(*seen == Observed::ContentLockedByThisThread);
             }
             Some(thread) if thread != call.thread => {
-                // Whoever does not wait is told; whoever waits is not done yet.
+                // A call that does not wait returns the error; one that waits is not done yet.
                 return self.same_if(how == How::Try && *seen == Observed::ContentLocked);
             }
             None if through_guard => return Vec::new(),

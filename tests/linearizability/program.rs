@@ -145,8 +145,8 @@ pub(crate) enum Op {
         by: Token,
     },
     FlushLocks,
-    /// A client makes a buffer that goes on from where the client is, if it has ever been given anything. A client that is
-    /// `lost` comes with a position that the dictionary cannot resume from.
+    /// A client makes a buffer that resumes from the client's position, if anything was ever delivered to it. A client
+    /// that is `lost` comes with a position that the dictionary cannot resume from.
     Connect {
         lost: bool,
     },
@@ -179,7 +179,7 @@ pub(crate) enum If {
     Absent,
     Present,
     At(u64),
-    /// At the revision that the thread was told last; `At`, once that is known.
+    /// At the revision that was last returned to the thread; `At`, once that is known.
     AtLast,
 }
 

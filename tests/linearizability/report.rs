@@ -1,4 +1,4 @@
-//! What is told of a history that is wrong, made as small as can be.
+//! The report of a history that is wrong, made as small as possible.
 
 use crate::batch::{Batch, History, Scheduler};
 use crate::history::table;
@@ -65,7 +65,7 @@ fn smaller(program: &Program) -> Vec<Program> {
     // What sets waiting flushes free has to stay.
     let waits = |op: &Op| matches!(op, Op::Flush { wait: true, .. });
     let keep_ends = program.threads.iter().flatten().any(waits);
-    // Whoever holds the content lets it go in the end.
+    // The thread that locks the content unlocks it in the end.
     let must_stay = |op: &Op| match op {
         Op::Freeze | Op::FreezeBuffer { .. } => keep_ends,
         Op::Update { change, .. } => keep_ends && change.iter().any(|(key, _)| *key == LAST_KEY),

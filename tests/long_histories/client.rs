@@ -10,7 +10,7 @@ type Answer = Result<Revision, UpdateError<u8, u64, usize>>;
 pub(crate) struct Client<'a> {
     pub(crate) token: usize,
     pub(crate) dictionary: &'a Dictionary,
-    /// The last is everybody's; of the others each is one thread's.
+    /// All threads use the last; each of the others is one thread's.
     pub(crate) buffers: &'a [Buffer],
     pub(crate) clock: &'a ManualClock,
     pub(crate) time: &'a AtomicU64,
@@ -141,7 +141,7 @@ impl Client<'_> {
         }
     }
 
-    /// Holds the content, and sees nobody else's commit until it lets go.
+    /// Locks the content, and sees no other client's commit until it unlocks it.
     fn hold(&mut self) {
         let mut guard = self.dictionary.lock_content().unwrap();
         let mut revision = guard.revision().get();

@@ -1,4 +1,4 @@
-//! Locks tell no revision, so they are judged by time: only what is certain counts.
+//! Locks have no revision, so they are checked by time: only what is certain counts.
 
 use crate::{KEYS, Record, Seen};
 
@@ -12,7 +12,7 @@ struct Tenure {
     possible: (u64, u64),
 }
 
-/// The calls that may end anybody's locks, in the order in which they ended.
+/// The calls that may end the locks of any owner, in the order in which they ended.
 struct Ends<'a> {
     calls: Vec<&'a Record>,
     /// For each of them, the earliest beginning of it and those after it.
@@ -95,7 +95,7 @@ pub(crate) fn check_locks(threads: &[Vec<Record>]) {
                         let tenures = &certain[usize::from(*key)];
                         let earlier = &tenures[..tenures.partition_point(|tenure| tenure.certain.0 < began)];
                         let locked = earlier.last().is_some_and(|last| last.owner != token && ended < last.certain.1);
-                        assert!(!locked, "{revision}: {token} wrote to {key}, which somebody else had locked");
+                        assert!(!locked, "{revision}: {token} wrote to {key}, which another client had locked");
                     }
                 }
                 Seen::LockedByOthers(conflicts) => {

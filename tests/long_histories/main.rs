@@ -1,14 +1,15 @@
 //! Long histories of real threads, checked exactly.
 //!
-//! Whatever changes or shows the content tells its revision, so no order has to be searched for: the commits are replayed
-//! in the order of their revisions, and everything else that was seen is looked for where it must have been. Checked are:
+//! Every operation that changes or shows the content returns its revision, so no order has to be searched for: the
+//! commits are replayed in the order of their revisions, and everything else that was seen is looked for where it must
+//! have been. Checked are:
 //!
 //! * revisions have no gap and no duplicate, and follow real time, as fencing tokens do;
 //! * snapshots, guards and single reads show the content of one revision, of the time of the call;
 //! * what a change was based on or conditional upon was so directly before it; a condition that failed did not hold;
 //! * the deliveries of a buffer join, and each has exactly what was pending at the revision it ends with;
-//! * while a lock is certainly held, nobody else has it and nobody else's change of its key is committed; who is refused
-//!   because of a lock meets one.
+//! * while a lock certainly exists, no other client has it and no other client's change of its key is committed; a
+//!   refused call meets a lock.
 //!
 //! The run is cut into rounds that are checked one after the other, so that memory stays small however long it is.
 #![allow(clippy::unwrap_used)]
@@ -38,7 +39,7 @@ const THREADS: usize = 4;
 const KEYS: u8 = 24;
 /// How many operations of each thread are checked at once.
 const ROUND: usize = 25_000;
-/// Small, so that buffers fall off it.
+/// Small, so that buffers lag behind it.
 const HISTORY_LIMIT: usize = 16;
 
 #[derive(Debug)]

@@ -71,7 +71,7 @@ impl Model {
                 self.buffers[*buffer] = (*to, self.entries().map(|(key, ..)| key).collect());
                 true
             }
-            // Of the buffer that everybody flushes it is not known what was delivered before.
+            // All threads flush this buffer, so it is not known what it delivered before.
             Seen::NothingPending { buffer } => *buffer == THREADS || self.pending(*buffer) == (Vec::new(), Vec::new()),
             _ => true,
         }
@@ -79,8 +79,8 @@ impl Model {
 
     /// Replays what the threads saw from time `start` on.
     pub(crate) fn replay(&mut self, start: u64, threads: &[Vec<Record>]) {
-        // By time: the highest revision that whoever begins then can know, and the highest that whoever ends then can have
-        // seen.
+        // By time: the highest revision that a call that begins then can know, and the highest that a call that ends
+        // then can have seen.
         let all = || threads.iter().flatten();
         let at = |time: u64| usize::try_from(time - start).unwrap();
         let times = all().map(|record| at(record.ended) + 1).max().unwrap_or(0);

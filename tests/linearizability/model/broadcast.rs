@@ -31,7 +31,7 @@ struct Frame {
 pub(super) struct Follower {
     /// `None` if it has nothing.
     reached: Option<u64>,
-    /// Where the frame begins that it can go on with.
+    /// Where the frame begins that it can continue with.
     boundary: u64,
 }
 
@@ -143,7 +143,7 @@ impl Model {
         };
         let last = self.frozen && *looked == self.revision;
         let is_last = seen.is_none() && last;
-        // One that has everything of a frozen dictionary does not go on waiting.
+        // A follower that has everything of a frozen dictionary does not keep waiting.
         let waits = seen.is_none() && self.frozen && !last;
         if !possible || waits || *ended != is_last || *is_frame != frame.is_some() || *position != next.0 {
             return None;

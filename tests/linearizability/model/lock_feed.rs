@@ -1,8 +1,7 @@
-//! What a feed of locks is meant to tell: what has happened to them, in order and without a gap, or all there are.
+//! What a feed of locks must deliver: what has happened to them, in order and without a gap, or all there are.
 //!
-//! When a lock that has run out is taken away is the crate's to choose: at some moment between that and the next time
-//! somebody is granted it. So the model waits for the end of such a lock to be told, and takes it as it comes. Everything
-//! else is told exactly when it happens.
+//! The crate chooses when it removes an expired lock: at some moment before the lock is granted again. So the model
+//! accepts the event of that end whenever it comes. All other events are delivered exactly when they happen.
 
 use super::locks::Lock;
 use crate::history::{Event, Kind, LockChange, Observed};
@@ -13,10 +12,10 @@ use std::collections::BTreeMap;
 pub(super) struct LockFeed {
     /// How many events are kept at least.
     limit: usize,
-    /// The locks as they were told.
+    /// The locks as they were delivered.
     known: BTreeMap<Key, (Token, u64)>,
-    /// What has happened since, step by step, except for locks that have run out; and of which call it was a step, if that
-    /// has several.
+    /// What has happened since, step by step, except for locks that have expired; and of which call it was a step, if
+    /// that has several.
     pending: Vec<(Option<u64>, Vec<LockChange>)>,
     version: u64,
     revision: u64,
@@ -26,7 +25,7 @@ pub(super) struct LockFeed {
 #[derive(Clone, Copy)]
 pub(super) struct Instant {
     pub(super) clock: u64,
-    /// The clock stood no lower when the flush began to look for locks that have run out.
+    /// The clock stood no lower when the flush began to look for locks that have expired.
     pub(super) certainly: u64,
     /// When the flush began.
     pub(super) began: u64,
@@ -46,7 +45,7 @@ impl LockFeed {
         }
     }
 
-    /// Whether a flush may say this. Locks whose end is told have gone.
+    /// Whether a flush may return this. Locks whose end was delivered are removed.
     pub(super) fn flush(
         &mut self,
         locks: &mut BTreeMap<Key, Lock>,
@@ -56,14 +55,14 @@ impl LockFeed {
     ) -> bool {
         match seen {
             Observed::NothingPending => !frozen && self.pending.is_empty() && self.is_right(locks, now),
-            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_fallen_behind()),
+            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_lagged()),
             Observed::LockEvents(events) => self.take(events, locks, now) && (frozen || self.is_right(locks, now)),
             Observed::EveryLock(revision, all) => {
-                let possible = !frozen && self.may_have_fallen_behind() && *revision == now.revision;
+                let possible = !frozen && self.may_have_lagged() && *revision == now.revision;
                 self.pending.clear();
                 self.known = all.iter().map(|(key, owner, token)| (*key, (*owner, *token))).collect();
                 self.revision = now.revision;
-                forget_what_ran_out(locks, &self.known, now);
+                forget_expired(locks, &self.known, now);
                 possible && self.is_right(locks, now)
             }
             _ => false,
@@ -71,13 +70,14 @@ impl LockFeed {
     }
 
     /// If everything that may have happened has.
-    fn may_have_fallen_behind(&self) -> bool {
+    fn may_have_lagged(&self) -> bool {
         let pending = || self.pending.iter().flat_map(|(_, told)| told);
         let expired = self.known.len() + pending().filter(|told| told.kind == Kind::Granted).count();
         pending().count() + expired > self.limit
     }
 
-    /// Whether the locks are as they were told: but those that have just run out, which may have yet to be taken away.
+    /// Whether the locks are as they were delivered, except for those that have just expired, which may not yet be
+    /// removed.
     fn is_right(&self, locks: &BTreeMap<Key, Lock>, now: Instant) -> bool {
         let there = self.known.iter().all(|(key, known)| {
             locks.get(key).is_some_and(|lock| {
@@ -88,7 +88,7 @@ impl LockFeed {
         there && locks.keys().all(|key| self.known.contains_key(key))
     }
 
-    /// Follows events, which must be those that are pending, with ends of locks that have run out among them.
+    /// Follows events, which must be those that are pending, with ends of locks that have expired among them.
     fn take(&mut self, events: &[Event], locks: &mut BTreeMap<Key, Lock>, now: Instant) -> bool {
         let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
         for together in events.chunk_by(|one, other| one.version == other.version) {
@@ -134,13 +134,13 @@ impl LockFeed {
                 return false;
             }
         }
-        forget_what_ran_out(locks, &self.known, now);
+        forget_expired(locks, &self.known, now);
         pending.next().is_none() && !events.is_empty()
     }
 }
 
-/// Locks that have run out, and are told to be gone, are.
-fn forget_what_ran_out(locks: &mut BTreeMap<Key, Lock>, known: &BTreeMap<Key, (Token, u64)>, now: Instant) {
+/// Removes the expired locks whose end was delivered.
+fn forget_expired(locks: &mut BTreeMap<Key, Lock>, known: &BTreeMap<Key, (Token, u64)>, now: Instant) {
     locks.retain(|key, lock| {
         lock.deadline.is_none_or(|deadline| deadline > now.clock) || known.get(key) == Some(&(lock.owner, lock.token))
     });

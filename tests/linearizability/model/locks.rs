@@ -13,7 +13,7 @@ pub(super) struct Lock {
     /// The session through which it was last acquired or renewed, if any.
     pub(super) session: Option<u64>,
     pub(super) deadline: Option<u64>,
-    /// When the call returned that set the deadline: until then, not everybody need know of it.
+    /// When the call returned that set the deadline: until then, other threads need not know of it.
     pub(super) settled: u64,
 }
 
@@ -28,19 +28,19 @@ impl Lock {
 enum Counts {
     Held,
     RunOut,
-    /// Run out, and forgotten: another client came by since and cleared it away.
+    /// Expired, and removed by another client since.
     Gone,
 }
 
-/// For which locks that run out during a call it may count either way for that call. What decides the answer must be so when
-/// it is given; where locks are looked at one after the other, or some time before the answer takes effect, the others
-/// need not be so any more, or yet.
+/// For which locks that expire during a call it may count either way for that call. What decides the answer must be so
+/// when it is given; where locks are looked at one after the other, or some time before the answer takes effect, the
+/// others need not be so any more, or yet.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Slack {
     None,
-    /// They may count as held when they have just run out.
+    /// They may count as live when they have just expired.
     Late,
-    /// Or as run out when they are about to.
+    /// Or as expired when they are about to.
     Both,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Slack {
 type View = BTreeMap<Key, Counts>;
 
 impl Model {
-    /// Whether a lock is held at this very moment.
+    /// Whether a lock is live at this moment.
     pub(super) fn held_now(&self, key: Key) -> bool {
         self.locks.get(&key).is_some_and(|lock| lock.deadline.is_none_or(|deadline| self.clock < deadline))
     }
@@ -88,8 +88,8 @@ impl Model {
         all
     }
 
-    /// Between the moment at which it is asked which locks have run out and the one at which they go, others may be told of
-    /// theirs. That can be seen only by whoever follows the locks.
+    /// Between finding the expired locks and removing them, other calls may report theirs. Only a feed of locks can see
+    /// that.
     pub(super) fn removing(&self) -> Slack {
         if self.followers.is_some() { Slack::Late } else { Slack::None }
     }
@@ -213,7 +213,7 @@ impl Model {
         next.only_if(*seen == gone)
     }
 
-    /// Takes locks away and tells of it. Those that were held.
+    /// Removes locks and emits their events. Returns those that were live.
     pub(super) fn take_locks(
         &mut self,
         unwanted: impl Fn(&Lock) -> bool,
@@ -245,7 +245,7 @@ impl Model {
         all
     }
 
-    /// What is told by steps of one call may be told together.
+    /// The events of several steps of one call may be delivered together.
     pub(super) fn tell(&mut self, told: Vec<LockChange>, step: Option<u64>) {
         if let Some(followers) = self.followers.as_mut().filter(|_| !self.frozen) {
             followers.add(told, step);

@@ -108,7 +108,7 @@ impl<'a> Around<'a> {
                         let Some((revision, left)) = deferred.remove(&(*by, *key)) else { continue };
                         let locked = matches!(left, NotRemoved::Locked(_));
                         self.detail(index, locked, "removes a key that was locked");
-                        self.detail(index, !locked, "removes a key that was put off");
+                        self.detail(index, !locked, "removes a key that was deferred");
                         self.detail(index, revision + 1 < end.revision, "removes a deferred key after other commits");
                     }
                     note(&mut deferred, *by, end);
@@ -142,7 +142,7 @@ impl<'a> Around<'a> {
                 }
                 (Op::Position { buffer }, Observed::Position(position)) => {
                     let last = delivered.get(buffer).copied().unwrap_or(0);
-                    self.detail(index, *position > last, "after a look in vain");
+                    self.detail(index, *position > last, "after a flush that found nothing");
                 }
                 (Op::Connect { lost }, Observed::Position(position)) => {
                     clients.insert(call.thread, (*lost || *position > 0, false));
