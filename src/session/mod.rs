@@ -5,8 +5,10 @@ mod awaiting;
 mod ending;
 mod short;
 mod state;
+mod table;
 
-pub(crate) use state::Sessions;
+pub(crate) use state::DetachedSessions;
+pub use table::{ClientSession, Sessions};
 
 use crate::change::Change;
 use crate::commit::{Note, Patience};

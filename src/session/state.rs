@@ -25,7 +25,7 @@ pub(crate) struct State<K, T> {
 const FIRST_PRUNING: usize = 64;
 
 /// The sessions that no caller has, until they are taken up again or have ended and nothing of them is left.
-pub(crate) struct Sessions<K, T>(Mutex<Detached<K, T>>);
+pub(crate) struct DetachedSessions<K, T>(Mutex<Detached<K, T>>);
 
 pub(crate) struct Detached<K, T> {
     /// How many sessions there have been.
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
     }
 }
 
-impl<K, T> Sessions<K, T> {
+impl<K, T> DetachedSessions<K, T> {
     pub(crate) fn none() -> Self {
         Self(Mutex::new(Detached { opened: 0, sessions: BTreeMap::new() }))
     }
