@@ -86,7 +86,10 @@ fn a_client_that_leaves_ends_its_session_at_once() {
     assert_eq!(alice.end().unwrap().removed, ["cursor"]);
     let alice = sessions.open("alice");
     assert!(!is_resumed(&alice));
-    assert_eq!(format!("{sessions:?} {alice:?}"), r#"Sessions { clients: 1, .. } ClientSession { token: "alice", .. }"#);
+    assert_eq!(
+        format!("{sessions:?} {alice:?}"),
+        r#"Sessions { clients: 1, .. } ClientSession { token: "alice", .. }"#
+    );
 }
 
 #[test]

@@ -93,6 +93,21 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ClientSessio
     ///
     /// # Errors
     /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+    /// let sessions = room.sessions(Duration::from_secs(10));
+    /// let (old, new) = (sessions.open("alice"), sessions.open("alice"));
+    /// assert!(old.update_state_async(Change::new().set("score", 7)).await.is_none());
+    /// let revision = new.update_state_async(Change::new().set("score", 1)).await.unwrap()?;
+    /// assert_eq!(revision, room.revision());
+    /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn update_state_async(&self, change: Change<K, V>) -> Option<Result<Revision, UpdateError<K, V, T>>> {
         self.commit_async(change, |session, change| {
             let committed = session.engine.commit(session.token(), change, None, Patience::OfAPoll);

@@ -41,9 +41,8 @@ use std::{mem, thread};
 ///
 /// The locks of a session are those that were last acquired or renewed through it. Locks that its token has acquired past it,
 /// with [`StateDictionary::update_locks`](crate::StateDictionary::update_locks), go with the first session of that token that ends. There may be two sessions of one
-/// token: each ends with what is its own. A client that connects again before its old connection was noticed to be gone is how
-/// that comes about; see
-/// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
+/// token: each ends with what is its own. That happens where a client connects again before its old connection was noticed to
+/// be lost; a table of [`Sessions`] prevents it.
 ///
 /// Whatever else a client does (`try_update_state`, `update_state_with`, looking at its locks) is done on the dictionary, with
 /// [`token`](Self::token): `dictionary.update_state_with(session.token(), ...)`.
@@ -218,7 +217,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
         &self.state().token
     }
 
-    /// Whether this was a session before, that had been not_removed.
+    /// Whether this was a session before, which was detached, or which [`Sessions::open`] has taken over.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed

@@ -86,10 +86,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, 
     /// session or a new one. [`Session::is_resumed`] is true of all except a new one.
     ///
     /// When this has returned, a connection that had the session before can neither write through it nor detach or end it. If
-    /// several open it at the same time, one of them has it in the end, and the others were taken over.
+    /// several open it at the same time, one of them has it in the end, and it was taken over from the others.
     ///
     /// O(n) in the numbers of connected clients and of detached sessions. May wait for a call of [`with`](ClientSession::with)
-    /// by the connection that has the session, and for what `session` waits for; not for other clients.
+    /// by the connection that has the session, for an earlier `open` of it, and for what `session` waits for; not for what other
+    /// clients do.
     pub fn open(&self, token: T) -> ClientSession<K, V, T, S> {
         let own = Arc::new(Place {
             token,

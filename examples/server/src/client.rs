@@ -8,7 +8,9 @@ use crate::rules::{self, Objection, Parts};
 use crate::text;
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use serde_json::{Value, json};
-use state_dictionary::{Conflict, Follower, JsonChange, LockError, LockReceipt, LockRequest, Message, Position, UpdateError};
+use state_dictionary::{
+    Conflict, Follower, JsonChange, LockError, LockReceipt, LockRequest, Message, Position, UpdateError,
+};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
