@@ -102,10 +102,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, 
         // Locked before others can find the place, so that a still newer connection waits until the session is in it.
         let mut place = own.session.lock();
         let older = self.table.put(&own);
-        let taken = older.as_ref().and_then(|older| older.session.lock().take());
-        let is_taken = taken.is_some();
-        let mut session = taken.unwrap_or_else(|| self.table.engine.session(own.token.clone()));
-        session.resumed |= is_taken;
+        let found = older.as_ref().and_then(|older| older.session.lock().take());
+        let is_taken_over = found.is_some();
+        let mut session = found.unwrap_or_else(|| self.table.engine.session(own.token.clone()));
+        session.resumed |= is_taken_over;
         *place = Some(session);
         drop(place);
         #[cfg(feature = "async")]
@@ -123,14 +123,11 @@ impl<K, V, T, S> Table<K, V, T, S> {
         T: PartialEq,
     {
         let mut latest = self.latest.lock();
-        let older = latest.iter_mut().find(|place| place.token == own.token);
-        match older {
-            Some(older) => Some(mem::replace(older, Arc::clone(own))),
-            None => {
-                latest.push(Arc::clone(own));
-                None
-            }
+        if let Some(older) = latest.iter_mut().find(|place| place.token == own.token) {
+            return Some(mem::replace(older, Arc::clone(own)));
         }
+        latest.push(Arc::clone(own));
+        None
     }
 
     fn remove(&self, own: &Arc<Place<K, V, T, S>>) {
