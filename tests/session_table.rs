@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, acquire, set, spawn_waiting, with_manual_clock, within_a_minute};
-use state_dictionary::{ClientSession, StateDictionary, UpdateError};
+use state_dictionary::{ClientSession, Refusal, StateDictionary, UpdateError};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -210,5 +210,5 @@ fn a_table_may_outlive_the_dictionary() {
     let new = sessions.open("alice");
     assert!(old.is_taken_over() && is_resumed(&new));
     let refused = new.with(|session| session.update_ephemeral(set("cursor", 1))).unwrap();
-    assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+    assert!(matches!(refused, Err(UpdateError { reason: Refusal::Frozen, .. })));
 }

@@ -213,7 +213,7 @@ impl Client<'_> {
         Ok(Some(Reply::Granted { seq, keys, tokens: receipt.renewed.into_iter().collect() }.text()))
     }
 
-    fn update_locks(&self, request: LockRequest<Key>) -> Result<LockReceipt<Key>, Refusal> {
+    fn update_locks(&self, request: LockRequest<Key>) -> Result<LockReceipt<Key>, Denied> {
         Ok(self.session.with(|session| session.update_locks(request)).ok_or(Denied::TakenOver)??)
     }
 
