@@ -4,7 +4,7 @@
 //! cargo run --example basic
 //! ```
 
-use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let second = room.update_state(&"bob", Change::new().if_absent("goal").set("goal", 7).set("ball.x", 7));
     println!("Both want to put up the goal. Alice: {}. Bob: {}.", answer(&first), answer(&second));
     assert!(first.is_ok());
-    assert!(matches!(&second, Err(UpdateError::ConditionFailed { failed, .. }) if failed[0].key == "goal"));
+    assert!(
+        matches!(&second, Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) if failed[0].key == "goal")
+    );
     assert_eq!((room.snapshot()["goal"], room.snapshot()["ball.x"]), (3, 5));
 
     // A lock is the exclusive right to write a key. `None` means until it is released; `examples/leases.rs` has leases.
@@ -44,7 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bob = room.update_state(&"bob", Change::new().set("ball.x", 2));
     println!("Alice locks the ball. Alice moves it: {}. Bob moves it: {}.", answer(&alice), answer(&bob));
     assert!(alice.is_ok());
-    assert!(matches!(&bob, Err(UpdateError::Locked { conflicts, .. }) if conflicts[0].owner == "alice"));
+    assert!(
+        matches!(&bob, Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) if conflicts[0].owner == "alice")
+    );
 
     // Reading needs no lock, and a client that leaves releases all of its locks at once.
     println!("Bob can see the ball all the same, at {}.", room.snapshot()["ball.x"]);
@@ -58,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     room.freeze();
     let late = room.update_state(&"bob", Change::new().set("ball.x", 3));
     println!("The room closes. Bob moves the ball once more: {}.", answer(&late));
-    assert!(matches!(late, Err(UpdateError::Frozen { .. })));
+    assert!(matches!(late, Err(UpdateError { reason: Refusal::Frozen, .. })));
     assert_eq!(room.snapshot()["ball.x"], 2);
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! Conditions name what the change depends on, so that commits to other keys do not matter; the caller tries again. Use
 //! conditions if the work before the change is slow, or happens elsewhere.
 
-use state_dictionary::{Change, Snapshot, StateDictionary, UpdateError};
+use state_dictionary::{Change, Refusal, Snapshot, StateDictionary, UpdateError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -106,7 +106,7 @@ fn with_conditions(
         let unchanged = Change::new().if_revision(from, debit.revision()).if_revision(to, credit.revision());
         match bank.update_state(&teller, unchanged.set(from, *debit - amount).set(to, *credit + amount)) {
             Ok(_) => return Ok(true),
-            Err(UpdateError::ConditionFailed { .. }) => {} // another teller was faster
+            Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. }) => {} // another teller was faster
             Err(other) => return Err(other),
         }
     }

@@ -214,7 +214,7 @@ impl<K, V> Change<K, V> {
     /// [`Versioned::revision`](crate::Versioned::revision) is the revision of a value.
     ///
     /// ```
-    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// dictionary.update_state(&(), Change::new().set("a", 1)).unwrap();
@@ -222,7 +222,7 @@ impl<K, V> Change<K, V> {
     /// let add = || Change::new().set("a", *seen + 1).if_revision("a", seen.revision());
     /// assert!(dictionary.update_state(&(), add()).is_ok());
     /// match dictionary.update_state(&(), add()) {
-    ///     Err(UpdateError::ConditionFailed { failed, .. }) => assert_eq!(failed[0].found.unwrap().get(), 2),
+    ///     Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) => assert_eq!(failed[0].found.unwrap().get(), 2),
     ///     other => panic!("{other:?}"),
     /// }
     /// ```

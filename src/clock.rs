@@ -46,7 +46,7 @@ impl ManualClock {
     /// Moves the clock forward and wakes all waiters.
     ///
     /// ```
-    /// use state_dictionary::{ManualClock, StateDictionary, TryFlushError};
+    /// use state_dictionary::{ManualClock, StateDictionary, FlushTimeoutError};
     /// use std::{thread, time::Duration};
     ///
     /// let clock = ManualClock::new();
@@ -58,7 +58,7 @@ impl ManualClock {
     ///     while !waiting.is_finished() {
     ///         clock.advance(second); // repeatedly, since the thread may not have started yet
     ///     }
-    ///     assert_eq!(waiting.join().unwrap(), TryFlushError::Empty);
+    ///     assert_eq!(waiting.join().unwrap(), FlushTimeoutError::TimedOut);
     /// });
     /// ```
     ///

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// or `Arc<str>` for both, or `.map_err(|error| error.to_string())?`.
 ///
 /// ```
-/// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+/// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
@@ -28,110 +28,95 @@ use std::time::Duration;
 ///
 /// dictionary.freeze();
 /// let error = dictionary.update_state(&"bob", Change::new().set("ball", 2)).unwrap_err();
-/// assert!(matches!(error, UpdateError::Frozen { .. }));
+/// assert!(matches!(error, UpdateError { reason: Refusal::Frozen, .. }));
 /// ```
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
-pub enum UpdateError<K, V, T = ()> {
+pub struct UpdateError<K, V, T = ()> {
+    /// The change, unchanged. If a closure was to make it, the change that it returned last, or an empty one if it was not
+    /// run.
+    pub change: Change<K, V>,
+    /// Why it was not committed.
+    pub reason: Refusal<K, T>,
+}
+
+/// Why a change was not committed: the reason of an [`UpdateError`].
+///
+/// ```
+/// use state_dictionary::{Refusal, StateDictionary};
+///
+/// let flags: StateDictionary<&str, bool> = StateDictionary::new();
+/// flags.freeze();
+/// match flags.set("dark", true).unwrap_err().reason {
+///     Refusal::Frozen => println!("it is too late"),
+///     other => println!("{other}"),
+/// }
+/// ```
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal<K, T = ()> {
     /// The dictionary is frozen.
-    Frozen {
-        /// The change, unchanged. It is empty if a closure was to make it: the closure was not run.
-        change: Change<K, V>,
-    },
+    Frozen,
     /// Other owners have locked keys of the change.
     Locked {
-        /// The change, unchanged.
-        change: Change<K, V>,
-        /// Which keys, their owners, and for how long the locks still last. A lock that expires during the call may be
+        /// The keys, their owners, and for how long the locks still last. A lock that expires during the call may be
         /// missing.
         conflicts: Vec<Conflict<K, T>>,
     },
     /// Conditions of the change do not hold.
     ConditionFailed {
-        /// The change, unchanged.
-        change: Change<K, V>,
-        /// Which, and what was found instead.
+        /// The conditions, and what was found instead.
         failed: Vec<FailedCondition<K>>,
     },
     /// The content is locked, and the call is one that does not wait. It is locked by a guard of `lock_content`, or for
     /// the short time in which sessions that end beside busy writers remove their keys.
-    ContentLocked {
-        /// The change, unchanged.
-        change: Change<K, V>,
-    },
+    ContentLocked,
     /// The calling thread itself has locked the content, with a guard through which it can write: waiting would never
     /// end.
-    ContentLockedByThisThread {
-        /// The change, unchanged.
-        change: Change<K, V>,
-    },
+    ContentLockedByThisThread,
     /// The call was made inside a closure of `update_state_with` on the same dictionary. That closure would be run
     /// again for ever, since each run would change the content that it reads.
-    InsideUpdate {
-        /// The change, unchanged.
-        change: Change<K, V>,
-    },
+    InsideUpdate,
     /// Other writers committed first in every attempt.
     RetriesExhausted {
-        /// The change that the closure returned last.
-        change: Change<K, V>,
         /// How many times the closure was run.
         attempts: usize,
     },
 }
 
 impl<K, V, T> UpdateError<K, V, T> {
-    /// The change that was not committed.
-    pub fn change(&self) -> &Change<K, V> {
-        match self {
-            Self::Frozen { change }
-            | Self::Locked { change, .. }
-            | Self::ConditionFailed { change, .. }
-            | Self::ContentLocked { change }
-            | Self::ContentLockedByThisThread { change }
-            | Self::InsideUpdate { change }
-            | Self::RetriesExhausted { change, .. } => change,
-        }
-    }
-
     /// The change that was not committed, for a retry.
     pub fn into_change(self) -> Change<K, V> {
+        self.change
+    }
+}
+
+impl<K: Debug, T: Debug> Display for Refusal<K, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Frozen { change }
-            | Self::Locked { change, .. }
-            | Self::ConditionFailed { change, .. }
-            | Self::ContentLocked { change }
-            | Self::ContentLockedByThisThread { change }
-            | Self::InsideUpdate { change }
-            | Self::RetriesExhausted { change, .. } => change,
+            Self::Frozen => f.write_str("the dictionary is frozen"),
+            Self::Locked { conflicts } => locked(f, conflicts),
+            Self::ConditionFailed { failed } => conditions(f, failed),
+            Self::ContentLocked => f.write_str("the content is locked"),
+            Self::ContentLockedByThisThread => {
+                f.write_str("this thread has locked the content; write through its guard")
+            }
+            Self::InsideUpdate => f.write_str("a closure of update_state_with wrote to the dictionary that runs it"),
+            Self::RetriesExhausted { attempts } => write!(f, "the content changed during each of {attempts} attempts"),
         }
     }
 }
 
 impl<K: Debug, V, T: Debug> Display for UpdateError<K, V, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frozen { .. } => f.write_str("the dictionary is frozen"),
-            Self::Locked { conflicts, .. } => locked(f, conflicts),
-            Self::ConditionFailed { failed, .. } => conditions(f, failed),
-            Self::ContentLocked { .. } => f.write_str("the content is locked"),
-            Self::ContentLockedByThisThread { .. } => {
-                f.write_str("this thread has locked the content; write through its guard")
-            }
-            Self::InsideUpdate { .. } => {
-                f.write_str("a closure of update_state_with wrote to the dictionary that runs it")
-            }
-            Self::RetriesExhausted { attempts, .. } => {
-                write!(f, "the content changed during each of {attempts} attempts")
-            }
-        }
+        Display::fmt(&self.reason, f)
     }
 }
 
 /// The reason and the change, without its values, which need not be printable.
 impl<K: Debug, V, T: Debug> Debug for UpdateError<K, V, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "UpdateError({self}; {:?})", self.change())
+        write!(f, "UpdateError({}; {:?})", self.reason, self.change)
     }
 }
 
@@ -140,11 +125,11 @@ impl<K: Debug, V, T: Debug> Error for UpdateError<K, V, T> {}
 /// A condition that does not hold.
 ///
 /// ```
-/// use state_dictionary::{Change, Condition, StateDictionary, UpdateError};
+/// use state_dictionary::{Change, Condition, Refusal, StateDictionary, UpdateError};
 ///
 /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
 /// let change = Change::new().set("b", 1).if_present("a");
-/// let Err(UpdateError::ConditionFailed { failed, .. }) = dictionary.update_state(&(), change) else { panic!() };
+/// let Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) = dictionary.update_state(&(), change) else { panic!() };
 /// assert_eq!((failed[0].key, failed[0].expected, failed[0].found), ("a", Condition::Present, None));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,7 +200,8 @@ pub use content::iterators::{Entries, IntoIter, Keys, Values};
 pub use content::{Iter, Snapshot, Versioned};
 pub use dictionary::{Builder, StateDictionary};
 pub use error::{
-    FailedCondition, FlushError, FlushTimeoutError, LockContentError, LockError, TryFlushError, UpdateError, WaitError,
+    FailedCondition, FlushError, FlushTimeoutError, LockContentError, LockError, Refusal, TryFlushError, UpdateError,
+    WaitError,
 };
 pub use event::{LockEvent, LockEventKind};
 pub use feed::{

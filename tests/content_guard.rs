@@ -5,7 +5,9 @@ mod common;
 use common::{
     Dictionary, Grenade, NANOSECOND, SECOND, content, set, spawn_waiting, with_manual_clock, within_a_minute,
 };
-use state_dictionary::{Change, ContentGuard, LockContentError, LockRequest, Revision, StateDictionary, UpdateError};
+use state_dictionary::{
+    Change, ContentGuard, LockContentError, LockRequest, Refusal, Revision, StateDictionary, UpdateError,
+};
 use std::mem;
 use std::panic;
 use std::thread;
@@ -44,9 +46,9 @@ fn the_guards_own_writes_honour_locks_and_conditions_and_change_nothing_when_ref
     let dictionary = Dictionary::new();
     let mut guard = dictionary.lock_content().unwrap();
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
-    assert!(matches!(guard.update_state(&"bob", set("a", 1)), Err(UpdateError::Locked { .. })));
+    assert!(matches!(guard.update_state(&"bob", set("a", 1)), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     let conditional = guard.update_state(&"alice", set("a", 1).if_present("a"));
-    assert!(matches!(conditional, Err(UpdateError::ConditionFailed { .. })));
+    assert!(matches!(conditional, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
     assert!(guard.is_empty());
     assert!(guard.update_state(&"alice", set("a", 1)).is_ok());
     assert_eq!(guard.update_state(&"alice", Change::new()).unwrap().get(), 1);
@@ -57,7 +59,7 @@ fn while_locked_every_commit_not_made_through_the_guard_is_delayed() {
     let dictionary = Dictionary::new();
     let mut guard = dictionary.lock_content().unwrap();
     let change = set("a", 1);
-    let Err(UpdateError::ContentLocked { change: returned }) =
+    let Err(UpdateError { change: returned, reason: Refusal::ContentLocked, .. }) =
         elsewhere(|| dictionary.try_update_state(&"bob", change.clone()))
     else {
         panic!("not held")
@@ -100,9 +102,12 @@ fn while_locked_refusals_locks_snapshots_feeds_and_empty_changes_are_not_delayed
         elsewhere(|| {
             let granted = dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
             assert_eq!(granted.granted.len(), 1);
-            assert!(matches!(dictionary.update_state(&"bob", set("a", 2)), Err(UpdateError::Locked { .. })));
+            assert!(matches!(
+                dictionary.update_state(&"bob", set("a", 2)),
+                Err(UpdateError { reason: Refusal::Locked { .. }, .. })
+            ));
             let failing = dictionary.update_state(&"alice", set("a", 2).if_absent("a"));
-            assert!(matches!(failing, Err(UpdateError::ConditionFailed { .. })));
+            assert!(matches!(failing, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
             assert_eq!(dictionary.update_state(&"bob", Change::new()).unwrap().get(), 1);
             assert_eq!(dictionary.change_buffer().flush().unwrap().updates().count(), 1);
             assert_eq!(dictionary.snapshot()["a"], 1);
@@ -184,7 +189,9 @@ fn writing_past_the_guard_from_its_own_thread_is_an_error() {
             dictionary.update_state_with(&"alice", |_| set("a", 1)),
         ];
         for refused in refusals {
-            let Err(UpdateError::ContentLockedByThisThread { change }) = refused else { panic!("{refused:?}") };
+            let Err(UpdateError { change, reason: Refusal::ContentLockedByThisThread, .. }) = refused else {
+                panic!("{refused:?}")
+            };
             assert_eq!(change, set("a", 1));
         }
         assert!(guard.is_empty());
@@ -221,10 +228,13 @@ fn refusals_for_other_reasons_come_before_locked_content() {
     let _guard = dictionary.lock_content().unwrap();
     dictionary.update_locks(&"bob", LockRequest::new().acquire("a", None)).unwrap();
     let write = |change| dictionary.try_update_state(&"alice", change);
-    assert!(matches!(write(set("a", 1)), Err(UpdateError::Locked { .. })));
-    assert!(matches!(write(set("b", 1).if_present("b")), Err(UpdateError::ConditionFailed { .. })));
+    assert!(matches!(write(set("a", 1)), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
+    assert!(matches!(
+        write(set("b", 1).if_present("b")),
+        Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })
+    ));
     dictionary.freeze();
-    assert!(matches!(write(set("b", 1)), Err(UpdateError::Frozen { .. })));
+    assert!(matches!(write(set("b", 1)), Err(UpdateError { reason: Refusal::Frozen, .. })));
 }
 
 #[test]
@@ -245,14 +255,14 @@ fn a_leaked_guard_stops_writers_that_do_not_wait_and_nothing_else() {
         mem::forget(dictionary.lock_content().unwrap());
         elsewhere(|| {
             let refused = dictionary.try_update_state(&"alice", set("a", 2));
-            assert!(matches!(refused, Err(UpdateError::ContentLocked { .. })));
+            assert!(matches!(refused, Err(UpdateError { reason: Refusal::ContentLocked, .. })));
             assert_eq!(dictionary.snapshot()["a"], 1);
             assert_eq!(dictionary.change_buffer().flush().unwrap().count(), 1);
         });
         thread::scope(|scope| {
             let waiter = spawn_waiting(scope, || dictionary.update_state(&"alice", set("a", 2)));
             dictionary.freeze();
-            assert!(matches!(waiter.join().unwrap(), Err(UpdateError::Frozen { .. })));
+            assert!(matches!(waiter.join().unwrap(), Err(UpdateError { reason: Refusal::Frozen, .. })));
         });
     });
 }

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Dictionary, SECOND, with_manual_clock};
 use state_dictionary::{
-    Change, Condition, FlushError, LockContentError, LockError, LockRequest, Revision, StateDictionary, TryFlushError,
-    UpdateError,
+    Change, Condition, FlushError, LockContentError, LockError, LockRequest, Refusal, Revision, StateDictionary,
+    TryFlushError, UpdateError,
 };
 use std::error::Error;
 use std::thread;
@@ -20,7 +20,7 @@ fn every_update_error_returns_the_change() {
     let dictionary = Dictionary::new();
     let change = || set("a").remove("b").if_absent("a").if_revision("c", Revision::from(9));
     let refused = dictionary.update_state(&"", change()).unwrap_err();
-    assert_eq!(*refused.change(), change());
+    assert_eq!(refused.change, change());
     assert_eq!(refused.into_change(), change());
 }
 
@@ -56,7 +56,7 @@ fn all_failed_conditions_are_reported_with_what_was_found() {
         r#"expected "a" to be at revision 9, found revision 1"#,
     ];
     assert_eq!(refused.to_string(), parts.join("; "));
-    let UpdateError::ConditionFailed { failed, .. } = refused else { panic!("{refused}") };
+    let UpdateError { reason: Refusal::ConditionFailed { failed }, .. } = refused else { panic!("{refused}") };
     let found: Vec<_> = failed.into_iter().map(|failed| (failed.key, failed.expected, failed.found)).collect();
     let one = Some(Revision::from(1));
     let expected = [("a", Condition::Absent, one), ("b", Condition::Present, None), ("a", Condition::At(at_nine), one)];
@@ -148,7 +148,7 @@ fn an_error_about_many_keys_stays_short() {
     dictionary.update_locks(&1, request).unwrap();
     let refused = dictionary.update_state(&2, (0..1000).map(|key| (key, key)).collect()).unwrap_err();
     assert!(refused.to_string().ends_with(", and 992 more"));
-    let UpdateError::Locked { conflicts, .. } = refused else { panic!("not locked") };
+    let UpdateError { reason: Refusal::Locked { conflicts }, .. } = refused else { panic!("not locked") };
     assert_eq!(conflicts.len(), 1000);
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, set, with_manual_clock, within_a_minute};
 use common::{parts, replay, sorted, spawn_waiting};
 use state_dictionary::{
-    Change, ChangeBuffer, FlushError, LockRequest, ManualClock, StateDictionary, TryFlushError, UpdateError,
+    Change, ChangeBuffer, FlushError, LockRequest, ManualClock, Refusal, StateDictionary, TryFlushError, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
@@ -67,12 +67,18 @@ fn the_locks_of_a_thread_that_died_can_be_acquired_when_their_lease_has_expired(
     let alices = dictionary.lock_info("a").unwrap().fencing_token;
     clock.advance(ALMOST_A_SECOND);
     assert!(dictionary.update_locks(&"bob", request()).is_err());
-    assert!(matches!(dictionary.update_state(&"bob", set("a", 1)), Err(UpdateError::Locked { .. })));
+    assert!(matches!(
+        dictionary.update_state(&"bob", set("a", 1)),
+        Err(UpdateError { reason: Refusal::Locked { .. }, .. })
+    ));
     clock.advance(NANOSECOND);
     let receipt = dictionary.update_locks(&"bob", request()).unwrap();
     assert!(receipt.granted.len() == 2 && receipt.granted.iter().all(|(_, bobs)| *bobs > alices));
     dictionary.update_state(&"bob", set("a", 1)).unwrap();
-    assert!(matches!(dictionary.update_state(&"alice", set("b", 1)), Err(UpdateError::Locked { .. })));
+    assert!(matches!(
+        dictionary.update_state(&"alice", set("b", 1)),
+        Err(UpdateError { reason: Refusal::Locked { .. }, .. })
+    ));
 }
 
 #[test]
@@ -214,10 +220,16 @@ fn a_change_may_have_a_million_conditions() {
     let dictionary = Numbers::new();
     let change = || (0..MILLION).fold(Change::new(), Change::if_absent).set(MILLION - 1, 1);
     dictionary.update_state(&0, change()).unwrap();
-    let Err(UpdateError::ConditionFailed { failed, .. }) = dictionary.update_state(&0, change()) else { panic!() };
+    let Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) = dictionary.update_state(&0, change())
+    else {
+        panic!()
+    };
     assert_eq!((failed.len(), failed[0].key), (1, MILLION - 1));
     let others = (0..MILLION).fold(Change::new(), Change::if_present).remove(0_u32);
-    let Err(UpdateError::ConditionFailed { failed, .. }) = dictionary.update_state(&0, others) else { panic!() };
+    let Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) = dictionary.update_state(&0, others)
+    else {
+        panic!()
+    };
     assert_eq!(failed.len(), MILLION as usize - 1);
 }
 
@@ -230,7 +242,7 @@ fn a_hundred_thousand_locks_are_acquired_met_and_released_in_one_step() {
     assert!(receipt.granted.iter().all(|(_, token)| *token == receipt.granted[0].1));
     let refused = dictionary.update_locks(&2, request.clone()).unwrap_err();
     assert!(format!("{refused}").len() < 10_000);
-    let Err(UpdateError::Locked { conflicts, change }) =
+    let Err(UpdateError { change, reason: Refusal::Locked { conflicts }, .. }) =
         dictionary.update_state(&2, (0..=LOCKS).map(|key| (key, key)).collect())
     else {
         panic!()
@@ -334,7 +346,7 @@ fn a_value_nested_100_000_deep_can_be_stored_if_its_type_drops_without_recursion
         drop(buffer.flush().unwrap());
         drop(snapshot);
         let refused = dictionary.update_state(&0, Change::new().set(2_u32, Nested::deep()).if_absent(2_u32));
-        assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })));
+        assert!(matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
         drop((refused, buffer));
         drop(dictionary);
     });
@@ -407,7 +419,7 @@ fn whatever_the_number_of_shards_locks_are_found_and_all_released() {
             assert_eq!(dictionary.update_locks(&2, acquire_all(500..1_000, None)).unwrap().granted.len(), 500);
             assert!((0..1_000).all(|key| dictionary.lock_info(&key).unwrap().owner == if key < 500 { 1 } else { 2 }));
             assert_eq!(dictionary.locks().len(), 1_000);
-            let Err(UpdateError::Locked { conflicts, .. }) =
+            let Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) =
                 dictionary.update_state(&1, (0..1_001).map(|key| (key, key)).collect())
             else {
                 panic!()

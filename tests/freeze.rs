@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, parts, set, spawn_waiting, within_a_minute};
-use state_dictionary::{FlushError, FlushTimeoutError, StateDictionary, TryFlushError, UpdateError};
+use state_dictionary::{FlushError, FlushTimeoutError, Refusal, StateDictionary, TryFlushError, UpdateError};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn freezing_ends_all_changes_and_only_the_first_call_did_it() {
         dictionary.try_update_state(&"alice", set("a", 2)),
         dictionary.lock_content().unwrap().update_state(&"alice", set("a", 2)),
     ] {
-        let Err(UpdateError::Frozen { change }) = refused else { panic!("{refused:?}") };
+        let Err(UpdateError { change, reason: Refusal::Frozen, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(change, set("a", 2));
     }
     assert_eq!((dictionary.snapshot()["a"], dictionary.revision().get()), (1, 1));
@@ -33,7 +33,7 @@ fn freezing_while_the_content_is_locked_does_not_wait() {
         let dictionary = Dictionary::new();
         let mut guard = dictionary.lock_content().unwrap();
         assert!(dictionary.freeze());
-        assert!(matches!(guard.update_state(&"alice", set("a", 1)), Err(UpdateError::Frozen { .. })));
+        assert!(matches!(guard.update_state(&"alice", set("a", 1)), Err(UpdateError { reason: Refusal::Frozen, .. })));
     });
 }
 
@@ -47,7 +47,7 @@ fn freezing_wakes_a_writer_that_waits_for_locked_content() {
             let with = spawn_waiting(scope, || dictionary.update_state_with(&"bob", |_| set("a", 1)));
             dictionary.freeze();
             for writer in [plain, with] {
-                assert!(matches!(writer.join().unwrap(), Err(UpdateError::Frozen { .. })));
+                assert!(matches!(writer.join().unwrap(), Err(UpdateError { reason: Refusal::Frozen, .. })));
             }
         });
     });
@@ -60,7 +60,7 @@ fn freezing_inside_update_state_with_refuses_its_change() {
         dictionary.freeze();
         set("a", 1)
     });
-    assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+    assert!(matches!(refused, Err(UpdateError { reason: Refusal::Frozen, .. })));
     assert!(dictionary.snapshot().is_empty());
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{ALMOST_A_SECOND, Dictionary, NANOSECOND, SECOND, acquire, content, release, sorted, with_manual_clock};
 use state_dictionary::{
-    Change, FencingToken, LockError, LockReceipt, LockRequest, ManualClock, StateDictionary, UpdateError,
+    Change, FencingToken, LockError, LockReceipt, LockRequest, ManualClock, Refusal, StateDictionary, UpdateError,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ fn a_lock_forbids_all_others_to_write_to_its_key() {
     let dictionary = Dictionary::new();
     dictionary.update_locks(&"alice", acquire("a", None)).unwrap();
     let change = Change::new().set("b", 1).remove("a").set("a", 2);
-    let Err(UpdateError::Locked { change: returned, conflicts }) = dictionary.update_state(&"bob", change.clone())
+    let Err(UpdateError { change: returned, reason: Refusal::Locked { conflicts }, .. }) =
+        dictionary.update_state(&"bob", change.clone())
     else {
         panic!("not locked")
     };
@@ -52,7 +53,8 @@ fn a_refusal_names_every_locked_key_its_holder_and_the_remaining_time() {
     let expected = [("a", "alice", Some(SECOND * 2)), ("b", "alice", None), ("c", "bob", Some(SECOND * 3))];
 
     let change = ["a", "b", "c", "d"].into_iter().map(|key| (key, 0)).collect();
-    let Err(UpdateError::Locked { conflicts, .. }) = dictionary.update_state(&"carol", change) else {
+    let Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) = dictionary.update_state(&"carol", change)
+    else {
         panic!("not locked")
     };
     assert_eq!(sorted(conflicts.into_iter().map(|c| (c.key, c.owner, c.remaining))), expected);
@@ -247,7 +249,7 @@ fn a_write_that_meets_live_and_expired_locks_names_only_the_live() {
     dictionary.update_locks(&"alice", acquire("a", SECOND).acquire("b", SECOND * 2)).unwrap();
     clock.advance(SECOND);
     let refused = dictionary.update_state(&"bob", Change::new().set("a", 1).set("b", 1));
-    let Err(UpdateError::Locked { conflicts, .. }) = refused else { panic!("{refused:?}") };
+    let Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!((conflicts.len(), conflicts[0].key, conflicts[0].remaining), (1, "b", Some(SECOND)));
 }
 

@@ -15,8 +15,8 @@ use common::{content, replay, sorted};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use state_dictionary::{
-    BufferOptions, Change, ChangeBuffer, LockError, LockReceipt, LockRequest, ManualClock, Revision, StateDictionary,
-    Tombstones, UpdateError,
+    BufferOptions, Change, ChangeBuffer, LockError, LockReceipt, LockRequest, ManualClock, Refusal, Revision,
+    StateDictionary, Tombstones, UpdateError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -346,7 +346,7 @@ proptest! {
                     let change = keys.iter().map(|key| (*key, 0)).collect();
                     let conflicts = match dictionary.update_state(&token, change) {
                         Ok(_) => Vec::new(),
-                        Err(UpdateError::Locked { conflicts, .. }) => {
+                        Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => {
                             sorted(conflicts.into_iter().map(|told| (told.key, told.owner, told.remaining)))
                         }
                         Err(other) => return Err(TestCaseError::fail(other.to_string())),

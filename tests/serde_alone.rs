@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use state_dictionary::{
     Change, CommitDelivery, Conflict, Expired, FailedCondition, LockDelivery, LockError, LockInfo, LockReceipt,
-    LockRequest, ManualClock, Position, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
+    LockRequest, ManualClock, Position, Refusal, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +96,9 @@ fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back(
     assert_eq!(back::<LockInfo<Text>>(&info), info);
 
     match dictionary.update_state(&"ben".into(), Change::new().set("a", shape(3))).unwrap_err() {
-        UpdateError::Locked { conflicts, .. } => assert_eq!(back::<Vec<Conflict<Text, Text>>>(&conflicts), conflicts),
+        UpdateError { reason: Refusal::Locked { conflicts }, .. } => {
+            assert_eq!(back::<Vec<Conflict<Text, Text>>>(&conflicts), conflicts)
+        }
         other => panic!("{other:?}"),
     }
     match dictionary.update_locks(&"ben".into(), LockRequest::new().acquire("a", None)).unwrap_err() {
@@ -104,7 +106,9 @@ fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back(
         other => panic!("{other:?}"),
     }
     match dictionary.update_state(&token(), Change::new().remove("a").if_present("a")).unwrap_err() {
-        UpdateError::ConditionFailed { failed, .. } => assert_eq!(back::<Vec<FailedCondition<Text>>>(&failed), failed),
+        UpdateError { reason: Refusal::ConditionFailed { failed }, .. } => {
+            assert_eq!(back::<Vec<FailedCondition<Text>>>(&failed), failed)
+        }
         other => panic!("{other:?}"),
     }
 

@@ -7,7 +7,7 @@ use common::{
     within_a_minute,
 };
 use state_dictionary::{
-    Change, FlushError, LockRequest, ManualClock, NotRemoved, Revision, Session, StateDictionary, UpdateError,
+    Change, FlushError, LockRequest, ManualClock, NotRemoved, Refusal, Revision, Session, StateDictionary, UpdateError,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,7 +248,7 @@ fn a_session_outlives_the_dictionary() {
     session.update_locks(acquire("a", None)).unwrap();
     let buffer = dictionary.change_buffer();
     drop(dictionary);
-    assert!(matches!(session.update_ephemeral(set("b", 1)), Err(UpdateError::Frozen { .. })));
+    assert!(matches!(session.update_ephemeral(set("b", 1)), Err(UpdateError { reason: Refusal::Frozen, .. })));
     assert_eq!(session.end().not_removed, [("a", NotRemoved::Frozen)]);
     assert_eq!(buffer.flush().unwrap().updates().count(), 1);
     assert_eq!(buffer.flush().unwrap_err(), FlushError);
@@ -363,7 +363,7 @@ fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
                     begun.send(()).unwrap();
                     loop {
                         match dictionary.update_state(&"bob", set("a", 2).if_present("a")) {
-                            Err(UpdateError::Locked { .. }) => {}
+                            Err(UpdateError { reason: Refusal::Locked { .. }, .. }) => {}
                             other => break other,
                         }
                     }
@@ -371,7 +371,10 @@ fn no_writer_gets_between_the_locks_and_the_keys_of_a_session() {
                 wait.recv().unwrap();
                 session.end();
                 let refused = writer.join().unwrap();
-                assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })), "{refused:?}");
+                assert!(
+                    matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })),
+                    "{refused:?}"
+                );
             });
         }
     });

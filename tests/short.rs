@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Dictionary, acquire, sorted, within_a_minute};
-use state_dictionary::{Change, Condition, Replaced, Revision, StateDictionary, UpdateError};
+use state_dictionary::{Change, Condition, Refusal, Replaced, Revision, StateDictionary, UpdateError};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -167,8 +167,8 @@ fn update_removes_a_key_and_leaves_one_that_is_not_there() {
 fn update_is_refused_as_update_state_with_is() {
     let numbers = Numbers::from([("a", 1)]);
     let nested = numbers.update("a", |_| {
-        assert!(matches!(numbers.set("b", 1), Err(UpdateError::InsideUpdate { .. })));
-        assert!(matches!(numbers.update("b", |_| Some(1)), Err(UpdateError::InsideUpdate { .. })));
+        assert!(matches!(numbers.set("b", 1), Err(UpdateError { reason: Refusal::InsideUpdate, .. })));
+        assert!(matches!(numbers.update("b", |_| Some(1)), Err(UpdateError { reason: Refusal::InsideUpdate, .. })));
         Some(2)
     });
     assert!(nested.is_ok());
@@ -177,7 +177,7 @@ fn update_is_refused_as_update_state_with_is() {
     assert_eq!((numbers.snapshot()["a"], numbers.revision().get()), (2, 2));
     numbers.freeze();
     let frozen = numbers.update("a", |_| unreachable!("a frozen dictionary runs no closure"));
-    assert!(matches!(frozen, Err(UpdateError::Frozen { change }) if change.is_empty()));
+    assert!(matches!(frozen, Err(UpdateError { change, reason: Refusal::Frozen, .. }) if change.is_empty()));
 }
 
 #[test]
@@ -186,12 +186,14 @@ fn a_writer_honours_the_locks_of_others() {
     dictionary.update_locks(&"bob", acquire("a", None)).unwrap();
     let (alice, bob) = (dictionary.writer(&"alice"), dictionary.writer(&"bob"));
     assert_eq!(*alice.token(), "alice");
-    assert!(matches!(alice.set("a", 3), Err(UpdateError::Locked { change, .. }) if change.len() == 1));
-    assert!(matches!(alice.remove("a"), Err(UpdateError::Locked { .. })));
-    assert!(matches!(alice.update("a", |_| Some(3)), Err(UpdateError::Locked { .. })));
-    assert!(matches!(alice.compare_and_set("a", None, 3), Err(UpdateError::Locked { .. })));
-    assert!(matches!(alice.retain(|_, value| *value > 1), Err(UpdateError::Locked { .. })));
-    assert!(matches!(alice.clear(), Err(UpdateError::Locked { .. })));
+    assert!(
+        matches!(alice.set("a", 3), Err(UpdateError { change, reason: Refusal::Locked { .. }, .. }) if change.len() == 1)
+    );
+    assert!(matches!(alice.remove("a"), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
+    assert!(matches!(alice.update("a", |_| Some(3)), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
+    assert!(matches!(alice.compare_and_set("a", None, 3), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
+    assert!(matches!(alice.retain(|_, value| *value > 1), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
+    assert!(matches!(alice.clear(), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     assert_eq!((dictionary.len(), dictionary.revision().get()), (2, 1));
     assert!(bob.set("a", 3).is_ok());
     assert!(alice.retain(|key, _| *key == "a").is_ok());
@@ -202,7 +204,11 @@ fn a_writer_honours_the_locks_of_others() {
 fn compare_and_set_asks_for_a_revision_or_for_absence() {
     let numbers = Numbers::new();
     let first = numbers.compare_and_set("a", None, 1).unwrap();
-    let Err(UpdateError::ConditionFailed { failed, change }) = numbers.compare_and_set("a", None, 2) else { panic!() };
+    let Err(UpdateError { change, reason: Refusal::ConditionFailed { failed }, .. }) =
+        numbers.compare_and_set("a", None, 2)
+    else {
+        panic!()
+    };
     assert_eq!((failed[0].expected, failed[0].found), (Condition::Absent, Some(first.revision)));
     assert_eq!(change.operations().count(), 1);
     let second = numbers.compare_and_set("a", first.revision, 2).unwrap();
@@ -276,7 +282,7 @@ fn a_closure_returns_a_change_or_a_change_and_a_value() {
         .unwrap();
     assert_eq!((revision.get(), run.as_str()), (4, "run 2"));
     let exhausted = numbers.update_state_with_limit(&(), 0, |_| (Change::new(), 0));
-    assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { .. })));
+    assert!(matches!(exhausted, Err(UpdateError { reason: Refusal::RetriesExhausted { .. }, .. })));
 }
 
 #[cfg(feature = "async")]

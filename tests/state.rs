@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Dictionary, SECOND, content, within_a_minute};
-use state_dictionary::{Change, Condition, LockRequest, Revision, StateDictionary, UpdateError};
+use state_dictionary::{Change, Condition, LockRequest, Refusal, Revision, StateDictionary, UpdateError};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::thread;
@@ -84,7 +84,7 @@ fn an_empty_change_returns_the_current_revision_and_is_no_commit() {
 fn an_empty_change_is_an_error_if_frozen() {
     let dictionary = Dictionary::new();
     dictionary.freeze();
-    assert!(matches!(dictionary.update_state(&"", Change::new()), Err(UpdateError::Frozen { .. })));
+    assert!(matches!(dictionary.update_state(&"", Change::new()), Err(UpdateError { reason: Refusal::Frozen, .. })));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn an_empty_change_is_refused_by_its_conditions() {
     let dictionary = Dictionary::new();
     assert!(dictionary.update_state(&"", Change::new().if_absent("a")).is_ok());
     let refused = dictionary.update_state(&"", Change::new().if_present("a"));
-    assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })));
+    assert!(matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
 }
 
 #[test]
@@ -101,12 +101,12 @@ fn of_several_reasons_to_refuse_frozen_comes_first_then_locked_then_condition() 
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     let change = Change::new().set("a", 1).if_present("a");
     let refused = |change: &Change<_, _>| dictionary.update_state(&"bob", change.clone()).unwrap_err();
-    assert!(matches!(refused(&change), UpdateError::Locked { .. }));
+    assert!(matches!(refused(&change), UpdateError { reason: Refusal::Locked { .. }, .. }));
     dictionary.clear_locks();
-    assert!(matches!(refused(&change), UpdateError::ConditionFailed { .. }));
+    assert!(matches!(refused(&change), UpdateError { reason: Refusal::ConditionFailed { .. }, .. }));
     dictionary.update_locks(&"alice", LockRequest::new().acquire("a", None)).unwrap();
     dictionary.freeze();
-    assert!(matches!(refused(&change), UpdateError::Frozen { .. }));
+    assert!(matches!(refused(&change), UpdateError { reason: Refusal::Frozen, .. }));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_change_applies_only_if_all_its_conditions_hold() {
     ];
     for change in failing {
         let refused = dictionary.update_state(&"", change.set("y", 1).remove("x"));
-        assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })), "{refused:?}");
     }
     assert_eq!(content(&dictionary.snapshot()), [("a", 1), ("b", 1), ("x", 1)].into());
 }
@@ -216,7 +216,7 @@ fn update_state_with_honours_locks_taken_meanwhile() {
         dictionary.update_locks(&"bob", LockRequest::new().acquire("a", None)).unwrap();
         Change::new().set("a", 1)
     });
-    assert!(matches!(refused, Err(UpdateError::Locked { .. })));
+    assert!(matches!(refused, Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
 }
 
 #[test]
@@ -228,7 +228,9 @@ fn update_state_with_limit_returns_the_last_change_after_its_attempts() {
         runs += 1;
         Change::new().set("runs", runs)
     });
-    let Err(UpdateError::RetriesExhausted { change, attempts: 3 }) = exhausted else { panic!("{exhausted:?}") };
+    let Err(UpdateError { change, reason: Refusal::RetriesExhausted { attempts: 3 }, .. }) = exhausted else {
+        panic!("{exhausted:?}")
+    };
     assert_eq!(change, Change::new().set("runs", 3));
     assert_eq!((dictionary.revision().get(), runs), (3, 3));
 }
@@ -250,7 +252,7 @@ fn update_state_with_limit_succeeds_at_the_last_attempt() {
 #[test]
 fn a_limit_of_zero_attempts_runs_nothing() {
     let exhausted = Dictionary::new().update_state_with_limit(&"", 0, |_| -> Change<_, _> { unreachable!() });
-    assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 0, .. })));
+    assert!(matches!(exhausted, Err(UpdateError { reason: Refusal::RetriesExhausted { attempts: 0 }, .. })));
 }
 
 #[test]
@@ -258,7 +260,7 @@ fn update_state_with_on_a_frozen_dictionary_runs_nothing() {
     let dictionary = Dictionary::new();
     dictionary.freeze();
     let frozen = dictionary.update_state_with(&"", |_| -> Change<_, _> { unreachable!() });
-    assert!(matches!(frozen, Err(UpdateError::Frozen { .. })));
+    assert!(matches!(frozen, Err(UpdateError { reason: Refusal::Frozen, .. })));
 }
 
 #[test]
@@ -275,7 +277,9 @@ fn writing_to_the_same_dictionary_from_inside_the_closure_is_an_error() {
                 guard.update_state(&"", change.clone()),
             ];
             for (index, refused) in nested.into_iter().enumerate() {
-                let Err(UpdateError::InsideUpdate { change: returned }) = refused else { panic!("{refused:?}") };
+                let Err(UpdateError { change: returned, reason: Refusal::InsideUpdate, .. }) = refused else {
+                    panic!("{refused:?}")
+                };
                 assert_eq!(returned, if index == 2 { Change::new() } else { change.clone() });
             }
             Change::new().set("a", 1)
@@ -292,7 +296,10 @@ fn writing_to_another_dictionary_from_inside_the_closure_is_allowed() {
     one.update_state_with(&"", |_| {
         other
             .update_state_with(&"", |_| {
-                assert!(matches!(one.update_state(&"", Change::new()), Err(UpdateError::InsideUpdate { .. })));
+                assert!(matches!(
+                    one.update_state(&"", Change::new()),
+                    Err(UpdateError { reason: Refusal::InsideUpdate, .. })
+                ));
                 Change::new().set("a", 1)
             })
             .unwrap();

@@ -13,7 +13,7 @@ mod common;
 
 use common::{content, replay, sorted, within};
 use state_dictionary::{
-    Change, ChangeBuffer, LockRequest, ManualClock, Revision, Snapshot, StateDictionary, UpdateError,
+    Change, ChangeBuffer, LockRequest, ManualClock, Refusal, Revision, Snapshot, StateDictionary, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -137,7 +137,7 @@ fn no_increment_is_lost(threads: u64, increments: u64) {
                 None => Change::new().set(0_u32, 1).if_absent(0_u32),
             };
             match dictionary.update_state(token, change) {
-                Err(UpdateError::ConditionFailed { .. }) => {}
+                Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. }) => {}
                 committed => return committed,
             }
         }

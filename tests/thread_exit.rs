@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Dictionary, acquire, set, within_a_minute};
-use state_dictionary::{Change, LockContentError, Snapshot, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockContentError, Refusal, Snapshot, StateDictionary, UpdateError};
 use std::cell::RefCell;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
@@ -65,7 +65,10 @@ fn writing_from_inside_a_closure_is_refused() {
             ]);
             set("outer", 1)
         });
-        assert!(refused.iter().all(|nested| matches!(nested, Err(UpdateError::InsideUpdate { .. }))), "{refused:?}");
+        assert!(
+            refused.iter().all(|nested| matches!(nested, Err(UpdateError { reason: Refusal::InsideUpdate, .. }))),
+            "{refused:?}"
+        );
         committed.is_ok()
     });
     assert_eq!(outer, [true, true]);
@@ -83,7 +86,7 @@ fn closures_of_several_dictionaries_are_distinguished() {
                     inner.update_state(&"", set("from outside", 1)).unwrap();
                 }
                 let refused = dictionary.update_state(&"", set("nested", 1));
-                assert!(matches!(refused, Err(UpdateError::InsideUpdate { .. })));
+                assert!(matches!(refused, Err(UpdateError { reason: Refusal::InsideUpdate, .. })));
                 set("outer", 1)
             })
             .unwrap();
@@ -112,7 +115,7 @@ fn writing_past_the_threads_own_guard_is_refused() {
         let mut guard = dictionary.lock_content().unwrap();
         assert!(matches!(
             dictionary.update_state(&"", set("a", 1)),
-            Err(UpdateError::ContentLockedByThisThread { .. })
+            Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. })
         ));
         assert!(matches!(dictionary.try_lock_content(), Err(LockContentError::ContentLockedByThisThread)));
         guard.update_state(&"", set("a", 1)).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use common::{Dictionary, SECOND, with_manual_clock, within_a_minute};
 use parking_lot::Mutex;
 use state_dictionary::{
-    BufferOptions, Change, LockDelivery, LockRequest, ManualClock, StateDictionary, TryFlushError, UpdateError,
+    BufferOptions, Change, LockDelivery, LockRequest, ManualClock, Refusal, StateDictionary, TryFlushError, UpdateError,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -367,7 +367,7 @@ fn a_subscriber_inside_a_commit_through_a_guard_is_refused_and_does_not_wait() {
     let also = Arc::clone(&dictionary);
     let act = move || {
         let refused = also.update_state(&"watcher", Change::new().set("b", 1));
-        assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
+        assert!(matches!(refused, Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. })));
     };
     let seen = watch(act, || {
         let mut guard = dictionary.lock_content().unwrap();

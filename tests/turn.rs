@@ -4,7 +4,7 @@
 mod common;
 
 use common::{acquire, within_a_minute};
-use state_dictionary::{Change, LockContentError, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockContentError, Refusal, StateDictionary, UpdateError};
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -99,24 +99,30 @@ fn what_is_refused_or_empty_does_not_wait_for_the_turn() {
         |dictionary| assert!(dictionary.update_state(&"", Change::new()).is_ok()),
         |dictionary| {
             let refused = dictionary.update_state(&"", set("b", 1).if_absent(Key("b")));
-            assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })));
+            assert!(matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
         },
         |dictionary| {
             dictionary.update_locks(&"alice", acquire_key("b")).unwrap();
-            assert!(matches!(dictionary.update_state(&"bob", set("b", 1)), Err(UpdateError::Locked { .. })));
+            assert!(matches!(
+                dictionary.update_state(&"bob", set("b", 1)),
+                Err(UpdateError { reason: Refusal::Locked { .. }, .. })
+            ));
         },
         |dictionary| {
             dictionary.freeze();
-            assert!(matches!(dictionary.update_state(&"", set("b", 1)), Err(UpdateError::Frozen { .. })));
+            assert!(matches!(
+                dictionary.update_state(&"", set("b", 1)),
+                Err(UpdateError { reason: Refusal::Frozen, .. })
+            ));
         },
         |dictionary| {
             let _guard = dictionary.lock_content().unwrap();
             let refused = dictionary.update_state(&"", set("b", 1));
-            assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
+            assert!(matches!(refused, Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. })));
         },
         |dictionary| {
             let refused = dictionary.update_state_with(&"", |_| set("b", 1).if_absent(Key("b")));
-            assert!(matches!(refused, Err(UpdateError::ConditionFailed { .. })));
+            assert!(matches!(refused, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
             assert!(dictionary.update_state_with(&"", |_| Change::new()).is_ok());
         },
     ];
@@ -190,7 +196,7 @@ fn freezing_and_dropping_do_not_wait_for_the_turn_and_free_the_tree_for_the_next
     let value = Arc::clone(dictionary.get(&Key("b")).unwrap().value());
     assert_eq!(Arc::strong_count(&value), 3, "two trees, and this one");
     let (frozen, suspended) = beside_a_suspended_commit(&dictionary, || dictionary.freeze());
-    assert!(frozen && matches!(suspended, Err(UpdateError::Frozen { .. })));
+    assert!(frozen && matches!(suspended, Err(UpdateError { reason: Refusal::Frozen, .. })));
     assert_eq!(Arc::strong_count(&value), 2);
     let buffer = dictionary.change_buffer();
     drop(dictionary);

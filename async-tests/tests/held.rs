@@ -6,7 +6,7 @@ mod common;
 use async_tests::everywhere;
 use common::{Dictionary, sorted, within_a_minute};
 use futures_lite::future::{self, poll_once};
-use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -109,7 +109,7 @@ fn a_guard_can_be_sent_and_outlives_the_dictionary() {
         drop(dictionary);
         let elsewhere = spawner.spawn(async move {
             let refused = guard.update_state(&"alice", set("a", 2));
-            assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+            assert!(matches!(refused, Err(UpdateError { reason: Refusal::Frozen, .. })));
             guard["a"]
         });
         assert_eq!(elsewhere.await, 1);
@@ -123,9 +123,9 @@ fn a_guard_honours_locks_and_conditions() {
         dictionary.update_locks(&"bob", LockRequest::new().acquire("b", None)).unwrap();
         let mut guard = dictionary.lock_content_async().await;
         let locked = guard.update_state(&"alice", set("b", 1));
-        assert!(matches!(locked, Err(UpdateError::Locked { .. })));
+        assert!(matches!(locked, Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
         let condition = guard.update_state(&"alice", set("a", 1).if_present("a"));
-        assert!(matches!(condition, Err(UpdateError::ConditionFailed { .. })));
+        assert!(matches!(condition, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
         assert!(guard.is_empty());
         assert_eq!(format!("{guard:?}"), "OwnedContentGuard { content: {}, .. }");
     });
@@ -138,7 +138,7 @@ fn refusals_do_not_wait_for_locked_content() {
         dictionary.update_locks(&"bob", LockRequest::new().acquire("b", None)).unwrap();
         let _guard = dictionary.lock_content_async().await;
         let locked = poll_once(dictionary.update_state_async(&"alice", set("b", 1))).await;
-        assert!(matches!(locked, Some(Err(UpdateError::Locked { .. }))));
+        assert!(matches!(locked, Some(Err(UpdateError { reason: Refusal::Locked { .. }, .. }))));
         let empty = poll_once(dictionary.update_state_with_async(&"alice", |_| Change::new())).await;
         assert_eq!(empty.unwrap().unwrap().get(), 0);
     });
@@ -161,10 +161,10 @@ fn freezing_wakes_waiters_for_locked_content() {
         let ephemeral = spawner.spawn(async move { session.update_ephemeral_async(set("a", 1)).await });
         future::yield_now().await;
         dictionary.freeze();
-        let Err(UpdateError::Frozen { change }) = plain.await else { panic!("it was committed") };
+        let Err(UpdateError { change, reason: Refusal::Frozen, .. }) = plain.await else { panic!("it was committed") };
         assert_eq!(change, set("a", 1));
-        assert!(matches!(with.await, Err(UpdateError::Frozen { .. })));
-        assert!(matches!(ephemeral.await, Err(UpdateError::Frozen { .. })));
+        assert!(matches!(with.await, Err(UpdateError { reason: Refusal::Frozen, .. })));
+        assert!(matches!(ephemeral.await, Err(UpdateError { reason: Refusal::Frozen, .. })));
 
         // Other guards wait all the same, and are given.
         let mut next = pin!(dictionary.lock_content_async());
@@ -180,7 +180,7 @@ fn writing_past_a_guard_of_the_thread_is_an_error() {
         let dictionary = Dictionary::new();
         let guard = dictionary.lock_content().unwrap();
         let refused = future::block_on(dictionary.update_state_async(&"alice", set("a", 1)));
-        assert!(matches!(refused, Err(UpdateError::ContentLockedByThisThread { .. })));
+        assert!(matches!(refused, Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. })));
         drop(guard);
     });
 }
@@ -195,7 +195,7 @@ fn writing_inside_a_closure_is_an_error() {
             set("b", 1)
         });
         assert_eq!(outer.await.unwrap().get(), 1);
-        assert!(matches!(inner, Some(Err(UpdateError::InsideUpdate { .. }))));
+        assert!(matches!(inner, Some(Err(UpdateError { reason: Refusal::InsideUpdate, .. }))));
     });
 }
 

@@ -1,7 +1,7 @@
 //! How much one poll does where others are faster. Polled by hand: there is no executor that could hide a poll.
 #![allow(clippy::unwrap_used)] // helpers of tests, too
 
-use state_dictionary::{Change, Snapshot, StateDictionary, UpdateError};
+use state_dictionary::{Change, Refusal, Snapshot, StateDictionary, UpdateError};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
@@ -181,7 +181,7 @@ impl Drop for AtExit {
         let refused = Cell::new(false);
         let nested = |_: &Snapshot<_, _>| {
             let nested = poll_to_the_end(self.0.update_state_async(&"", Change::new().set("nested", 1)), |_| ());
-            refused.set(matches!(nested, Err(UpdateError::InsideUpdate { .. })));
+            refused.set(matches!(nested, Err(UpdateError { reason: Refusal::InsideUpdate, .. })));
             Change::new().set("outer", 1)
         };
         let committed = poll_to_the_end(self.0.update_state_with_async(&"", nested), |_| ());

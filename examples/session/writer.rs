@@ -1,7 +1,7 @@
 //! One writer: what it commits, and its own record of that.
 
 use crate::{Content, Dictionary, Key, Value};
-use state_dictionary::{Change, LockError, LockRequest, Revision, UpdateError};
+use state_dictionary::{Change, LockError, LockRequest, Refusal, Revision, UpdateError};
 use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -83,11 +83,11 @@ impl<'a> Writer<'a> {
                 }
                 Answer::Done
             }
-            Err(UpdateError::Locked { .. }) => {
+            Err(UpdateError { reason: Refusal::Locked { .. }, .. }) => {
                 self.tally.changes_refused += 1;
                 Answer::Refused
             }
-            Err(UpdateError::Frozen { .. }) => Answer::Over,
+            Err(UpdateError { reason: Refusal::Frozen, .. }) => Answer::Over,
             Err(other) => unreachable!("no writer asks for anything that could end so: {other}"),
         }
     }

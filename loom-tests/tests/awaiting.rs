@@ -6,7 +6,7 @@ use futures_lite::StreamExt;
 use futures_lite::future::poll_once;
 use loom::future::block_on;
 use loom_tests::{Dictionary, acquire, actor, explore, explore_bounded, join, shared};
-use state_dictionary::{Change, FlushError, LockDelivery, Revision, UpdateError};
+use state_dictionary::{Change, FlushError, LockDelivery, Refusal, Revision, UpdateError};
 use std::future;
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ fn change_while_locked_against_freeze() {
         let guard = dictionary.lock_content().unwrap();
         let writer = actor(&dictionary, |d| block_on(d.update_state_with_async(&'a', |_| Change::new().set(0, 1))));
         let freezer = actor(&dictionary, Dictionary::freeze);
-        assert!(matches!(join(writer), Err(UpdateError::Frozen { .. })));
+        assert!(matches!(join(writer), Err(UpdateError { reason: Refusal::Frozen, .. })));
         assert!(join(freezer));
         drop(guard);
     });

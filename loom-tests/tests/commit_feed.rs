@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, explore_bounded, join};
-use state_dictionary::{Change, CommitDelivery, StateDictionary};
+use state_dictionary::{Change, CommitDelivery, CommitFeed, FlushError, StateDictionary};
 use std::sync::Arc;
 
 fn keeping(history_limit: usize) -> Arc<Dictionary> {
@@ -107,5 +107,60 @@ fn commit_feed_against_commit_and_freeze() {
         let committed = join(writer);
         assert!(join(freezer));
         assert_eq!(join(follower), usize::from(committed));
+    });
+}
+
+/// Invariant: of two threads that flush a feed, each commit is delivered to one.
+#[test]
+fn two_commit_flushes_against_commit() {
+    explore("two_commit_flushes_against_commit", 100, || {
+        let dictionary = keeping(4);
+        let feed = Arc::new(dictionary.commit_feed());
+        dictionary.update_state(&'a', Change::new().set(1, 0)).unwrap();
+        let flush = |feed: &CommitFeed<u8, u32, char>| {
+            let delivered = feed.try_flush().map(|delivery| delivery.commits).unwrap_or_default();
+            delivered.into_iter().map(|commit| commit.revision.get()).collect::<Vec<_>>()
+        };
+        let followers = [(); 2].map(|()| actor(&feed, flush));
+        dictionary.update_state(&'a', Change::new().set(2, 0)).unwrap();
+        let mut delivered = followers.map(join).concat();
+        delivered.extend(flush(&feed));
+        delivered.sort_unstable();
+        assert_eq!(delivered, [1, 2]);
+    });
+}
+
+/// Invariant: closing a feed wakes a thread that waits in a flush of it.
+#[test]
+fn waiting_commit_flush_against_close() {
+    explore("waiting_commit_flush_against_close", 10, || {
+        let dictionary = keeping(4);
+        let feed = Arc::new(dictionary.commit_feed());
+        let follower = actor(&feed, |feed| feed.flush().map(drop));
+        assert!(feed.close() && feed.is_closed());
+        assert_eq!(join(follower), Err(FlushError));
+    });
+}
+
+/// Invariant: what was committed before the close is delivered, and nothing that was committed after.
+#[test]
+fn commit_flush_against_close_and_commit() {
+    explore("commit_flush_against_close_and_commit", 100, || {
+        let dictionary = keeping(4);
+        let feed = Arc::new(dictionary.commit_feed());
+        let closer = {
+            let feed = Arc::clone(&feed);
+            actor(&dictionary, move |d| {
+                d.update_state(&'a', Change::new().set(1, 0)).unwrap();
+                assert!(feed.close());
+                d.update_state(&'b', Change::new().set(2, 0)).unwrap();
+            })
+        };
+        let mut told = Told::default();
+        while let Ok(delivery) = feed.flush() {
+            told.add(delivery);
+        }
+        join(closer);
+        assert_eq!(told.0, [Some(('a', 1))]);
     });
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, join, shared};
-use state_dictionary::{Change, UpdateError};
+use state_dictionary::{Change, Refusal, UpdateError};
 
 /// Invariant: a snapshot has all of a multi-key commit or nothing of it.
 #[test]
@@ -81,7 +81,9 @@ fn commit_against_freeze() {
         assert_eq!(dictionary.revision(), frozen_at);
         match committed {
             Ok(revision) => assert_eq!(revision, frozen_at),
-            Err(UpdateError::Frozen { change }) => assert_eq!((change.len(), frozen_at.get()), (1, 0)),
+            Err(UpdateError { change, reason: Refusal::Frozen, .. }) => {
+                assert_eq!((change.len(), frozen_at.get()), (1, 0))
+            }
             Err(other) => panic!("{other}"),
         }
     });

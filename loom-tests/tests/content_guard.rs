@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
-use state_dictionary::{Change, UpdateError};
+use state_dictionary::{Change, Refusal, UpdateError};
 
 /// Invariant: while the content is locked nothing is committed except through the guard; a waiting writer is woken.
 #[test]
@@ -91,7 +91,7 @@ fn freeze_while_locked_against_commit() {
         let writer = actor(&dictionary, |d| d.update_state(&'a', Change::new().set(0, 1)));
         let freezer = actor(&dictionary, Dictionary::freeze);
         let refused = join(writer);
-        assert!(matches!(refused, Err(UpdateError::Frozen { .. })));
+        assert!(matches!(refused, Err(UpdateError { reason: Refusal::Frozen, .. })));
         assert!(join(freezer));
         drop(guard);
         assert!(dictionary.is_frozen(), "unlocking the content thawed the dictionary");

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, actor, explore, join};
-use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary, UpdateError};
+use state_dictionary::{Change, LockRequest, ManualClock, Refusal, StateDictionary, UpdateError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn renewal_against_expiry_and_commit() {
         let (renewed, seen) = join(owner);
         assert_eq!(dictionary.revision(), seen, "a commit came after the lock was granted or renewed");
         assert!(!(renewed && committed.is_ok()), "a commit came past a lock that never expired");
-        assert!(matches!(committed, Ok(_) | Err(UpdateError::Locked { .. })));
+        assert!(matches!(committed, Ok(_) | Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     });
 }
 

@@ -341,3 +341,33 @@ fn requests_that_release_against_freeze() {
         assert_eq!(told, expected);
     });
 }
+
+/// Invariant: of two threads that flush a feed, each event is delivered to one.
+#[test]
+fn two_lock_flushes_against_grant() {
+    explore_bounded("two_lock_flushes_against_grant", 2, 100, || {
+        let (dictionary, _) = keeping(10);
+        let feed = Arc::new(following(&dictionary));
+        dictionary.update_locks(&'a', acquire(&[0])).unwrap();
+        let flush = |feed: &Feed| feed.try_flush().map(events).unwrap_or_default();
+        let followers = [(); 2].map(|()| actor(&feed, flush));
+        dictionary.update_locks(&'b', acquire(&[1])).unwrap();
+        let mut delivered = followers.map(join).concat();
+        delivered.extend(flush(&feed));
+        delivered.sort_by_key(|event| event.version);
+        assert_eq!(told(&delivered), [(LockEventKind::Granted, 0, 'a'), (LockEventKind::Granted, 1, 'b')]);
+    });
+}
+
+/// Invariant: closing a feed wakes a thread that waits in a flush of it, and nothing that happens later is delivered.
+#[test]
+fn waiting_lock_flush_against_close_and_grant() {
+    explore_bounded("waiting_lock_flush_against_close_and_grant", 2, 10, || {
+        let (dictionary, _) = keeping(10);
+        let feed = Arc::new(following(&dictionary));
+        let follower = actor(&feed, |feed| feed.flush().map(drop));
+        assert!(feed.close());
+        dictionary.update_locks(&'a', acquire(&[0])).unwrap();
+        assert_eq!(join(follower), Err(FlushError));
+    });
+}

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{acquire, actor, explore, join, keys_of_two_shards, shared};
-use state_dictionary::{Change, LockRequest, UpdateError};
+use state_dictionary::{Change, LockRequest, Refusal, UpdateError};
 
 /// Invariant: from the return of a grant on, no other client changes the key.
 #[test]
@@ -18,7 +18,7 @@ fn grant_against_commit() {
         let committed = join(writer);
         assert_eq!(join(locker), dictionary.revision(), "a commit came after the grant");
         assert_eq!(committed.is_ok(), dictionary.get(&0).is_some());
-        assert!(matches!(committed, Ok(_) | Err(UpdateError::Locked { .. })));
+        assert!(matches!(committed, Ok(_) | Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     });
 }
 
@@ -87,7 +87,9 @@ fn release_all_against_commit() {
         assert_eq!(join(owner), 2);
         match committed {
             Ok(revision) => assert_eq!(revision.get(), 1),
-            Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts.len(), 2, "half of the locks were seen"),
+            Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => {
+                assert_eq!(conflicts.len(), 2, "half of the locks were seen")
+            }
             Err(other) => panic!("{other}"),
         }
         assert!(dictionary.locks().is_empty());

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, acquire, actor, explore, join, keys_of_two_shards, shared};
-use state_dictionary::{BufferOptions, Change, Delivery, NotRemoved, Session, UpdateError};
+use state_dictionary::{BufferOptions, Change, Delivery, NotRemoved, Refusal, Session, UpdateError};
 
 /// A session of 's' that has set these keys, in one commit.
 fn owning(dictionary: &Dictionary, keys: &[u8]) -> Session<u8, u32, char> {
@@ -36,7 +36,7 @@ fn session_end_against_commit_and_snapshot() {
         assert_eq!((end.removed.len(), end.released.len(), end.not_removed.len(), end.revision.get()), (2, 2, 0, 2));
         match committed {
             Ok(revision) => assert_eq!((revision.get(), dictionary.snapshot().len()), (3, 2)),
-            Err(UpdateError::Locked { conflicts, .. }) => {
+            Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => {
                 assert_eq!((conflicts.len(), dictionary.snapshot().len()), (2, 0), "half of the locks were seen");
             }
             Err(other) => panic!("{other}"),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a model fails by panicking
 
 use loom_tests::{Dictionary, acquire, actor, explore, join, shared};
-use state_dictionary::{Change, Snapshot, UpdateError};
+use state_dictionary::{Change, Refusal, Snapshot, UpdateError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -214,7 +214,7 @@ fn closure_that_waits_for_another_writer() {
                 Change::new().set(2, 1)
             })
         });
-        assert!(matches!(join(waiting), Err(UpdateError::RetriesExhausted { attempts: 2, .. })));
+        assert!(matches!(join(waiting), Err(UpdateError { reason: Refusal::RetriesExhausted { attempts: 2 }, .. })));
         join(third);
         assert_eq!(dictionary.revision().get(), 4);
     });

@@ -14,9 +14,9 @@ use crate::commit::{Effort, Inside, Making, Modification, Note, Published, RootF
 use crate::content::{Hold, Logged, Root, Snapshot};
 use crate::deferred_drops::defer_drops;
 use crate::engine::Engine;
-use crate::error::{FailedCondition, UpdateError};
+use crate::error::{Refusal, UpdateError};
 use crate::key::Lookup;
-use crate::locks::{Conflict, Verdict};
+use crate::locks::Verdict;
 use crate::observe::Backoff;
 use crate::revision::Revision;
 use crate::wake;
@@ -34,33 +34,6 @@ enum Attempt<K, V, T, S> {
     /// A guard locks the content: this hold.
     Held(Hold),
     Refused(Refusal<K, T>),
-}
-
-pub(crate) enum Refusal<K, T> {
-    Frozen,
-    Locked(Vec<Conflict<K, T>>),
-    ConditionFailed(Vec<FailedCondition<K>>),
-    ContentLocked,
-    ContentLockedByThisThread,
-    InsideUpdate,
-}
-
-impl<K, T> Refusal<K, T> {
-    /// How many keys others have locked, if that is the reason.
-    pub(crate) fn locked_keys(&self) -> usize {
-        if let Self::Locked(conflicts) = self { conflicts.len() } else { 0 }
-    }
-
-    pub(crate) fn of<V>(self, change: Change<K, V>) -> UpdateError<K, V, T> {
-        match self {
-            Self::Frozen => UpdateError::Frozen { change },
-            Self::Locked(conflicts) => UpdateError::Locked { change, conflicts },
-            Self::ConditionFailed(failed) => UpdateError::ConditionFailed { change, failed },
-            Self::ContentLocked => UpdateError::ContentLocked { change },
-            Self::ContentLockedByThisThread => UpdateError::ContentLockedByThisThread { change },
-            Self::InsideUpdate => UpdateError::InsideUpdate { change },
-        }
-    }
 }
 
 /// What a commit waits for.
@@ -103,7 +76,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         mut making: Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
     ) -> Result<M::Output, UpdateError<K, V, T>> {
         if Inside::is_in(self.identity()) {
-            return Err(UpdateError::InsideUpdate { change: Change::new() });
+            return Err(UpdateError { change: Change::new(), reason: Refusal::InsideUpdate });
         }
         let backoff = Backoff::new(&self.published.shared().observed);
         let mut change = Change::new();
@@ -118,7 +91,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             }
             backoff.count();
         }
-        Err(UpdateError::RetriesExhausted { change, attempts })
+        Err(UpdateError { change, reason: Refusal::RetriesExhausted { attempts } })
     }
 
     /// Runs the closure once, with the turn if there is one, and commits its change unless that is outdated by then.
@@ -135,7 +108,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             drop(turn);
             drop(root);
             self.published.shared().observed.refused(0);
-            return Err(UpdateError::Frozen { change: Change::new() });
+            return Err(UpdateError { change: Change::new(), reason: Refusal::Frozen });
         }
         let based_on = read(&root);
         let snapshot = Snapshot::lent(root);
@@ -177,7 +150,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Run::Committed(root.revision, value)),
-                Err(refusal) => return Err(refusal.of(change)),
+                Err(reason) => return Err(UpdateError { change, reason }),
             }
         }
     }
@@ -190,7 +163,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         guard: Option<Hold>,
         patience: Patience,
     ) -> Result<Arc<Root<K, V, S>>, UpdateError<K, V, T>> {
-        self.commit_borrowed(token, &change, guard, patience, None).map_err(|refusal| refusal.of(change))
+        self.commit_borrowed(token, &change, guard, patience, None).map_err(|reason| UpdateError { change, reason })
     }
 
     pub(crate) fn commit_borrowed(
@@ -257,7 +230,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         match attempt {
             Attempt::Done(root) => return Ok(Some(root)),
             Attempt::Refused(refusal) => {
-                self.published.shared().observed.refused(refusal.locked_keys());
+                let locked_keys = if let Refusal::Locked { conflicts } = &refusal { conflicts.len() } else { 0 };
+                self.published.shared().observed.refused(locked_keys);
                 return Err(refusal);
             }
             Attempt::Held(hold) if hold.is_of_this_thread() => return Err(Refusal::ContentLockedByThisThread),
@@ -342,7 +316,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
         let answer = match self.locks.check(keys, token, &self.published.clock, fence) {
             Verdict::Expired => Some(Attempt::Lost),
-            Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked(conflicts))),
+            Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked { conflicts })),
             Verdict::Free => Self::answer_of_content(root, change, guard),
         };
         answer.map_or(Ok(hashes), Err)
@@ -362,7 +336,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     ) -> Option<Attempt<K, V, T, S>> {
         let failed = root.failed_conditions(change);
         if !failed.is_empty() {
-            return Some(Attempt::Refused(Refusal::ConditionFailed(failed)));
+            return Some(Attempt::Refused(Refusal::ConditionFailed { failed }));
         }
         if change.is_empty() {
             return Some(Attempt::Done(Arc::clone(root)));

@@ -4,7 +4,7 @@ use crate::change::Change;
 use crate::commit::Patience;
 use crate::content::{Hold, Snapshot};
 use crate::engine::Engine;
-use crate::error::UpdateError;
+use crate::error::{Refusal, UpdateError};
 use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
 use crate::wake;
@@ -41,7 +41,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     ) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.commit(token, change, None, Patience::OfAPoll) {
-                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
+                Err(UpdateError { change: deferred, reason: Refusal::ContentLocked }) => change = deferred,
                 answer => return answer.map(|root| root.revision),
             }
             self.until_another_poll().await;

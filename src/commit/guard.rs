@@ -107,13 +107,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
-    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
     /// let mut guard = dictionary.lock_content().unwrap();
     /// let refused = guard.update_state(&"bob", Change::new().set("ball", 1));
-    /// assert!(matches!(refused, Err(UpdateError::Locked { .. })));
+    /// assert!(matches!(refused, Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     /// guard.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
     /// assert_eq!(guard["ball"], 1);
     /// ```

@@ -120,7 +120,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     ///
     /// # Errors
     /// As [`update_state`](crate::StateDictionary::update_state). A write to the same dictionary from inside `modify` is refused
-    /// with [`UpdateError::InsideUpdate`]. If the dictionary is frozen, `modify` is not run.
+    /// with [`Refusal::InsideUpdate`](crate::Refusal::InsideUpdate). If the dictionary is frozen, `modify` is not run.
     ///
     /// # Panics
     /// If `modify` panics; then nothing is committed.
@@ -149,17 +149,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// Sets a key if its value is still the one that the commit with this revision set, or, with `None`, if it has no value.
     ///
     /// # Errors
-    /// [`UpdateError::ConditionFailed`] if the key is at another revision; otherwise as
+    /// [`Refusal::ConditionFailed`](crate::Refusal::ConditionFailed) if the key is at another revision; otherwise as
     /// [`update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
-    /// use state_dictionary::{StateDictionary, UpdateError};
+    /// use state_dictionary::{Refusal, StateDictionary, UpdateError};
     ///
     /// let board: StateDictionary<&str, &str, &str> = StateDictionary::new();
     /// let alice = board.writer(&"alice");
     /// let first = alice.compare_and_set("seat", None, "alice")?;
     /// let taken = board.writer(&"bob").compare_and_set("seat", None, "bob");
-    /// assert!(matches!(taken, Err(UpdateError::ConditionFailed { .. })));
+    /// assert!(matches!(taken, Err(UpdateError { reason: Refusal::ConditionFailed { .. }, .. })));
     /// assert!(alice.compare_and_set("seat", first.revision, "carol").is_ok());
     /// # Ok::<(), UpdateError<&str, &str, &str>>(())
     /// ```
@@ -243,7 +243,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let mut replacing = Replacing::new(key, shortened(note));
         match self.commit_borrowed(token, &change, None, Patience::ForAll, Some(&mut replacing)) {
             Ok(root) => Ok(Replaced { revision: root.revision, value: replacing.value() }),
-            Err(refusal) => Err(refusal.of(change)),
+            Err(reason) => Err(UpdateError { change, reason }),
         }
     }
 

@@ -7,7 +7,7 @@ use super::StateDictionary;
 use crate::change::Change;
 use crate::commit::{Effort, Making, Modification, OwnedContentGuard, Patience};
 use crate::content::Snapshot;
-use crate::error::{UpdateError, WaitError};
+use crate::error::{Refusal, UpdateError, WaitError};
 use crate::revision::Revision;
 use crate::wake;
 use std::hash::{BuildHasher, Hash};
@@ -51,7 +51,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// As [`update_state`](Self::update_state). While the polling thread has a [`ContentGuard`](crate::ContentGuard),
-    /// that is [`UpdateError::ContentLockedByThisThread`], whichever task the guard belongs to: in async code, use
+    /// that is [`Refusal::ContentLockedByThisThread`](crate::Refusal::ContentLockedByThisThread), whichever task the guard
+    /// belongs to: in async code, use
     /// [`lock_content_async`](Self::lock_content_async).
     ///
     /// ```
@@ -106,7 +107,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         loop {
             let making = Making { read: &|root| Some(root.revision), modify: &mut modify, note: None };
             match self.engine.modify(token, effort, making) {
-                Err(UpdateError::ContentLocked { .. } | UpdateError::RetriesExhausted { .. }) => effort.ahead = true,
+                Err(
+                    UpdateError { reason: Refusal::ContentLocked, .. }
+                    | UpdateError { reason: Refusal::RetriesExhausted { .. }, .. },
+                ) => effort.ahead = true,
                 answer => return answer,
             }
             self.engine.until_another_poll().await;

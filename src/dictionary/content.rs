@@ -17,12 +17,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// [`LockContentError::ContentLockedByThisThread`] if this thread has a guard already.
     ///
     /// ```
-    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<String, i32, ()> = StateDictionary::new();
     /// let mut guard = dictionary.lock_content()?;
     /// let past_the_guard = dictionary.update_state(&(), Change::new().set("a", 1));
-    /// assert!(matches!(past_the_guard, Err(UpdateError::ContentLockedByThisThread { .. })));
+    /// assert!(matches!(past_the_guard, Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. })));
     /// guard.update_state(&(), Change::new().set("a", 2)).unwrap();
     /// assert_eq!(guard["a"], 2);
     /// # Ok::<(), state_dictionary::LockContentError>(())

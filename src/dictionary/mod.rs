@@ -172,8 +172,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Ends all changes, for ever. Lock-free; does not wait for locked content, nor for a commit that is in progress.
     ///
     /// Returns whether this call froze the dictionary: `false` if it was frozen before. Writers get
-    /// [`UpdateError::Frozen`](crate::UpdateError::Frozen), also those that wait for locked content; feeds deliver what
-    /// is pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
+    /// [`Refusal::Frozen`](crate::Refusal::Frozen), also those that wait for locked content; feeds deliver what is
+    /// pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};
@@ -210,9 +210,9 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// let buffer = dictionary.change_buffer();
     /// dictionary.update_state(&(), Change::new().set("b", 1))?;
-    /// assert_eq!(buffer.flush().unwrap().len(), 2, "the whole content, also what was set before");
+    /// assert_eq!(buffer.flush().unwrap().count(), 2, "the whole content, also what was set before");
     /// dictionary.update_state(&(), Change::new().set("b", 2))?;
-    /// assert_eq!(buffer.flush().unwrap().len(), 1, "then what has changed");
+    /// assert_eq!(buffer.flush().unwrap().count(), 1, "then what has changed");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]

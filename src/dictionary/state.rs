@@ -25,13 +25,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// See [`UpdateError`]. The error has the change, and nothing of it was applied.
     ///
     /// ```
-    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<String, i32, &str> = StateDictionary::new();
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None)).unwrap();
     /// dictionary.update_state(&"alice", Change::new().set("ball", 1)).unwrap();
     /// match dictionary.update_state(&"bob", Change::new().set("ball", 2).set("bat", 2)) {
-    ///     Err(UpdateError::Locked { conflicts, .. }) => assert_eq!(conflicts[0].owner, "alice"),
+    ///     Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => assert_eq!(conflicts[0].owner, "alice"),
     ///     other => panic!("{other:?}"),
     /// }
     /// assert!(dictionary.get("bat").is_none());
@@ -45,17 +45,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// otherwise it may wait for a thread that is updating locks.
     ///
     /// # Errors
-    /// [`UpdateError::ContentLocked`], or as [`update_state`](Self::update_state).
+    /// [`Refusal::ContentLocked`](crate::Refusal::ContentLocked), or as [`update_state`](Self::update_state).
     ///
     /// ```
-    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
     /// use std::thread;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let guard = dictionary.lock_content().unwrap();
     /// thread::scope(|scope| {
     ///     let refused = scope.spawn(|| dictionary.try_update_state(&(), Change::new().set("a", 1)));
-    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError::ContentLocked { .. })));
+    ///     assert!(matches!(refused.join().unwrap(), Err(UpdateError { reason: Refusal::ContentLocked, .. })));
     /// });
     /// # drop(guard);
     /// ```
@@ -102,7 +102,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// As [`update_state`](Self::update_state). A write to the same dictionary from inside `modify` is refused with
-    /// [`UpdateError::InsideUpdate`].
+    /// [`Refusal::InsideUpdate`](crate::Refusal::InsideUpdate).
     ///
     /// # Panics
     /// If `modify` panics; then nothing is committed.
@@ -118,14 +118,15 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// the content was then locked, and changed through the guard.
     ///
     /// # Errors
-    /// [`UpdateError::RetriesExhausted`] with the last change if another commit came in between each time, or if
+    /// [`Refusal::RetriesExhausted`](crate::Refusal::RetriesExhausted) with the last change if another commit came in
+    /// between each time, or if
     /// `attempts` is 0; otherwise as [`update_state_with`](Self::update_state_with).
     ///
     /// # Panics
     /// If `modify` panics; then nothing is committed.
     ///
     /// ```
-    /// use state_dictionary::{Change, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, Refusal, StateDictionary, UpdateError};
     /// use std::thread;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
@@ -134,7 +135,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///     thread::scope(|scope| { scope.spawn(|| dictionary.update_state(&(), Change::new().set("a", 1))); });
     ///     Change::new().set("b", content.len() as i32)
     /// });
-    /// assert!(matches!(exhausted, Err(UpdateError::RetriesExhausted { attempts: 3, .. })));
+    /// assert!(matches!(exhausted, Err(UpdateError { reason: Refusal::RetriesExhausted { attempts: 3 }, .. })));
     /// ```
     pub fn update_state_with_limit<M: Modification<Key = K, Value = V>>(
         &self,

@@ -240,13 +240,13 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// As [`flush`](Self::flush).
     ///
     /// ```
-    /// use state_dictionary::{StateDictionary, TryFlushError};
+    /// use state_dictionary::{StateDictionary, FlushTimeoutError};
     /// use std::time::Duration;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let buffer = dictionary.change_buffer();
     /// let nothing = buffer.flush_timeout(Duration::from_millis(1)); // time to send a keep-alive message instead
-    /// assert_eq!(nothing.unwrap_err(), TryFlushError::Empty);
+    /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Delivery<K, V, S>, FlushTimeoutError> {
         following::flush_timeout(self, timeout)

@@ -30,7 +30,7 @@ impl<K: Clone, V, S> Snapshot<K, V, S> {
     /// let changed = today.changes_since(&yesterday);
     /// assert_eq!(changed.updates().map(|(key, entry)| (*key, **entry)).collect::<Vec<_>>(), [("apples", 4)]);
     /// assert_eq!(changed.removals().collect::<Vec<_>>(), [&"pears"]);
-    /// assert_eq!(today.changes_since(&today).len(), 0);
+    /// assert_eq!(today.changes_since(&today).count(), 0);
     /// assert!(yesterday.changes_since(&today).is_full(), "not the older one");
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```

@@ -231,7 +231,7 @@ impl<K: Clone, V, T: Clone + 'static, S> CommitFeed<K, V, T, S> {
     /// [`TryFlushError`].
     ///
     /// ```
-    /// use state_dictionary::StateDictionary;
+    /// use state_dictionary::{StateDictionary, TryFlushError};
     ///
     /// let dictionary: StateDictionary<&str, i32> = StateDictionary::builder().commit_history(true).build();
     /// let feed = dictionary.commit_feed();
@@ -280,7 +280,7 @@ impl<K: Clone, V, T: Clone + 'static, S> Source for CommitFeed<K, V, T, S> {
             let (to, shared) = (root.revision, Arc::clone(&root.shared));
             // Before the feed moves: a destructor of the user's may panic.
             drop(root);
-            if self.cursor.advance(moves, At { revision: to, full: false }) {
+            if self.cursor.advance(moves, At { revision: to, full: false }, last) {
                 if let Some((after, up_to)) = lagged {
                     shared.observed.lagged_commits(after, up_to);
                 }

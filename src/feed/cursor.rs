@@ -50,14 +50,18 @@ impl<A: Copy, O, R: Clone> Cursor<A, O, R> {
         (state.moves, state.at, end)
     }
 
-    /// Moves the cursor, unless it was moved since.
-    pub(super) fn advance(&self, moves: u64, at: A) -> bool {
+    /// Moves the cursor, unless it was moved since; if there will be nothing after, the feed ends.
+    pub(super) fn advance(&self, moves: u64, at: A, last: bool) -> bool {
         let mut state = self.lock();
-        let is_first = state.moves == moves;
-        if is_first {
-            (state.at, state.moves) = (at, moves + 1);
+        if state.moves != moves {
+            return false;
         }
-        is_first
+        (state.at, state.moves) = (at, moves + 1);
+        drop(state);
+        if last {
+            self.end(moves + 1);
+        }
+        true
     }
 
     /// Ends the feed, unless the cursor was moved since.

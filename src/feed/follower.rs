@@ -148,14 +148,14 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// As [`next`](Self::next).
     ///
     /// ```
-    /// use state_dictionary::{BufferOptions, StateDictionary, TryFlushError};
+    /// use state_dictionary::{BufferOptions, StateDictionary, FlushTimeoutError};
     /// use std::time::Duration;
     ///
     /// let room: StateDictionary<&str, i32, ()> = StateDictionary::new();
     /// let frames = room.broadcast(BufferOptions::new(), |delivery| delivery.count());
     /// let mut follower = frames.join(Some(room.position()));
     /// let nothing = follower.next_timeout(Duration::from_millis(1)); // time to send a keep-alive message instead
-    /// assert_eq!(nothing.unwrap_err(), TryFlushError::Empty);
+    /// assert_eq!(nothing.unwrap_err(), FlushTimeoutError::TimedOut);
     /// ```
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<K, V, M, S>, FlushTimeoutError> {
         Ok(self.next_for(Some(timeout)).ok_or(FlushTimeoutError::TimedOut)??)

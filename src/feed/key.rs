@@ -129,12 +129,12 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
     ///
     /// ```
-    /// use state_dictionary::{StateDictionary, TryFlushError};
+    /// use state_dictionary::{StateDictionary, FlushTimeoutError};
     /// use std::time::Duration;
     ///
     /// let flags: StateDictionary<&str, bool> = StateDictionary::new();
     /// let nothing = flags.watch_key("beta").flush_timeout(Duration::from_millis(1));
-    /// assert_eq!(nothing, Err(TryFlushError::Empty));
+    /// assert_eq!(nothing, Err(FlushTimeoutError::TimedOut));
     /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<Option<Versioned<V>>, FlushTimeoutError> {
         following::flush_timeout(self, timeout)

@@ -220,7 +220,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> Lo
     /// [`TryFlushError`].
     ///
     /// ```
-    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
+    /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary, TryFlushError};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
     /// let feed = dictionary.lock_feed();
@@ -267,7 +267,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
                 let version = root.lock_version;
                 // Before the feed moves: a destructor of the user's may panic.
                 drop(root);
-                if self.cursor.advance(moves, Some(version)) {
+                if self.cursor.advance(moves, Some(version), last) {
                     return Some(Ok(LockDelivery::Events(events)));
                 }
                 continue;
@@ -284,7 +284,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
             }
             let (version, revision) = (root.lock_version, root.revision);
             drop(root);
-            if self.cursor.advance(moves, Some(version)) {
+            if self.cursor.advance(moves, Some(version), false) {
                 if let (Some(cursor), Some(_)) = (cursor, settings.lock_events) {
                     published.shared().observed.lagged_lock_events(cursor, version);
                 }

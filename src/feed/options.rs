@@ -139,7 +139,7 @@ impl<K> BufferOptions<K> {
     ///
     /// let dictionary: StateDictionary<u32, i32, ()> = StateDictionary::builder().content((0..10).map(|key| (key, 0))).build();
     /// let even = dictionary.change_buffer_with(BufferOptions::new().filter(|key| key % 2 == 0));
-    /// assert_eq!(even.flush().unwrap().len(), 5);
+    /// assert_eq!(even.flush().unwrap().count(), 5);
     /// dictionary.update_state(&(), Change::new().set(1_u32, 1).remove(2_u32).remove(3_u32))?;
     /// assert_eq!(even.flush().unwrap().removals().collect::<Vec<_>>(), [&2]);
     /// # Ok::<(), state_dictionary::UpdateError<u32, i32, ()>>(())

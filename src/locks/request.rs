@@ -145,14 +145,14 @@ impl<K> LockReceipt<K> {
 /// A key that another owner has locked.
 ///
 /// ```
-/// use state_dictionary::{Change, LockRequest, ManualClock, StateDictionary, UpdateError};
+/// use state_dictionary::{Change, LockRequest, ManualClock, Refusal, StateDictionary, UpdateError};
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::new();
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().clock(&clock).build();
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5))).unwrap();
 /// let refused = dictionary.update_state(&"bob", Change::new().set("ball", 1));
-/// let Err(UpdateError::Locked { change, conflicts, .. }) = refused else { panic!() };
+/// let Err(UpdateError { change, reason: Refusal::Locked { conflicts }, .. }) = refused else { panic!() };
 /// assert_eq!((conflicts[0].key, conflicts[0].owner), ("ball", "alice"));
 /// clock.advance(conflicts[0].remaining.unwrap());
 /// assert!(dictionary.update_state(&"bob", change).is_ok());

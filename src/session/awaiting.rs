@@ -2,7 +2,7 @@
 
 use crate::change::Change;
 use crate::commit::Patience;
-use crate::error::UpdateError;
+use crate::error::{Refusal, UpdateError};
 use crate::revision::Revision;
 use crate::session::{Session, SessionSummary};
 use std::hash::{BuildHasher, Hash};
@@ -52,7 +52,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     pub async fn update_ephemeral_async(&mut self, mut change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         loop {
             match self.update_ephemeral_with(change, Patience::OfAPoll) {
-                Err(UpdateError::ContentLocked { change: deferred }) => change = deferred,
+                Err(UpdateError { change: deferred, reason: Refusal::ContentLocked, .. }) => change = deferred,
                 answer => return answer,
             }
             self.engine.until_another_poll().await;

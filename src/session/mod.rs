@@ -273,12 +273,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
     /// As [`StateDictionary::update_state`](crate::StateDictionary::update_state).
     ///
     /// ```
-    /// use state_dictionary::{Change, LockRequest, StateDictionary, UpdateError};
+    /// use state_dictionary::{Change, LockRequest, Refusal, StateDictionary, UpdateError};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
     /// let (alice, bob) = (dictionary.session("alice"), dictionary.session("bob"));
     /// alice.update_locks(LockRequest::new().acquire("ball", None)).unwrap();
-    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError::Locked { .. })));
+    /// assert!(matches!(bob.update_state(Change::new().set("ball", 1)), Err(UpdateError { reason: Refusal::Locked { .. }, .. })));
     /// drop(alice);
     /// assert!(bob.update_state(Change::new().set("ball", 1)).is_ok());
     /// drop(bob);
@@ -321,7 +321,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         let set = change.operations().filter(|(_, value)| value.is_some()).map(|(key, _)| key);
         let committed =
             self.noting(set, |engine, token, note| engine.commit_borrowed(token, &change, None, patience, Some(note)));
-        committed.map(|root| root.revision).map_err(|refusal| refusal.of(change))
+        committed.map(|root| root.revision).map_err(|reason| UpdateError { change, reason })
     }
 
     /// Runs a commit that sets these keys, with a note that makes them the session's.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use state_dictionary::{
     Change, CommitDelivery, Condition, Conflict, Expired, FailedCondition, FencingToken, JsonChange, JsonDictionary,
     LockDelivery, LockError, LockEvent, LockEventKind, LockInfo, LockReceipt, LockRequest, ManualClock, NotRemoved,
-    Position, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
+    Position, Refusal, Revision, SessionSummary, StateDictionary, StoreId, UpdateError,
 };
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -193,7 +193,7 @@ fn what_a_dictionary_answers_can_be_sent() {
     let info = serde_json::to_value(dictionary.lock_info("ball")).unwrap();
     assert_eq!(info, json!({"owner": "alice", "remaining": 4.25, "fencing_token": token.get()}));
     match dictionary.update_state(&"bob", Change::new().set("bat", 1).if_present("bat")).unwrap_err() {
-        UpdateError::ConditionFailed { failed, .. } => {
+        UpdateError { reason: Refusal::ConditionFailed { failed }, .. } => {
             let failed = serde_json::to_value(failed).unwrap();
             assert_eq!(failed, json!([{"key": "bat", "expected": "present", "found": null}]));
         }

@@ -7,8 +7,8 @@ use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use state_dictionary::{
     Broadcast, BufferOptions, Change, ChangeBuffer, CommitFeed, ContentGuard, FeedOptions, Follower, LockContentError,
-    LockDelivery, LockFeed, LockRequest, ManualClock, Message, Position, Revision, Session, StateDictionary, StoreId,
-    Tombstones, TryFlushError, UpdateError,
+    LockDelivery, LockFeed, LockRequest, ManualClock, Message, Position, Refusal, Revision, Session, StateDictionary,
+    StoreId, Tombstones, TryFlushError, UpdateError,
 };
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -179,7 +179,7 @@ impl Thread<'_> {
                     _ => dictionary.update_state(&by, change),
                 };
                 if let Err(error) = &answer {
-                    assert_eq!(*error.change(), asked, "the change is returned as it was");
+                    assert_eq!(error.change, asked, "the change is returned as it was");
                 }
                 updated(answer)
             }
@@ -188,7 +188,7 @@ impl Thread<'_> {
                 updated(dictionary.update_state_with_limit(&by, attempts, |content| {
                     if nested {
                         let inside = dictionary.update_state(&by, Change::new().set(to, 0));
-                        assert!(matches!(inside, Err(UpdateError::InsideUpdate { .. })), "{inside:?}");
+                        assert!(matches!(inside, Err(UpdateError { reason: Refusal::InsideUpdate, .. })), "{inside:?}");
                     }
                     to_change(modified(content.get(&from).copied(), to))
                 }))

@@ -1,7 +1,7 @@
 //! What one thread does, and what it sees.
 
 use crate::{Buffer, Dictionary, Given, KEYS, Record, Seen, THREADS, content, delivered};
-use state_dictionary::{Change, Condition, LockRequest, ManualClock, Revision, TryFlushError, UpdateError};
+use state_dictionary::{Change, Condition, LockRequest, ManualClock, Refusal, Revision, TryFlushError, UpdateError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -160,10 +160,10 @@ impl Client<'_> {
 fn seen(answer: Answer, change: Vec<(u8, Option<u64>)>, given: Option<Given>) -> Seen {
     match (answer, given) {
         (Ok(revision), _) => Seen::Committed { revision: revision.get(), change, given },
-        (Err(UpdateError::Locked { conflicts, .. }), _) => {
+        (Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }), _) => {
             Seen::LockedByOthers(conflicts.iter().map(|conflict| (conflict.key, conflict.owner)).collect())
         }
-        (Err(UpdateError::ConditionFailed { failed, .. }), Some(given)) => {
+        (Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }), Some(given)) => {
             assert!(failed.len() == 1 && (failed[0].key, failed[0].expected) == given);
             Seen::ConditionFailed { given, found: failed[0].found.map(Revision::get) }
         }

@@ -8,7 +8,9 @@ use crate::rules::{self, Objection, Parts};
 use crate::text;
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use serde_json::{Value, json};
-use state_dictionary::{Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, UpdateError};
+use state_dictionary::{
+    Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, Refusal, UpdateError,
+};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -141,16 +143,16 @@ impl Client<'_> {
     async fn answer(&mut self, seq: u64, request: Request) -> Result<(), End> {
         let board = &self.room.board;
         let answer = match request {
-            Request::Hello { .. } => Err(Refusal::NotAllowed("there was a hello already".to_owned())),
+            Request::Hello { .. } => Err(Denied::NotAllowed("there was a hello already".to_owned())),
             Request::Bye => return Err(End::Bye),
             Request::Update { change } => match rules::judge(self.session.token(), change, board) {
                 Ok(parts) => self.update(seq, parts).await,
-                Err(Objection::NotAllowed(why)) => Err(Refusal::NotAllowed(why)),
-                Err(Objection::Conflict(why)) => Err(Refusal::Conflict(why)),
+                Err(Objection::NotAllowed(why)) => Err(Denied::NotAllowed(why)),
+                Err(Objection::Conflict(why)) => Err(Denied::Conflict(why)),
             },
             Request::Lock { keys } => match rules::may_lock(&keys, board) {
                 Ok(()) => self.lock(seq, &keys),
-                Err(why) => Err(Refusal::NotAllowed(why)),
+                Err(why) => Err(Denied::NotAllowed(why)),
             },
             Request::Renew { keys } => self.renew(seq, &keys),
             Request::Unlock { keys } => {
@@ -161,16 +163,16 @@ impl Client<'_> {
         match answer {
             Ok(None) => Ok(()),
             Ok(Some(text)) => self.connection.send(text).await,
-            Err(Refusal::Locked(locked)) => self.connection.send(Reply::Refused { seq, locked }.text()).await,
-            Err(Refusal::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
-            Err(Refusal::Conflict(why)) => self.connection.error(Code::Conflict, why, Some(seq)).await,
-            Err(Refusal::Frozen) => Err(End::Closing),
+            Err(Denied::Locked(locked)) => self.connection.send(Reply::Refused { seq, locked }.text()).await,
+            Err(Denied::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
+            Err(Denied::Conflict(why)) => self.connection.error(Code::Conflict, why, Some(seq)).await,
+            Err(Denied::Frozen) => Err(End::Closing),
         }
     }
 
     /// Cards stay when the session ends, and its user and cursor do not. The second commit can fail only with the board's
     /// end, for nobody else locks or writes what is the client's own.
-    async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Refusal> {
+    async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Denied> {
         let mut done = None;
         if !shared.is_empty() {
             let revision = self.session.update_state_async(shared).await?;
@@ -182,7 +184,7 @@ impl Client<'_> {
         Ok(done)
     }
 
-    fn lock(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
+    fn lock(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Denied> {
         let lease = self.room.options.lease;
         let request = keys.iter().fold(LockRequest::new(), |request, key| request.acquire(Key::clone(key), lease));
         let receipt = self.session.update_locks(request)?;
@@ -192,11 +194,11 @@ impl Client<'_> {
 
     /// A new lease for locks that the session still owns. One that has run out is not acquired again: others may have moved
     /// the card since.
-    fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Refusal> {
+    fn renew(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Denied> {
         let id = self.session.token();
         let lost = |key: &&Key| self.room.board.lock_info(*key).is_none_or(|lock| lock.owner != *id);
         if let Some(key) = keys.iter().find(lost) {
-            return Err(Refusal::Conflict(format!("the lock of {key:?} is not yours any more")));
+            return Err(Denied::Conflict(format!("the lock of {key:?} is not yours any more")));
         }
         let request = keys
             .iter()
@@ -205,7 +207,7 @@ impl Client<'_> {
         if let Some((key, _)) = receipt.granted.first() {
             let why = format!("the lock of {key:?} has just run out");
             self.release(receipt.granted.into_iter().map(|(key, _)| key));
-            return Err(Refusal::Conflict(why));
+            return Err(Denied::Conflict(why));
         }
         Ok(Some(Reply::Granted { seq, keys, tokens: receipt.renewed.into_iter().collect() }.text()))
     }
@@ -217,7 +219,7 @@ impl Client<'_> {
 }
 
 /// Why a client does not get what it asks for.
-enum Refusal {
+enum Denied {
     NotAllowed(String),
     Conflict(String),
     /// By others.
@@ -225,18 +227,18 @@ enum Refusal {
     Frozen,
 }
 
-impl From<UpdateError<Key, Value, Key>> for Refusal {
+impl From<UpdateError<Key, Value, Key>> for Denied {
     fn from(error: UpdateError<Key, Value, Key>) -> Self {
         match error {
-            UpdateError::Locked { conflicts, .. } => Self::Locked(conflicts),
-            UpdateError::ConditionFailed { .. } => Self::Conflict(error.to_string()),
-            UpdateError::Frozen { .. } => Self::Frozen,
+            UpdateError { reason: Refusal::Locked { conflicts }, .. } => Self::Locked(conflicts),
+            UpdateError { reason: Refusal::ConditionFailed { .. }, .. } => Self::Conflict(error.to_string()),
+            UpdateError { reason: Refusal::Frozen, .. } => Self::Frozen,
             other => Self::NotAllowed(other.to_string()),
         }
     }
 }
 
-impl From<LockError<Key, Key>> for Refusal {
+impl From<LockError<Key, Key>> for Denied {
     fn from(error: LockError<Key, Key>) -> Self {
         match error {
             LockError::Locked { conflicts, .. } => Self::Locked(conflicts),

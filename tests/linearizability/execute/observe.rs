@@ -6,16 +6,16 @@ use crate::history::{
 };
 use crate::program::{If, Key, Token, Value};
 use state_dictionary::{
-    CommitDelivery, Condition, Conflict, LockDelivery, LockError, LockEvent, LockEventKind, LockReceipt, Revision,
-    Snapshot, TryFlushError, UpdateError, Updates, Versioned,
+    CommitDelivery, Condition, Conflict, LockDelivery, LockError, LockEvent, LockEventKind, LockReceipt, Refusal,
+    Revision, Snapshot, TryFlushError, UpdateError, Updates, Versioned,
 };
 
 pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) -> Observed {
     match answer {
         Ok(revision) => Observed::Revision(revision.get()),
-        Err(UpdateError::Frozen { .. }) => Observed::Frozen,
-        Err(UpdateError::Locked { conflicts, .. }) => Observed::LockedByOthers(owners(&conflicts)),
-        Err(UpdateError::ConditionFailed { failed, .. }) => {
+        Err(UpdateError { reason: Refusal::Frozen, .. }) => Observed::Frozen,
+        Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => Observed::LockedByOthers(owners(&conflicts)),
+        Err(UpdateError { reason: Refusal::ConditionFailed { failed }, .. }) => {
             let failed = failed.into_iter().map(|failed| {
                 let expected = match failed.expected {
                     Condition::Absent => If::Absent,
@@ -29,9 +29,9 @@ pub(super) fn updated(answer: Result<Revision, UpdateError<Key, Value, Token>>) 
             failed.sort_by_key(|(key, ..)| *key);
             Observed::ConditionFailed(failed)
         }
-        Err(UpdateError::ContentLocked { .. }) => Observed::ContentLocked,
-        Err(UpdateError::ContentLockedByThisThread { .. }) => Observed::ContentLockedByThisThread,
-        Err(UpdateError::RetriesExhausted { attempts, .. }) => Observed::Exhausted(attempts),
+        Err(UpdateError { reason: Refusal::ContentLocked, .. }) => Observed::ContentLocked,
+        Err(UpdateError { reason: Refusal::ContentLockedByThisThread, .. }) => Observed::ContentLockedByThisThread,
+        Err(UpdateError { reason: Refusal::RetriesExhausted { attempts }, .. }) => Observed::Exhausted(attempts),
         Err(other) => panic!("{other:?}"),
     }
 }
