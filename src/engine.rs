@@ -3,14 +3,14 @@
 use crate::commit::Published;
 use crate::event::Origin;
 use crate::locks::LockTable;
-use crate::session::Sessions;
+use crate::session::DetachedSessions;
 use crate::sync::Arc;
 
 /// What the dictionary shares with values that may outlive it: sessions, guards that can be sent, feeds of locks.
 pub(crate) struct Engine<K, V, T, S> {
     pub(crate) published: Arc<Published<K, V, S>>,
     pub(crate) locks: Arc<LockTable<K, T>>,
-    pub(crate) sessions: Arc<Sessions<K, T>>,
+    pub(crate) sessions: Arc<DetachedSessions<K, T>>,
     pub(crate) settings: Settings<T>,
 }
 

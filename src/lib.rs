@@ -215,7 +215,7 @@ pub use locks::{Conflict, LockInfo, LockReceipt, LockRequest};
 pub use observe::Counters;
 pub use position::{LockPosition, ParsePositionError, ParseStoreIdError, Position, StoreId};
 pub use revision::{FencingToken, Revision};
-pub use session::{Expired, NotRemoved, Session, SessionSummary};
+pub use session::{ClientSession, Expired, NotRemoved, Session, SessionSummary, Sessions};
 
 /// Longer texts.
 pub mod docs {

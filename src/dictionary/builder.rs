@@ -7,7 +7,7 @@ use crate::content::Root;
 use crate::engine::{Engine, Settings};
 use crate::event::Origin;
 use crate::locks::LockTable;
-use crate::session::Sessions;
+use crate::session::DetachedSessions;
 use crate::sync::{self, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -163,7 +163,8 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
         let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
         let reader = Reader::new(sync::Arc::clone(&published));
-        let engine = Engine { published, locks, sessions: sync::Arc::new(Sessions::none()), settings: self.settings };
+        let engine =
+            Engine { published, locks, sessions: sync::Arc::new(DetachedSessions::none()), settings: self.settings };
         StateDictionary { engine, reader }
     }
 }

@@ -1,8 +1,9 @@
 //! Opening and expiring sessions.
 
 use super::StateDictionary;
-use crate::session::{Expired, Session};
+use crate::session::{Expired, Session, Sessions};
 use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// The session of the client with this token: the one that was detached by [`Session::detach`], resumed with all
@@ -12,8 +13,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// after it has ended except for keys whose removal was [deferred](crate::NotRemoved). If several sessions of the
     /// token are detached, the one opened last is resumed. A session that a caller still owns is not detached: then
     /// this is a second session of the same token, and each ends with what is its own. A server in which that can
-    /// happen keeps its sessions by client, as
-    /// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed) shows.
+    /// happen opens its sessions through a table, [`sessions`](Self::sessions).
     ///
     /// O(n) in the number of detached sessions; the first call also O(n) in the number of all locks. May wait for a
     /// call of `expire` that ends sessions, for about a millisecond.
@@ -30,6 +30,32 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// ```
     pub fn session(&self, token: T) -> Session<K, V, T, S> {
         self.engine.session(token)
+    }
+
+    /// A table of sessions by client, which lets the latest connection of a client take its session over from an older one.
+    ///
+    /// `grace` is the time for which a session stays when its connection is lost; then the next call of
+    /// [`expire`](Self::expire) ends it. Several tables of one dictionary know nothing of each other. A table may outlive the
+    /// dictionary, which is frozen then. O(1); never waits.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, ManualClock, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let room: StateDictionary<&str, u32, &str> = StateDictionary::builder().clock(&clock).build();
+    /// let sessions = room.sessions(Duration::from_secs(10));
+    /// let alice = sessions.open("alice");
+    /// alice.with(|session| session.update_ephemeral(Change::new().set("cursor", 1))).unwrap()?;
+    /// drop(alice); // her connection is lost
+    ///
+    /// clock.advance(Duration::from_secs(10));
+    /// assert_eq!(room.expire().sessions[0].1.removed, ["cursor"]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
+    /// ```
+    #[must_use]
+    pub fn sessions(&self, grace: Duration) -> Sessions<K, V, T, S> {
+        self.engine.sessions(grace)
     }
 
     /// Removes expired locks, ends the sessions whose grace period is over, and returns when to call it again. A server

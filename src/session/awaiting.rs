@@ -4,7 +4,7 @@ use crate::change::Change;
 use crate::commit::Patience;
 use crate::error::{Refusal, UpdateError};
 use crate::revision::Revision;
-use crate::session::{Session, SessionSummary};
+use crate::session::{ClientSession, Session, SessionSummary};
 use std::hash::{BuildHasher, Hash};
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V, T, S> {
@@ -83,6 +83,83 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
                 Some(end) => return end,
                 None => self.engine.until_content_unlocked().await,
             }
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ClientSession<K, V, T, S> {
+    /// [`Session::update_state_async`]; `None`, and nothing is committed, if another connection has taken the session over,
+    /// also while this waits. Cancel-safe in the same way.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+    /// let sessions = room.sessions(Duration::from_secs(10));
+    /// let (old, new) = (sessions.open("alice"), sessions.open("alice"));
+    /// assert!(old.update_state_async(Change::new().set("score", 7)).await.is_none());
+    /// let revision = new.update_state_async(Change::new().set("score", 1)).await.unwrap()?;
+    /// assert_eq!(revision, room.revision());
+    /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn update_state_async(&self, change: Change<K, V>) -> Option<Result<Revision, UpdateError<K, V, T>>> {
+        self.commit_async(change, |session, change| {
+            let committed = session.engine.commit(session.token(), change, None, Patience::OfAPoll);
+            committed.map(|root| root.revision)
+        })
+        .await
+    }
+
+    /// [`Session::update_ephemeral_async`]; `None`, and nothing is committed, if another connection has taken the session
+    /// over, also while this waits. Cancel-safe in the same way.
+    ///
+    /// # Errors
+    /// As [`StateDictionary::update_state_async`](crate::StateDictionary::update_state_async).
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+    /// let alice = room.sessions(Duration::from_secs(10)).open("alice");
+    /// alice.update_ephemeral_async(Change::new().set("cursor", 1)).await.unwrap()?;
+    /// alice.update_state_async(Change::new().set("score", 1)).await.unwrap()?;
+    /// assert_eq!(alice.end_async().await.unwrap().removed, ["cursor"]);
+    /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn update_ephemeral_async(&self, change: Change<K, V>) -> Option<Result<Revision, UpdateError<K, V, T>>> {
+        self.commit_async(change, |session, change| session.update_ephemeral_with(change, Patience::OfAPoll)).await
+    }
+
+    /// The session is locked only while an attempt runs.
+    async fn commit_async(
+        &self,
+        mut change: Change<K, V>,
+        commit: impl Fn(&mut Session<K, V, T, S>, Change<K, V>) -> Result<Revision, UpdateError<K, V, T>>,
+    ) -> Option<Result<Revision, UpdateError<K, V, T>>> {
+        loop {
+            match self.with(|session| commit(session, change))? {
+                Err(UpdateError { change: deferred, reason: Refusal::ContentLocked }) => change = deferred,
+                answer => return Some(answer),
+            }
+            self.engine().until_another_poll().await;
+        }
+    }
+
+    /// [`end`](Self::end), with held content awaited. If its future is dropped before it is ready, the session ends as one does
+    /// whose [`Session::end_async`] is dropped.
+    pub async fn end_async(self) -> Option<SessionSummary<K, T>> {
+        match self.take() {
+            Some(session) => Some(session.end_async().await),
+            None => None,
         }
     }
 }

@@ -5,8 +5,10 @@ mod awaiting;
 mod ending;
 mod short;
 mod state;
+mod table;
 
-pub(crate) use state::Sessions;
+pub(crate) use state::DetachedSessions;
+pub use table::{ClientSession, Sessions};
 
 use crate::change::Change;
 use crate::commit::{Note, Patience};
@@ -40,8 +42,7 @@ use std::{mem, thread};
 /// The locks of a session are those that were last acquired or renewed through it. Locks that its token acquired
 /// without a session, with [`StateDictionary::update_locks`](crate::StateDictionary::update_locks), end with the first
 /// session of that token that ends. There may be two sessions of one token, for example if a client reconnects before
-/// the loss of its old connection is noticed; each ends with what is its own. See
-/// [patterns](crate::docs::patterns#a-client-that-reconnects-before-its-old-connection-was-noticed).
+/// the loss of its old connection is noticed; each ends with what is its own. A table of [`Sessions`] prevents it.
 ///
 /// All other operations of a client (`try_update_state`, `update_state_with`, looking at its locks) are those of the
 /// dictionary, with [`token`](Self::token): `dictionary.update_state_with(session.token(), ...)`.
@@ -217,7 +218,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
         &self.state().token
     }
 
-    /// Whether this session was detached before and has been resumed.
+    /// Whether this session existed before: it was detached and has been resumed, or [`Sessions::open`] has taken it over.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.resumed

@@ -26,7 +26,7 @@ pub(crate) struct State<K, T> {
 const FIRST_PRUNING: usize = 64;
 
 /// The sessions that no caller owns, until they are resumed, or have ended and no key of theirs is left.
-pub(crate) struct Sessions<K, T>(Mutex<Detached<K, T>>);
+pub(crate) struct DetachedSessions<K, T>(Mutex<Detached<K, T>>);
 
 pub(crate) struct Detached<K, T> {
     /// How many sessions have been opened.
@@ -79,7 +79,7 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
     }
 }
 
-impl<K, T> Sessions<K, T> {
+impl<K, T> DetachedSessions<K, T> {
     pub(crate) fn none() -> Self {
         Self(Mutex::new(Detached { opened: 0, sessions: BTreeMap::new() }))
     }

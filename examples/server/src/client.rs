@@ -3,13 +3,13 @@
 use crate::connection::{Connection, End, PATIENCE, Received};
 use crate::feed::{Key, Session, changes};
 use crate::protocol::{Claim, Code, Reply, Request};
-use crate::room::{Room, Seat};
+use crate::room::Room;
 use crate::rules::{self, Objection, Parts};
 use crate::text;
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use serde_json::{Value, json};
 use state_dictionary::{
-    Conflict, Follower, JsonChange, LockError, LockRequest, Message, Position, Refusal, UpdateError,
+    Conflict, Follower, JsonChange, LockError, LockReceipt, LockRequest, Message, Position, Refusal, UpdateError,
 };
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,14 +26,15 @@ pub(crate) async fn serve(socket: WebSocket, room: &Room) {
     let mut connection = Connection::new(socket);
     let end = match timeout(PATIENCE, hello(&mut connection)).await {
         Ok(Ok((name, claim, position))) => {
-            let mut seat = room.enter(claim).await;
-            let Seat { session, taken_over, .. } = &mut seat;
-            let mut client = Client { connection: &mut connection, room, session, position };
+            let session = room.enter(claim);
+            let mut client = Client { connection: &mut connection, room, session: &session, position };
             let end = tokio::select! {
-                _ = taken_over => End::TakenOver,
+                () = session.taken_over() => End::TakenOver,
                 Err(end) = client.stay(name) => end,
             };
-            room.leave(seat, !matches!(end, End::Bye)).await;
+            if matches!(end, End::Bye) {
+                session.end_async().await;
+            }
             end
         }
         Ok(Err(end)) => end,
@@ -62,7 +63,7 @@ async fn hello(connection: &mut Connection) -> Result<(Option<String>, Option<Cl
 struct Client<'a> {
     connection: &'a mut Connection,
     room: &'a Room,
-    session: &'a mut Session,
+    session: &'a Session,
     /// What the client's replica has.
     position: Option<Position>,
 }
@@ -73,13 +74,12 @@ impl Client<'_> {
         let id = Arc::clone(self.session.token());
         let session = Claim { secret: self.room.secret(&id), id };
         let lease_ms = self.room.options.lease.as_millis();
-        let welcome = Reply::Welcome { session, resumed: self.session.is_resumed(), lease_ms };
+        let resumed = self.session.with(|session| session.is_resumed()).ok_or(End::TakenOver)?;
+        let welcome = Reply::Welcome { session, resumed, lease_ms };
         self.connection.send(welcome.text()).await?;
         let user = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
         let user = JsonChange::new().set(format!("user.{}", self.session.token()), user);
-        if self.session.update_ephemeral_async(user).await.is_err() {
-            return Err(End::Closing);
-        }
+        self.session.update_ephemeral_async(user).await.ok_or(End::TakenOver)?.map_err(|_frozen| End::Closing)?;
         let mut follower = self.join().await?;
         let mut locks = self.join_locks().await?;
         let mut ping = interval(PING);
@@ -167,6 +167,7 @@ impl Client<'_> {
             Err(Denied::NotAllowed(why)) => self.connection.error(Code::NotAllowed, why, Some(seq)).await,
             Err(Denied::Conflict(why)) => self.connection.error(Code::Conflict, why, Some(seq)).await,
             Err(Denied::Frozen) => Err(End::Closing),
+            Err(Denied::TakenOver) => Err(End::TakenOver),
         }
     }
 
@@ -175,11 +176,11 @@ impl Client<'_> {
     async fn update(&mut self, seq: u64, Parts { shared, own }: Parts) -> Result<Option<Utf8Bytes>, Denied> {
         let mut done = None;
         if !shared.is_empty() {
-            let revision = self.session.update_state_async(shared).await?;
+            let revision = self.session.update_state_async(shared).await.ok_or(Denied::TakenOver)??;
             done = Some(Reply::Done { seq, revision }.text());
         }
         if !own.is_empty() {
-            self.session.update_ephemeral_async(own).await?;
+            self.session.update_ephemeral_async(own).await.ok_or(Denied::TakenOver)??;
         }
         Ok(done)
     }
@@ -187,7 +188,7 @@ impl Client<'_> {
     fn lock(&mut self, seq: u64, keys: &[Key]) -> Result<Option<Utf8Bytes>, Denied> {
         let lease = self.room.options.lease;
         let request = keys.iter().fold(LockRequest::new(), |request, key| request.acquire(Key::clone(key), lease));
-        let receipt = self.session.update_locks(request)?;
+        let receipt = self.update_locks(request)?;
         let tokens = receipt.granted.into_iter().chain(receipt.renewed).collect();
         Ok(Some(Reply::Granted { seq, keys, tokens }.text()))
     }
@@ -203,7 +204,7 @@ impl Client<'_> {
         let request = keys
             .iter()
             .fold(LockRequest::new(), |request, key| request.acquire(Key::clone(key), self.room.options.lease));
-        let receipt = self.session.update_locks(request)?;
+        let receipt = self.update_locks(request)?;
         if let Some((key, _)) = receipt.granted.first() {
             let why = format!("the lock of {key:?} has just run out");
             self.release(receipt.granted.into_iter().map(|(key, _)| key));
@@ -212,9 +213,13 @@ impl Client<'_> {
         Ok(Some(Reply::Granted { seq, keys, tokens: receipt.renewed.into_iter().collect() }.text()))
     }
 
+    fn update_locks(&self, request: LockRequest<Key>) -> Result<LockReceipt<Key>, Denied> {
+        Ok(self.session.with(|session| session.update_locks(request)).ok_or(Denied::TakenOver)??)
+    }
+
     fn release(&mut self, keys: impl IntoIterator<Item = Key>) {
         let request = keys.into_iter().fold(LockRequest::new(), LockRequest::release);
-        let _nothing_to_acquire = self.session.update_locks(request);
+        let _nothing_to_acquire = self.update_locks(request);
     }
 }
 
@@ -225,6 +230,8 @@ enum Denied {
     /// By others.
     Locked(Vec<Conflict<Key, Key>>),
     Frozen,
+    /// Another connection has the session.
+    TakenOver,
 }
 
 impl From<UpdateError<Key, Value, Key>> for Denied {

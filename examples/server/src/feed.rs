@@ -13,7 +13,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 pub(crate) type Key = Arc<str>;
 /// Clients are known to it by their ids.
 pub(crate) type Board = JsonDictionary<Key>;
-pub(crate) type Session = state_dictionary::Session<Key, Value, Key>;
+/// Of the clients, by their ids.
+pub(crate) type Sessions = state_dictionary::Sessions<Key, Value, Key>;
+/// A client's session, until another connection takes it over.
+pub(crate) type Session = state_dictionary::ClientSession<Key, Value, Key>;
 pub(crate) type Delivery = JsonDelivery;
 pub(crate) type LockDelivery = state_dictionary::LockDelivery<Key, Key>;
 /// Changes of the board, as messages.

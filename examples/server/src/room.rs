@@ -1,16 +1,14 @@
 //! The board, and who is connected to it.
 
-use crate::feed::{Board, Frames, Key, LockMessages, Session, follow_locks, frames, lock_messages, publish};
+use crate::feed::{Board, Frames, Key, LockMessages, Session, Sessions, follow_locks, frames, lock_messages, publish};
 use crate::options::Options;
 use crate::protocol::Claim;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 /// How many can be connected at a time.
 const PLACES: u32 = 1000;
@@ -31,27 +29,11 @@ pub(crate) struct Room {
     pub(crate) places: Arc<Semaphore>,
     /// How often a connection had fallen behind and was given a merged change.
     pub(crate) catch_ups: AtomicU64,
-    present: Mutex<HashMap<Key, Present>>,
+    /// Each goes on in the client's latest connection.
+    sessions: Sessions,
     next_id: AtomicU64,
     /// What secrets are made with.
     seal: RandomState,
-}
-
-/// The connection that has a session.
-#[derive(Debug)]
-struct Present {
-    /// Nothing is sent: it is dropped when another connection takes the session over.
-    _keep: oneshot::Sender<()>,
-    /// Locked for as long as the connection has the session.
-    turn: Arc<AsyncMutex<()>>,
-}
-
-/// A client's session while it is connected.
-pub(crate) struct Seat {
-    pub(crate) session: Session,
-    /// Ends when another connection takes the session over.
-    pub(crate) taken_over: oneshot::Receiver<()>,
-    _turn: OwnedMutexGuard<()>,
 }
 
 impl Room {
@@ -63,13 +45,13 @@ impl Room {
         tokio::spawn(follow_locks(Arc::clone(&board), locks.clone()));
         tokio::spawn(keep_house(Arc::clone(&board)));
         Arc::new(Self {
+            sessions: board.sessions(options.grace),
             board,
             frames,
             locks,
             options,
             places: Arc::new(Semaphore::new(PLACES as usize)),
             catch_ups: AtomicU64::new(0),
-            present: Mutex::default(),
             next_id: AtomicU64::new(1),
             seal: RandomState::new(),
         })
@@ -77,34 +59,11 @@ impl Room {
 
     /// Takes up the session that the claim proves to be the client's own, also from a connection that still has it; without
     /// one, begins a new session.
-    pub(crate) async fn enter(&self, claim: Option<Claim>) -> Seat {
+    pub(crate) fn enter(&self, claim: Option<Claim>) -> Session {
         let own = claim.filter(|claim| claim.secret == self.secret(&claim.id));
         // ORDERING: only uniqueness matters.
         let id = own.map_or_else(|| self.next_id.fetch_add(1, Ordering::Relaxed).to_string().into(), |claim| claim.id);
-        let (keep, taken_over) = oneshot::channel();
-        let turn = {
-            let mut present = self.present.lock();
-            let turn = present.get(&id).map(|present| Arc::clone(&present.turn)).unwrap_or_default();
-            present.insert(Arc::clone(&id), Present { _keep: keep, turn: Arc::clone(&turn) });
-            turn
-        };
-        let turn = turn.lock_owned().await;
-        Seat { session: self.board.session(id), taken_over, _turn: turn }
-    }
-
-    /// Ends the session at once, or after the grace period if the client may come back.
-    pub(crate) async fn leave(&self, seat: Seat, may_come_back: bool) {
-        let Seat { session, mut taken_over, _turn } = seat;
-        let id = Arc::clone(session.token());
-        if may_come_back {
-            session.detach(self.options.grace);
-        } else {
-            session.end_async().await;
-        }
-        let mut present = self.present.lock();
-        if taken_over.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-            present.remove(&id);
-        }
+        self.sessions.open(id)
     }
 
     /// What proves that a session is one's own: nobody can guess it who does not know the seal.

@@ -236,7 +236,7 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
     // Besides what Bob did: the name that the hello has set.
     let missed = json!({ "card.3": place(0.3), user.as_str(): { "name": "again" } });
     assert_eq!((Value::from(updates), removals), (missed, vec![json!(cursor)]));
-    assert_eq!(locks["delivery"]["everything"]["locks"]["card.1"]["owner"], id);
+    assert_eq!(locks["delivery"]["full"]["locks"]["card.1"]["owner"], id);
     bob.sees_value(&user, &json!({ "name": "again" })).await;
     assert_eq!(ada.content, bob.content);
 }
@@ -289,11 +289,11 @@ async fn a_client_that_reads_too_slowly_gets_what_it_missed_merged() {
     soon(async {
         let mut steps = BTreeSet::new();
         let is_merged = |steps: &BTreeSet<u64>, message: &Value| {
-            let [from, to] = ["from", "to"].map(|end| message["delivery"][end].as_u64().unwrap_or_default());
+            let [from, to] = ["since", "revision"].map(|end| message["delivery"][end].as_u64().unwrap_or_default());
             steps.range(from + 1..).next().is_some_and(|step| *step < to)
         };
         for number in 1.. {
-            steps.extend(watcher.next().await.unwrap()["delivery"]["to"].as_u64());
+            steps.extend(watcher.next().await.unwrap()["delivery"]["revision"].as_u64());
             if number > 80 && is_merged(&steps, &slow.next().await.unwrap()) {
                 break;
             }
@@ -335,7 +335,7 @@ async fn who_joins_while_others_write_begins_where_the_next_common_message_does(
         let mut client = Client::join(&server, "Ada").await;
         let reached = client.position.clone();
         let changes = client.until(|message| message["type"] == "changes").await;
-        let from = changes["delivery"]["from"].as_u64().unwrap();
+        let from = changes["delivery"]["since"].as_u64().unwrap();
         assert_eq!(reached.as_str().unwrap().split_once(':').unwrap().1, from.to_string());
         client.send(json!({ "type": "bye" })).await;
     }

@@ -169,7 +169,7 @@ impl Client {
             self.revisions.clear();
         } else {
             let known = self.position.as_str().and_then(|position| position.split_once(':')?.1.parse::<u64>().ok());
-            assert!(message["delivery"]["from"].as_u64() <= known, "something is missing before {message}");
+            assert!(message["delivery"]["since"].as_u64() <= known, "something is missing before {message}");
         }
         for (key, value) in message["delivery"]["updates"].as_object().unwrap() {
             self.content.insert(key.clone(), value.clone());

@@ -1,0 +1,238 @@
+//! The table of sessions by client: who has a client's session now.
+//!
+//! Each connection has a place of its own for the session, and taking over moves the session from the place of the older one
+//! to that of the newer one. So a connection that was taken over finds its place empty, and there is nothing else to check.
+
+use crate::engine::Engine;
+use crate::session::{Session, SessionSummary};
+#[cfg(feature = "async")]
+use crate::sync::Event;
+use crate::sync::{Arc, DefaultHashBuilder, Mutex};
+use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
+use std::{fmt, mem};
+
+/// The sessions of a server's clients, one for each, used only by the client's latest connection. Made by
+/// [`StateDictionary::sessions`](crate::StateDictionary::sessions).
+///
+/// A client that reconnects before its old connection was noticed to be lost takes its session over: see [`open`](Self::open).
+///
+/// The table checks no secret. Authenticate a client before you open the session of its token, since to open it takes it
+/// away from the connection that has it. Compare secrets in constant time. A secret that is a keyed hash of the token
+/// (an HMAC) need not be stored, and is valid for as long as the key is, also when the session has ended.
+///
+/// ```
+/// use state_dictionary::{Change, StateDictionary};
+/// use std::time::Duration;
+///
+/// let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+/// let sessions = room.sessions(Duration::from_secs(10));
+///
+/// let old = sessions.open("alice");
+/// old.with(|session| session.update_ephemeral(Change::new().set("cursor", 1))).unwrap()?;
+///
+/// let new = sessions.open("alice"); // she is back, and the old connection still looks alive
+/// assert!(new.with(|session| session.is_resumed()).unwrap());
+/// assert!(old.with(|session| session.update_ephemeral(Change::new().set("cursor", 7))).is_none());
+/// drop(old); // noticed at last: no effect
+/// assert_eq!(room.snapshot()["cursor"], 1);
+///
+/// drop(new); // lost: the session is detached, and ends ten seconds later
+/// let new = sessions.open("alice"); // except that she is back before
+/// assert_eq!(new.end().unwrap().removed, ["cursor"]);
+/// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
+/// ```
+pub struct Sessions<K, V, T = (), S = DefaultHashBuilder> {
+    table: Arc<Table<K, V, T, S>>,
+}
+
+/// The session of a client, for as long as the connection that has this is the client's latest. Made by [`Sessions::open`].
+///
+/// Dropped, it [detaches](Session::detach) the session for the grace period of the table: that is for a connection that is
+/// lost. For a client that says goodbye, call [`end`](Self::end). Both have no effect once another connection has taken the
+/// session over. One that is leaked keeps its session until another connection takes it over.
+#[must_use = "a session whose connection is dropped is detached"]
+pub struct ClientSession<K, V, T = (), S = DefaultHashBuilder> {
+    table: Arc<Table<K, V, T, S>>,
+    own: Arc<Place<K, V, T, S>>,
+}
+
+struct Table<K, V, T, S> {
+    engine: Engine<K, V, T, S>,
+    grace: Duration,
+    /// That of the latest connection of each client. Never locked while something else is waited for.
+    latest: Mutex<Vec<Arc<Place<K, V, T, S>>>>,
+}
+
+/// One connection's place for the session of its client.
+struct Place<K, V, T, S> {
+    token: T,
+    /// Is there until another connection takes it over, or this one detaches or ends it.
+    session: Mutex<Option<Session<K, V, T, S>>>,
+    #[cfg(feature = "async")]
+    taken_over: Event,
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
+    pub(crate) fn sessions(&self, grace: Duration) -> Sessions<K, V, T, S> {
+        Sessions { table: Arc::new(Table { engine: self.clone(), grace, latest: Mutex::new(Vec::new()) }) }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, V, T, S> {
+    /// The session of the client with this token, for a new connection of the client: the session that its present connection
+    /// has, which is taken over, or else [`StateDictionary::session`](crate::StateDictionary::session), which is the detached
+    /// session or a new one. [`Session::is_resumed`] is true of all except a new one.
+    ///
+    /// When this has returned, a connection that had the session before can neither write through it nor detach or end it. If
+    /// several open it at the same time, one of them has it in the end, and it was taken over from the others.
+    ///
+    /// O(n) in the numbers of connected clients and of detached sessions. May wait for a call of [`with`](ClientSession::with)
+    /// by the connection that has the session, for an earlier `open` of it, and for what `session` waits for; not for what other
+    /// clients do.
+    pub fn open(&self, token: T) -> ClientSession<K, V, T, S> {
+        let own = Arc::new(Place {
+            token,
+            session: Mutex::new(None),
+            #[cfg(feature = "async")]
+            taken_over: Event::new(),
+        });
+        let opened = ClientSession { table: Arc::clone(&self.table), own: Arc::clone(&own) };
+        // Locked before others can find the place, so that a still newer connection waits until the session is in it.
+        let mut place = own.session.lock();
+        let older = self.table.put(&own);
+        let found = older.as_ref().and_then(|older| older.session.lock().take());
+        let is_taken_over = found.is_some();
+        let mut session = found.unwrap_or_else(|| self.table.engine.session(own.token.clone()));
+        session.resumed |= is_taken_over;
+        *place = Some(session);
+        drop(place);
+        #[cfg(feature = "async")]
+        if let Some(older) = older {
+            older.taken_over.notify_all();
+        }
+        opened
+    }
+}
+
+impl<K, V, T, S> Table<K, V, T, S> {
+    /// Makes this the place of the latest connection of its client. Returns the one before.
+    fn put(&self, own: &Arc<Place<K, V, T, S>>) -> Option<Arc<Place<K, V, T, S>>>
+    where
+        T: PartialEq,
+    {
+        let mut latest = self.latest.lock();
+        if let Some(older) = latest.iter_mut().find(|place| place.token == own.token) {
+            return Some(mem::replace(older, Arc::clone(own)));
+        }
+        latest.push(Arc::clone(own));
+        None
+    }
+
+    fn remove(&self, own: &Arc<Place<K, V, T, S>>) {
+        let mut latest = self.latest.lock();
+        if let Some(index) = latest.iter().position(|place| Arc::ptr_eq(place, own)) {
+            latest.swap_remove(index);
+        }
+    }
+}
+
+impl<K, V, T, S> ClientSession<K, V, T, S> {
+    /// The client's token.
+    #[must_use]
+    pub fn token(&self) -> &T {
+        &self.own.token
+    }
+
+    /// Uses the session; `None`, and `act` is not run, if another connection has taken it over.
+    ///
+    /// Waits for another call of it by this connection. Connections of this client wait while `act` runs, and connections of
+    /// other clients do not. `act` must not use or drop this `ClientSession`, nor [open](Sessions::open) the session: it would
+    /// wait for itself.
+    ///
+    /// # Panics
+    /// If `act` does. The session has then done what it had done until the panic, and can be used further.
+    pub fn with<R>(&self, act: impl FnOnce(&mut Session<K, V, T, S>) -> R) -> Option<R> {
+        self.own.session.lock().as_mut().map(act)
+    }
+
+    /// Whether another connection has taken the session over. It will not come back to this one. Waits as
+    /// [`with`](Self::with).
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.own.session.lock().is_none()
+    }
+
+    /// Waits until another connection has [taken the session over](Self::is_taken_over). Cancel-safe. Needs the feature
+    /// `async`.
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    /// use std::time::Duration;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let room: StateDictionary<&str, u32, &str> = StateDictionary::new();
+    /// let sessions = room.sessions(Duration::from_secs(10));
+    /// let old = sessions.open("alice");
+    /// let new = sessions.open("alice");
+    /// old.taken_over().await; // in a server, beside what the connection receives: then it closes the connection
+    /// assert!(old.is_taken_over() && !new.is_taken_over());
+    /// # });
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn taken_over(&self) {
+        crate::wake::wait_async(&self.own.taken_over, || self.is_taken_over().then_some(())).await;
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn engine(&self) -> &Engine<K, V, T, S> {
+        &self.table.engine
+    }
+
+    /// The session, if it is still there; it is this connection's no more.
+    pub(super) fn take(self) -> Option<Session<K, V, T, S>> {
+        self.own.session.lock().take()
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ClientSession<K, V, T, S> {
+    /// [Ends](Session::end) the session; `None`, and no effect, if another connection has taken it over. Waits as
+    /// [`Session::end`] and [`with`](Self::with). A connection that opens the session meanwhile begins a new one.
+    #[allow(clippy::must_use_candidate)] // mostly called for its effect
+    pub fn end(self) -> Option<SessionSummary<K, T>> {
+        self.take().map(Session::end)
+    }
+}
+
+/// Detaches the session, unless another connection has taken it over. Waits as [`Session::detach`].
+impl<K, V, T, S> Drop for ClientSession<K, V, T, S> {
+    fn drop(&mut self) {
+        // Detached while the place is locked: a newer connection finds the session either there or among the detached ones.
+        let mut place = self.own.session.lock();
+        if let Some(session) = place.take() {
+            session.detach(self.table.grace);
+        }
+        drop(place);
+        self.table.remove(&self.own);
+    }
+}
+
+// As a session is: whatever panics, it is in one place, and can be used further.
+impl<K, V, T, S> UnwindSafe for Sessions<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for Sessions<K, V, T, S> {}
+impl<K, V, T, S> UnwindSafe for ClientSession<K, V, T, S> {}
+impl<K, V, T, S> RefUnwindSafe for ClientSession<K, V, T, S> {}
+
+impl<K, V, T, S> fmt::Debug for Sessions<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients = self.table.latest.lock().len();
+        f.debug_struct("Sessions").field("clients", &clients).finish_non_exhaustive()
+    }
+}
+
+impl<K, V, T: fmt::Debug, S> fmt::Debug for ClientSession<K, V, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSession").field("token", self.token()).finish_non_exhaustive()
+    }
+}
