@@ -443,8 +443,8 @@ impl Display for Rounded {
             _ if tenths < 10 => write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000)),
             _ if seconds <= 60 && tenths % 10 > 0 => write!(f, "{}.{} s", tenths / 10, tenths % 10),
             ..=120 => write!(f, "{seconds} s"),
-            ..=7_200 => write!(f, "{} min", seconds.div_ceil(60)),
-            ..=172_800 => write!(f, "{} h", seconds.div_ceil(3_600)),
+            121..=7_200 => write!(f, "{} min", seconds.div_ceil(60)),
+            7_201..=172_800 => write!(f, "{} h", seconds.div_ceil(3_600)),
             _ => write!(f, "{} days", seconds.div_ceil(86_400)),
         }
     }
