@@ -33,8 +33,7 @@ use std::time::Duration;
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdateError<K, V, T = ()> {
-    /// The change, unchanged. If a closure was to make it, the change that it returned last, or an empty one if it was not
-    /// run.
+    /// The change, as it was. If a closure was to make it, the change that it returned last, or an empty one if it was not run.
     pub change: Change<K, V>,
     /// Why it was not committed.
     pub reason: Refusal<K, T>,
@@ -59,7 +58,7 @@ pub enum Refusal<K, T = ()> {
     Frozen,
     /// Other owners have locked keys of the change.
     Locked {
-        /// The keys, their owners, and for how long the locks still last. A lock that expires during the call may be
+        /// Which keys, their owners, and for how long the locks still last. A lock that expires during the call may be
         /// missing.
         conflicts: Vec<Conflict<K, T>>,
     },
@@ -85,7 +84,7 @@ pub enum Refusal<K, T = ()> {
 }
 
 impl<K, V, T> UpdateError<K, V, T> {
-    /// The change that was not committed, for a retry.
+    /// The change that was not committed, to try again with.
     pub fn into_change(self) -> Change<K, V> {
         self.change
     }
@@ -437,15 +436,23 @@ struct Rounded(Duration);
 
 impl Display for Rounded {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
         let tenths = self.0.as_nanos().div_ceil(100_000_000);
         let seconds = self.0.as_secs().saturating_add(u64::from(self.0.subsec_nanos() > 0));
-        match seconds {
-            _ if tenths < 10 => write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000)),
-            _ if seconds <= 60 && tenths % 10 > 0 => write!(f, "{}.{} s", tenths / 10, tenths % 10),
-            ..=120 => write!(f, "{seconds} s"),
-            121..=7_200 => write!(f, "{} min", seconds.div_ceil(60)),
-            7_201..=172_800 => write!(f, "{} h", seconds.div_ceil(3_600)),
-            _ => write!(f, "{} days", seconds.div_ceil(86_400)),
+        if tenths < 10 {
+            write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000))
+        } else if seconds > 2 * DAY {
+            write!(f, "{} days", seconds.div_ceil(DAY))
+        } else if seconds > 2 * HOUR {
+            write!(f, "{} h", seconds.div_ceil(HOUR))
+        } else if seconds > 2 * MINUTE {
+            write!(f, "{} min", seconds.div_ceil(MINUTE))
+        } else if seconds > MINUTE || tenths % 10 == 0 {
+            write!(f, "{seconds} s")
+        } else {
+            write!(f, "{}.{} s", tenths / 10, tenths % 10)
         }
     }
 }

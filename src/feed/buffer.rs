@@ -373,7 +373,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Source for ChangeBuffer<K, V, S> {
             shared.observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, full, difference: difference.into_kept() })),
+            (false, _) => Some(Ok(Delivery { since: from, full, difference: difference.into_kept() })),
             (true, true) => Some(Err(FlushError)),
             (true, false) => None,
         }

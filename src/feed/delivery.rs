@@ -38,7 +38,7 @@ use std::sync::Arc;
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 pub struct Delivery<K, V, S = DefaultHashBuilder> {
-    pub(super) from: Revision,
+    pub(super) since: Revision,
     pub(super) full: bool,
     pub(super) difference: Difference<K, V, S>,
 }
@@ -48,7 +48,7 @@ impl<K, V, S> Delivery<K, V, S> {
     /// full](Self::is_full).
     #[must_use]
     pub fn since(&self) -> Revision {
-        self.from
+        self.since
     }
 
     /// The delivery covers the commits up to and including this revision.
@@ -192,7 +192,7 @@ impl<K, V, S> RefUnwindSafe for Delivery<K, V, S> {}
 /// O(1), like a snapshot.
 impl<K: Clone, V, S> Clone for Delivery<K, V, S> {
     fn clone(&self) -> Self {
-        Self { from: self.from, full: self.full, difference: self.difference.clone() }
+        Self { since: self.since, full: self.full, difference: self.difference.clone() }
     }
 }
 
