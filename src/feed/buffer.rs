@@ -233,8 +233,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
-    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`] if the time is over,
+    /// [`FlushTimeoutError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -255,8 +255,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Delivers what is pending, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if nothing is pending,
-    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
+    /// [`TryFlushError::Empty`] if nothing is pending,
+    /// [`TryFlushError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).

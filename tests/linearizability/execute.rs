@@ -179,7 +179,7 @@ impl Thread<'_> {
                     _ => dictionary.update_state(&by, change),
                 };
                 if let Err(error) = &answer {
-                    assert_eq!(error.change, asked, "the change is handed back as it was");
+                    assert_eq!(error.change, asked, "the change is returned as it was");
                 }
                 updated(answer)
             }
