@@ -116,7 +116,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     ///
     /// `modify` is run again only if another writer has set or removed this key meanwhile, mostly with the turn from
     /// its second run on, as by [`update_state_with`](crate::StateDictionary::update_state_with); so it should be quick
-    /// and have no other effects. If the key has no value and `modify` returns none, nothing is committed.
+    /// and have no other effects. If the key has no value and `modify` returns none, nothing is committed. To return the present
+    /// value is a commit all the same, and feeds deliver it; to refuse a change of a key that has a value, use
+    /// [`update_state_with`](crate::StateDictionary::update_state_with) and an empty change, see
+    /// [`Modification`](crate::Modification).
     ///
     /// # Errors
     /// As [`update_state`](crate::StateDictionary::update_state). A write to the same dictionary from inside `modify` is refused
