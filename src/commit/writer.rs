@@ -88,6 +88,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert_eq!(alice.set("score", 2)?.value.as_deref(), Some(&1));
     /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
     /// ```
+    #[doc(alias = "insert")]
     pub fn set(&self, key: impl Into<K>, value: V) -> Result<Replaced<V>, UpdateError<K, V, T>> {
         self.engine.write_one(self.token, Change::new().set(key, value), None)
     }
@@ -141,6 +142,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert!(room.is_empty());
     /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
     /// ```
+    #[doc(alias = "modify")]
+    #[doc(alias = "fetch_update")]
     pub fn update(
         &self,
         key: impl Into<K>,
@@ -166,6 +169,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert!(alice.compare_and_set("seat", first.revision, "carol").is_ok());
     /// # Ok::<(), UpdateError<&str, &str, &str>>(())
     /// ```
+    #[doc(alias = "compare_exchange")]
     pub fn compare_and_set(
         &self,
         key: impl Into<K>,

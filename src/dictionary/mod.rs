@@ -169,6 +169,9 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     #[doc(alias = "copy_content")]
+    #[doc(alias = "iter")]
+    #[doc(alias = "keys")]
+    #[doc(alias = "values")]
     pub fn snapshot(&self) -> Snapshot<K, V, S> {
         Snapshot::new(self.engine.published.load())
     }
@@ -227,6 +230,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     #[doc(alias = "get_change_buffer")]
+    #[doc(alias = "watch")]
+    #[doc(alias = "subscribe")]
     pub fn change_buffer(&self) -> ChangeBuffer<K, V, S> {
         self.change_buffer_with(BufferOptions::default())
     }

@@ -40,6 +40,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// })?;
     /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
     /// ```
+    #[doc(alias = "wait_for")]
+    #[doc(alias = "wait_while")]
     pub fn wait_until<R>(&self, condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>) -> Result<R, WaitError> {
         self.wait_until_deadline(None, condition)
     }
@@ -129,6 +131,8 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
     /// ```
     #[must_use]
+    #[doc(alias = "watch")]
+    #[doc(alias = "subscribe")]
     pub fn watch_key(&self, key: impl Into<K>) -> KeyFeed<K, V, S> {
         KeyFeed::new(Arc::clone(&self.engine.published), key.into())
     }
