@@ -97,6 +97,7 @@ impl<K, V> Change<K, V> {
     /// Sets a key. Setting the value that it already has is a change too.
     ///
     /// Keys are converted, so a `&str` can be passed for a `String` or an `Arc<str>`. A number needs its type: `1_u64`.
+    /// In a loop, use [`insert`](Self::insert), which adds in place; this takes the change and returns it.
     ///
     /// ```
     /// use state_dictionary::{Change, StateDictionary};

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 /// A dictionary of JSON values under string keys. Tokens are strings too, unless another type is given.
 ///
+/// Keys and tokens are `Arc<str>`, since they are cloned often, not `String`. So the types that have no short name here are
+/// `Sessions<Arc<str>, Value, Arc<str>>`, `Broadcast<Arc<str>, Value, M>` and so on. To read one key, a `&str` will do.
+///
 /// ```
 /// use serde_json::json;
 /// use state_dictionary::{JsonChange, JsonDictionary};

@@ -23,6 +23,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Without locks
+//!
+//! A dictionary without locks needs no tokens, and has short forms for single keys. A thread can wait for a condition on the
+//! content, or watch one key.
+//!
+//! ```
+//! use state_dictionary::StateDictionary;
+//!
+//! let flags: StateDictionary<String, bool> = StateDictionary::new();
+//! flags.set("dark", true)?;
+//! let dark = flags.watch_key("dark");
+//! flags.update("dark", |now| now.map(|on| !on))?;
+//! assert_eq!(dark.flush()?.as_deref(), Some(&false));
+//! flags.wait_until(|all| (all.get("dark") == Some(&false)).then_some(()))?; // at once, since it is
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Read, modify, write
 //!
 //! The closure makes a change from a snapshot. If another commit comes in between, it runs again with a new snapshot.
@@ -134,7 +151,8 @@
 //!
 //! # Where to read on
 //!
-//! [`StateDictionary`] first, then [`Change`], [`LockRequest`] and [`ChangeBuffer`]. Longer texts are in [`docs`]:
+//! [`StateDictionary`] first, which lists its [methods by purpose](StateDictionary#the-methods-by-purpose), then [`Change`],
+//! [`LockRequest`] and [`ChangeBuffer`]. Most other types are only what a method returns. Longer texts are in [`docs`]:
 //!
 //! * [patterns](docs::patterns): frequent mistakes, their consequences, and what to do instead.
 //! * [limitations](docs::limitations): what the crate does not do or not well, and when something else is better.

@@ -5,8 +5,8 @@ use state_dictionary::{Change, LockRequest, StateDictionary};
 use std::{sync::Arc, thread, time::Duration};
 
 fn example(one: &str, other: &str, key: &str) -> Result<(), Box<dyn std::error::Error>> {
-    // Keys are strings, values numbers, and writers are known by name. Keys and names that own what they have can leave the
-    // function in an error.
+    // Keys are strings, values numbers, and writers are known by name. A refused change comes back in the error, so for `?`
+    // in `main` keys and names must own their text: `Arc<str>` or `String`, not a borrowed `&str`.
     let room: StateDictionary<Arc<str>, f64, String> = StateDictionary::new();
     let (alice, bob) = (one.to_owned(), other.to_owned());
     let feed = room.change_buffer();

@@ -8,7 +8,8 @@ use crate::revision::Revision;
 /// What the closure of [`update_state_with`](crate::StateDictionary::update_state_with) returns: a [`Change`], or a pair of a
 /// change and a value of any type, which is returned to the caller once the change is committed.
 ///
-/// Sealed: these are the only two implementations.
+/// Sealed: these are the only two implementations. To refuse, return an empty change, which commits nothing, and the reason as
+/// the value.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -21,6 +22,16 @@ use crate::revision::Revision;
 /// })?;
 /// assert!(later > revision);
 /// assert_eq!(left, 4);
+///
+/// let sell = |count: i32| {
+///     stock.update_state_with(&(), |now| match now["apples"] - count {
+///         left if left < 0 => (Change::new(), Err(now["apples"])), // nothing is committed
+///         left => (Change::new().set("apples", left), Ok(left)),
+///     })
+/// };
+/// assert_eq!(sell(3)?.1, Ok(1));
+/// assert_eq!(sell(2)?.1, Err(1), "there is only one");
+/// assert_eq!(stock.snapshot()["apples"], 1);
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32>>(())
 /// ```
 // Key and value are associated types, not parameters: a future that has `Change<&'static str, V>: Modification<&'static str, V>`
@@ -28,6 +39,7 @@ use crate::revision::Revision;
 #[diagnostic::on_unimplemented(
     message = "the closure returns `{Self}`, which is neither a change nor a change and a value",
     label = "expected a `Change`, or a pair of a `Change` and a value",
+    note = "to commit nothing and return why, return `(Change::new(), Err(why))`, and `(change, Ok(value))` otherwise",
     note = "a change that is collected needs its type: `.collect::<Change<_, _>>()`"
 )]
 pub trait Modification: sealed::Sealed {

@@ -88,6 +88,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert_eq!(alice.set("score", 2)?.value.as_deref(), Some(&1));
     /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
     /// ```
+    #[doc(alias = "insert")]
     pub fn set(&self, key: impl Into<K>, value: V) -> Result<Replaced<V>, UpdateError<K, V, T>> {
         self.engine.write_one(self.token, Change::new().set(key, value), None)
     }
@@ -116,7 +117,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     ///
     /// `modify` is run again only if another writer has set or removed this key meanwhile, mostly with the turn from
     /// its second run on, as by [`update_state_with`](crate::StateDictionary::update_state_with); so it should be quick
-    /// and have no other effects. If the key has no value and `modify` returns none, nothing is committed.
+    /// and have no other effects. If the key has no value and `modify` returns none, nothing is committed. To return the present
+    /// value is a commit all the same, and feeds deliver it; to refuse a change of a key that has a value, use
+    /// [`update_state_with`](crate::StateDictionary::update_state_with) and an empty change, see
+    /// [`Modification`](crate::Modification).
     ///
     /// # Errors
     /// As [`update_state`](crate::StateDictionary::update_state). A write to the same dictionary from inside `modify` is refused
@@ -138,6 +142,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert!(room.is_empty());
     /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
     /// ```
+    #[doc(alias = "modify")]
+    #[doc(alias = "fetch_update")]
     pub fn update(
         &self,
         key: impl Into<K>,
@@ -163,6 +169,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Writer<'_, K
     /// assert!(alice.compare_and_set("seat", first.revision, "carol").is_ok());
     /// # Ok::<(), UpdateError<&str, &str, &str>>(())
     /// ```
+    #[doc(alias = "compare_exchange")]
     pub fn compare_and_set(
         &self,
         key: impl Into<K>,

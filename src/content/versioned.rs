@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 /// A value and the revision of the commit that set it. Dereferences to the value; clones share it.
 ///
+/// It is printed with `{:?}` as value and revision, `1 @ 7`. To print the value alone, dereference it: `*entry`, or `**entry`
+/// for the reference that an iterator gives.
+///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
 ///

@@ -34,6 +34,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// dictionary.update_locks(&"alice", LockRequest::new().release("ball"))?;
     /// # Ok::<(), state_dictionary::LockError<String, &str>>(())
     /// ```
+    #[doc(alias = "lock")]
+    #[doc(alias = "acquire")]
+    #[doc(alias = "unlock")]
     pub fn update_locks(&self, token: &T, request: LockRequest<K>) -> Result<LockReceipt<K>, LockError<K, T>> {
         self.engine.update_locks(token, None, request)
     }

@@ -64,14 +64,19 @@ use std::time::{Duration, Instant};
 /// # The methods by purpose
 ///
 /// * Build: [`new`](Self::new), [`builder`](Self::builder), or from pairs: `collect()`, `StateDictionary::from([..])`.
-/// * Read: [`get`](Self::get), [`snapshot`](Self::snapshot), [`revision`](Self::revision).
+/// * Read: [`get`](Self::get), [`snapshot`](Self::snapshot), [`revision`](Self::revision). To iterate, or to compare two
+///   instants ([`changes_since`](Snapshot::changes_since)), take a snapshot.
 /// * Write: [`update_state`](Self::update_state) for several keys at once, [`update_state_with`](Self::update_state_with) to
-///   read, modify and write, [`writer`](Self::writer) for one key, [`lock_content`](Self::lock_content) to keep all other
-///   writers out for a while.
+///   read, modify and write, [`lock_content`](Self::lock_content) to keep all other writers out for a while. For one key:
+///   [`set`](Self::set), [`update`](Self::update) and so on, or with tokens `dictionary.writer(&token).set(..)`; see
+///   [`writer`](Self::writer).
 /// * Lock keys: [`update_locks`](Self::update_locks), [`lock_info`](Self::lock_info), [`expire`](Self::expire).
 /// * Follow: [`change_buffer`](Self::change_buffer), [`watch_key`](Self::watch_key), [`broadcast`](Self::broadcast),
 ///   [`commit_feed`](Self::commit_feed), [`lock_feed`](Self::lock_feed), [`wait_until`](Self::wait_until).
-/// * Tie keys and locks to a client: [`session`](Self::session).
+/// * Tie keys and locks to a client: [`session`](Self::session); for the clients of a server, [`sessions`](Self::sessions).
+///
+/// Methods that write or watch a key convert it, so a `&str` will do for a `String` or an `Arc<str>`, and a number needs its
+/// type: `3_u64`, not `3`. Methods that look one up take a reference, as those of `HashMap`: `"a"`, `&3`.
 ///
 /// # What can wait
 ///
@@ -155,10 +160,18 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// let empty = dictionary.snapshot();
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// assert!(empty.is_empty() && dictionary.snapshot().contains_key("a"));
+    ///
+    /// // The dictionary itself is not iterated: it could change meanwhile.
+    /// for (key, value) in &dictionary.snapshot() {
+    ///     println!("{key} is {value}");
+    /// }
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
     #[must_use]
     #[doc(alias = "copy_content")]
+    #[doc(alias = "iter")]
+    #[doc(alias = "keys")]
+    #[doc(alias = "values")]
     pub fn snapshot(&self) -> Snapshot<K, V, S> {
         Snapshot::new(self.engine.published.load())
     }
@@ -217,6 +230,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// ```
     #[must_use]
     #[doc(alias = "get_change_buffer")]
+    #[doc(alias = "watch")]
+    #[doc(alias = "subscribe")]
     pub fn change_buffer(&self) -> ChangeBuffer<K, V, S> {
         self.change_buffer_with(BufferOptions::default())
     }
@@ -234,6 +249,18 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// content. The options select what is followed. A position to [resume](BufferOptions::resume) from is ignored: the
     /// broadcast begins with the present content, and each client passes its own position to [`Broadcast::join`]. See
     /// [`Broadcast`] for an example.
+    ///
+    /// A catch-up is encoded by the caller, so `encode` is mostly a function, or a closure that is cloned. A closure that is
+    /// given a name before it is passed must name the type of its argument, or rustc finds it "not general enough":
+    ///
+    /// ```
+    /// use state_dictionary::{BufferOptions, Delivery, StateDictionary};
+    ///
+    /// let room: StateDictionary<&str, i32> = StateDictionary::new();
+    /// let encode = |delivery: &Delivery<_, _>| format!("{delivery:?}");
+    /// let frames = room.broadcast(BufferOptions::new(), encode);
+    /// # assert!(!frames.publish());
+    /// ```
     #[must_use]
     pub fn broadcast<M>(
         &self,
@@ -424,6 +451,10 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// dictionary.update_state(&(), Change::new().set("a", 1))?;
     /// assert_eq!(dictionary.get("a").map(|entry| *entry), Some(1));
     /// assert!(dictionary.get("b").is_none());
+    ///
+    /// // What is returned is an entry; `*entry` is the value.
+    /// let sum = dictionary.get("a").map_or(0, |entry| *entry) + dictionary.get("b").map_or(0, |entry| *entry);
+    /// assert!(sum == 1 && dictionary.get("a").is_some_and(|entry| *entry > 0));
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, ()>>(())
     /// ```
     #[must_use]

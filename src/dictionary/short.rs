@@ -76,6 +76,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> StateDictionary<K, V, (), S> {
     ///
     /// # Errors
     /// As [`Writer::set`].
+    #[doc(alias = "insert")]
     pub fn set(&self, key: impl Into<K>, value: V) -> Result<Replaced<V>, UpdateError<K, V>> {
         self.writer(&()).set(key, value)
     }
@@ -95,6 +96,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> StateDictionary<K, V, (), S> {
     ///
     /// # Panics
     /// As [`Writer::update`].
+    #[doc(alias = "modify")]
+    #[doc(alias = "fetch_update")]
     pub fn update(
         &self,
         key: impl Into<K>,
@@ -107,6 +110,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> StateDictionary<K, V, (), S> {
     ///
     /// # Errors
     /// As [`Writer::compare_and_set`].
+    #[doc(alias = "compare_exchange")]
     pub fn compare_and_set(
         &self,
         key: impl Into<K>,

@@ -36,6 +36,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// }
     /// assert!(dictionary.get("bat").is_none());
     /// ```
+    #[doc(alias = "transaction")]
     pub fn update_state(&self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
         self.engine.commit(token, change, None, Patience::ForAll).map(|root| root.revision)
     }
@@ -106,6 +107,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Panics
     /// If `modify` panics; then nothing is committed.
+    #[doc(alias = "transaction")]
     pub fn update_state_with<M: Modification<Key = K, Value = V>>(
         &self,
         token: &T,

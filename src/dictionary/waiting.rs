@@ -17,6 +17,9 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// runs, and it is not run twice on the content of one revision. It should return quickly, since every commit wakes
     /// this thread. It may use the dictionary; a commit that it makes leads to its next run.
     ///
+    /// A condition that is only true or false ends with `.then_some(())`. Wrapped in `Some`, it would end the wait at once,
+    /// with `false`.
+    ///
     /// # Errors
     /// [`WaitError::Frozen`] if the dictionary is frozen and the condition does not hold for its last content.
     ///
@@ -29,14 +32,16 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ///
     /// let flags: StateDictionary<String, bool> = StateDictionary::new();
     /// thread::scope(|scope| {
-    ///     let waiting = scope.spawn(|| flags.wait_until(|all| all.get("beta").copied().filter(|on| *on)));
+    ///     let waiting = scope.spawn(|| flags.wait_until(|all| (all.get("beta") == Some(&true)).then_some(())));
     ///     flags.set("beta", false)?;
     ///     flags.set("beta", true)?;
-    ///     assert_eq!(waiting.join().unwrap(), Ok(true));
+    ///     assert_eq!(waiting.join().unwrap(), Ok(()));
     ///     Ok::<(), state_dictionary::UpdateError<String, bool>>(())
     /// })?;
     /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
     /// ```
+    #[doc(alias = "wait_for")]
+    #[doc(alias = "wait_while")]
     pub fn wait_until<R>(&self, condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>) -> Result<R, WaitError> {
         self.wait_until_deadline(None, condition)
     }
@@ -126,6 +131,8 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     /// # Ok::<(), state_dictionary::UpdateError<String, bool>>(())
     /// ```
     #[must_use]
+    #[doc(alias = "watch")]
+    #[doc(alias = "subscribe")]
     pub fn watch_key(&self, key: impl Into<K>) -> KeyFeed<K, V, S> {
         KeyFeed::new(Arc::clone(&self.engine.published), key.into())
     }

@@ -92,6 +92,9 @@ pub(super) struct State<K, V, M, S> {
 
 /// What changed between two revisions, encoded. Made by [`Broadcast::publish`].
 ///
+/// All followers share it, as an `Arc`. To hand a message on without a copy, to a channel or a socket's thread, send that `Arc`,
+/// or have `encode` return something that is cheap to clone: an `Arc<str>`, or the bytes that your network library shares.
+///
 /// ```
 /// use state_dictionary::{BufferOptions, Change, Message, StateDictionary};
 ///

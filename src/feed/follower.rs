@@ -23,6 +23,10 @@ use std::time::Duration;
 /// affects no other. It may outlive the broadcast and the dictionary; until it has ended it keeps alive what its
 /// broadcast has.
 ///
+/// It cannot be closed from another thread. A thread that waits in [`next`](Self::next) for a client that has left goes on
+/// waiting until something is published: where that can take long, use [`next_timeout`](Self::next_timeout), and look
+/// whether the client is still there.
+///
 /// ```
 /// use state_dictionary::{BufferOptions, Change, Message, StateDictionary};
 /// use std::thread;

@@ -251,6 +251,7 @@ impl<K, V, T, S> Session<K, V, T, S> {
     /// assert_eq!((token, end.removed), ("alice", vec!["cursor.alice".to_owned()]));
     /// # Ok::<(), state_dictionary::UpdateError<String, i32, &str>>(())
     /// ```
+    #[doc(alias = "disconnect")]
     pub fn detach(mut self, grace: Duration) {
         if let Some(state) = self.state.take() {
             let due = self.engine.published.clock.now().checked_add(grace);

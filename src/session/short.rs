@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, Hash};
 use std::iter;
 
 /// The short forms of [`update_ephemeral`](Self::update_ephemeral): a key that they set is the session's, and is
-/// removed when the session ends. Use [`writer`](Self::writer) for lasting values.
+/// removed when the session ends. Use [`writer`](Self::writer) for lasting values: `set` of a session is not the short form of
+/// its [`update_state`](Self::update_state).
 ///
 /// ```
 /// use state_dictionary::StateDictionary;
