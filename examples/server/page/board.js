@@ -1,6 +1,6 @@
 // What the page knows and does, without DOM, socket or clock: `page.js` gives it those. The README describes its states.
 //
-// Three things are kept apart. `content` and `holders` are what the server has sent. `moves` and `edits` are what the user
+// Three things are kept apart. `content` and `owners` are what the server has sent. `moves` and `edits` are what the user
 // has done and the server has not confirmed. `held` are the locks that the server has granted and the page has not
 // released. Whatever the user does ends in one of two ways: it is in the content, or the user reads that it is not.
 
@@ -52,7 +52,7 @@ export class Board {
   // The card that the user holds.
   get holding() { return this.isLive && this.drag && this.held.has(this.drag.key) ? this.drag.key : null; }
   // Of a locked card -> { id, token }.
-  get holders() { return this.#locked.holders; }
+  get owners() { return this.#locked.owners; }
   isMe(id) { return this.session?.id === id; }
   nameOf(id) { return this.names.get(id) ?? `Guest ${id}`; }
   titleOf(key) { return this.content.get(titleKey(key))?.value ?? key; }
@@ -117,13 +117,13 @@ export class Board {
     this.#io.changed();
   }
 
-  #changes({ position, delivery: { to, fresh_start, updates, revisions, removals } }) {
+  #changes({ position, delivery: { revision, full, updates, revisions, removals } }) {
     const [store] = position.split(":");
     if (this.#store && this.#store !== store) this.#forget();
     [this.#store, this.#position] = [store, position];
     const touched = new Set([...Object.keys(updates), ...removals]);
-    const kept = key => fresh_start && Object.hasOwn(updates, key);
-    for (const key of fresh_start ? [...this.content.keys()] : removals) {
+    const kept = key => full && Object.hasOwn(updates, key);
+    for (const key of full ? [...this.content.keys()] : removals) {
       touched.add(key);
       if (!kept(key)) this.#remove(key);
     }
@@ -131,8 +131,8 @@ export class Board {
     for (const [key, value] of Object.entries(updates)) this.content.set(key, { value, revision: revisions[key] });
     if ([...touched].some(key => key.startsWith("user."))) for (const key of this.#nameAll()) touched.add(key);
     for (const id of users.map(key => key.slice(5))) if (this.isLive && !this.isMe(id)) this.#mention`${this.nameOf(id)} is here.`;
-    for (const move of this.moves.values()) if (move.revision) this.#arrived(move, to);
-    for (const edit of this.edits) if (edit.revision) this.#arrived(edit, to);
+    for (const move of this.moves.values()) if (move.revision) this.#arrived(move, revision);
+    for (const edit of this.edits) if (edit.revision) this.#arrived(edit, revision);
     this.#io.show(touched);
   }
 
@@ -168,7 +168,7 @@ export class Board {
   }
 
   #locks({ delivery }) {
-    const touched = this.#locked.apply(delivery), isResumed = this.link === "resuming" && delivery.everything !== undefined;
+    const touched = this.#locked.apply(delivery), isResumed = this.link === "resuming" && delivery.full !== undefined;
     for (const [key, token] of this.held) if (this.#locked.isGone(key, this.session.id, token, isResumed)) this.#unhand(key);
     if (isResumed) this.#resumed();
     this.#io.show(touched);
@@ -178,7 +178,7 @@ export class Board {
     this.link = "live";
     this.#line.answered(Infinity);
     if (this.name !== this.#given[0].name) this.introduce(this.name);
-    for (const [key, { id, token }] of this.holders) if (this.isMe(id)) this.held.set(key, token);
+    for (const [key, { id, token }] of this.owners) if (this.isMe(id)) this.held.set(key, token);
     this.#io.changed();
   }
 
@@ -212,9 +212,9 @@ export class Board {
     this.#arrived(owner, Number(this.#position?.split(":")[1]));
   }
 
-  #refused({ seq, locked: [{ key, holder }] }) {
+  #refused({ seq, locked: [{ key, owner }] }) {
     this.#io.shake(key);
-    this.#fail(seq, [{ name: this.nameOf(holder) }, " holds it"]);
+    this.#fail(seq, [{ name: this.nameOf(owner) }, " holds it"]);
   }
 
   #error({ code, message, seq, expected }) {

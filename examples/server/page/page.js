@@ -120,7 +120,7 @@ function show(keys) {
     else if (kind === "user") showUser(key, id);
     else if (kind === "cursor") showCursor(key, id);
   }
-  const holding = new Set([...board.holders.values()].map(holder => holder.id));
+  const holding = new Set([...board.owners.values()].map(owner => owner.id));
   for (const [key, cursor] of shown) {
     if (key.startsWith("cursor.")) cursor.toggleAttribute("data-holding", holding.has(key.split(".")[1]));
   }
@@ -148,11 +148,11 @@ function put(shape, { x, y }) {
 
 function showCard(key) {
   const card = element(key, $("board"), () => newCard(key)), title = board.titleOf(key);
-  const isMine = board.holding === key, holder = board.holders.get(key)?.id;
-  const isTheirs = !isMine && holder !== undefined && !board.isMe(holder);
-  const name = isMine ? "you" : isTheirs ? board.nameOf(holder) : "";
+  const isMine = board.holding === key, owner = board.owners.get(key)?.id;
+  const isTheirs = !isMine && owner !== undefined && !board.isMe(owner);
+  const name = isMine ? "you" : isTheirs ? board.nameOf(owner) : "";
   put(card, board.place(key));
-  paint(card, isMine ? board.session.id : isTheirs ? holder : null);
+  paint(card, isMine ? board.session.id : isTheirs ? owner : null);
   if (name) card.dataset.held = isMine ? "mine" : "theirs";
   else delete card.dataset.held;
   card.toggleAttribute("data-waiting", !board.isLive && board.moves.has(key));
@@ -169,7 +169,7 @@ function showUser(key, id) {
   item.firstChild.textContent = board.nameOf(id);
   item.toggleAttribute("data-me", board.isMe(id));
   if (board.content.has(`cursor.${id}`)) show([`cursor.${id}`]);
-  for (const [card, holder] of board.holders) if (holder.id === id && board.content.has(card)) showCard(card);
+  for (const [card, owner] of board.owners) if (owner.id === id && board.content.has(card)) showCard(card);
 }
 
 function showCursor(key, id) {
@@ -206,7 +206,7 @@ function within(x, y, { width, height }) {
 }
 
 function newCard(key) {
-  const handle = make("button", "grip", make("bdi", "title"), make("bdi", "holder"));
+  const handle = make("button", "grip", make("bdi", "title"), make("bdi", "owner"));
   const tools = [["✎", "Rename", askTitle], ["✕", "Remove", askRemoval]].map(([icon, title, act]) => {
     const button = Object.assign(make("button", title.toLowerCase(), icon), { type: "button", title });
     button.onclick = () => act(key);
