@@ -23,6 +23,39 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # One key at a time
+//!
+//! Without tokens (`StateDictionary<K, V>`) one key costs one short line, and so do a snapshot's difference and a `static`.
+//!
+//! ```
+//! use state_dictionary::{Change, StateDictionary};
+//! use std::sync::{Arc, LazyLock};
+//! use std::time::Duration;
+//!
+//! let flags: StateDictionary<String, bool> = StateDictionary::from([("dark".into(), true)]);
+//! flags.set("beta", true)?;
+//! let was = flags.update("dark", |now| now.map(|on| !on))?;
+//! let on = flags.wait_until(|all| all.get("beta").copied().filter(|on| *on));
+//! # assert!(was.value.is_some_and(|was| *was) && on == Ok(true));
+//! for delivery in flags.change_buffer().subscribe(Duration::ZERO) {
+//!     println!("{delivery:?}");
+//!     flags.freeze(); // which ends the feed
+//! }
+//!
+//! let stock: StateDictionary<u64, u32, &str> = (0..10).map(|id| (id, 5)).collect();
+//! let yesterday = stock.snapshot();
+//! let (revision, left) = stock.update_state_with(&"till 1", |now| {
+//!     let left = now[&3] - 1;
+//!     (Change::new().set(3_u64, left), left)
+//! })?;
+//! let changed = stock.snapshot().changes_since(&yesterday);
+//! assert_eq!((left, changed.count(), changed.revision()), (4, 1, revision));
+//!
+//! static SETTINGS: LazyLock<StateDictionary<&str, Arc<str>>> = LazyLock::new(StateDictionary::new);
+//! SETTINGS.set("name", Arc::from("board"))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Read, modify, write
 //!
 //! The closure makes a change from a snapshot. If another commit comes in between, it runs again with a new snapshot.
