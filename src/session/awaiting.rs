@@ -154,7 +154,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ClientSessio
         }
     }
 
-    /// [`end`](Self::end), with held content awaited. If its future is dropped before it is ready, the session ends as one does
+    /// [`end`](Self::end), with locked content awaited. If its future is dropped before it is ready, the session ends as one does
     /// whose [`Session::end_async`] is dropped.
     pub async fn end_async(self) -> Option<SessionSummary<K, T>> {
         match self.take() {
