@@ -439,19 +439,20 @@ impl Display for Rounded {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
         const DAY: u64 = 24 * HOUR;
-        const TWO_MINUTES: u64 = 2 * MINUTE;
-        const TWO_HOURS: u64 = 2 * HOUR;
-        const TWO_DAYS: u64 = 2 * DAY;
         let tenths = self.0.as_nanos().div_ceil(100_000_000);
         let seconds = self.0.as_secs().saturating_add(u64::from(self.0.subsec_nanos() > 0));
-        match seconds {
-            0..=1 if tenths < 10 => write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000)),
-            0..=MINUTE if tenths % 10 == 0 => write!(f, "{} s", tenths / 10),
-            0..=MINUTE => write!(f, "{}.{} s", tenths / 10, tenths % 10),
-            ..=TWO_MINUTES => write!(f, "{seconds} s"),
-            ..=TWO_HOURS => write!(f, "{} min", seconds.div_ceil(MINUTE)),
-            ..=TWO_DAYS => write!(f, "{} h", seconds.div_ceil(HOUR)),
-            _ => write!(f, "{} days", seconds.div_ceil(DAY)),
+        if tenths < 10 {
+            write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000))
+        } else if seconds > 2 * DAY {
+            write!(f, "{} days", seconds.div_ceil(DAY))
+        } else if seconds > 2 * HOUR {
+            write!(f, "{} h", seconds.div_ceil(HOUR))
+        } else if seconds > 2 * MINUTE {
+            write!(f, "{} min", seconds.div_ceil(MINUTE))
+        } else if seconds > MINUTE || tenths % 10 == 0 {
+            write!(f, "{seconds} s")
+        } else {
+            write!(f, "{}.{} s", tenths / 10, tenths % 10)
         }
     }
 }

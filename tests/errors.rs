@@ -50,8 +50,12 @@ fn all_failed_conditions_are_reported_with_what_was_found() {
     let at_nine = Revision::from(9);
     let change = set("x").if_absent("a").if_present("a").if_present("b").if_revision("a", at_nine);
     let refused = dictionary.update_state(&"", change).unwrap_err();
-    let text = r#"conditions do not hold: "a" should be absent, is at revision 1; "b" should be present, is absent; "#;
-    assert_eq!(refused.to_string(), format!(r#"{text}"a" should be at revision 9, is at revision 1"#));
+    let parts = [
+        r#"3 conditions do not hold: expected "a" to be absent, found revision 1"#,
+        r#"expected "b" to be present, found no value"#,
+        r#"expected "a" to be at revision 9, found revision 1"#,
+    ];
+    assert_eq!(refused.to_string(), parts.join("; "));
     let UpdateError { reason: Refusal::ConditionFailed { failed }, .. } = refused else { panic!("{refused}") };
     let found: Vec<_> = failed.into_iter().map(|failed| (failed.key, failed.expected, failed.found)).collect();
     let one = Some(Revision::from(1));
@@ -113,12 +117,37 @@ fn the_other_errors_state_the_reason() {
 }
 
 #[test]
+fn the_time_that_a_lock_still_lasts_is_rounded_for_people() {
+    let (dictionary, _) = with_manual_clock();
+    let shown = |lease| {
+        dictionary.clear_locks();
+        dictionary.update_locks(&"alice", LockRequest::new().acquire("a", lease)).unwrap();
+        let refused = dictionary.update_state(&"bob", set("a")).unwrap_err().to_string();
+        refused.rsplit_once("for another ").unwrap().1.to_owned()
+    };
+    let expected = [
+        (Duration::from_nanos(1), "1 ms"),
+        (Duration::from_millis(250), "250 ms"),
+        (Duration::from_millis(901), "1 s"),
+        (Duration::from_nanos(4_876_543_210), "4.9 s"),
+        (SECOND * 60, "60 s"),
+        (SECOND * 61, "61 s"),
+        (SECOND * 601, "11 min"),
+        (SECOND * 24 * 3600, "24 h"),
+        (SECOND * 200_000, "3 days"),
+    ];
+    for (lease, text) in expected {
+        assert_eq!(shown(lease), text, "{lease:?}");
+    }
+}
+
+#[test]
 fn an_error_about_many_keys_stays_short() {
     let dictionary: StateDictionary<u32, u32, u8> = StateDictionary::new();
     let request = (0..1000).fold(LockRequest::new(), |request, key: u32| request.acquire(key, None));
     dictionary.update_locks(&1, request).unwrap();
     let refused = dictionary.update_state(&2, (0..1000).map(|key| (key, key)).collect()).unwrap_err();
-    assert!(refused.to_string().ends_with("; and 992 more"));
+    assert!(refused.to_string().ends_with(", and 992 more"));
     let UpdateError { reason: Refusal::Locked { conflicts }, .. } = refused else { panic!("not locked") };
     assert_eq!(conflicts.len(), 1000);
 }

@@ -209,7 +209,7 @@ fn a_change_of_a_million_keys_is_one_commit_and_one_delivery() {
         assert!(delivery.updates().all(|(key, entry)| *key == **entry && entry.revision() == delivery.revision()));
         dictionary.update_state(&0, Change::from_parts([], 0..keys)).unwrap();
         assert!(dictionary.snapshot().is_empty());
-        let (updates, removals) = buffer.flush().unwrap().into_parts();
+        let (updates, removals) = buffer.flush().unwrap().to_parts();
         assert_eq!((updates.len(), removals.len()), (0, keys as usize));
         assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);
     }

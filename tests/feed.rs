@@ -230,7 +230,7 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     let (buffer, other) = (dictionary.change_buffer(), Dictionary::new());
     for change in [set("a", 1).set("b", 1), set("b", 2).remove("a").set("c", 3)] {
         commit(&dictionary, [change]);
-        commit(&other, [buffer.try_flush().unwrap().into_change()]);
+        commit(&other, [buffer.try_flush().unwrap().to_change()]);
         assert_eq!(content(&other.snapshot()), content(&dictionary.snapshot()));
     }
     commit(&dictionary, [set("b", 5).remove("c")]);
@@ -238,7 +238,7 @@ fn a_delivery_can_be_taken_apart_printed_and_applied_to_another_dictionary() {
     let shown = format!("{:?}", delivery.clone());
     assert!(shown.starts_with("Delivery { since: Revision(2), revision: Revision(3), full: false, "), "{shown}");
     assert!(shown.ends_with(r#"updates: [("b", 5 @ 3)], removals: ["c"] }"#) && delivery.count() == 2, "{shown}");
-    let (updates, removals) = delivery.into_parts();
+    let (updates, removals) = delivery.to_parts();
     assert_eq!((updates.len(), removals), (1, vec!["c"]));
     assert!(format!("{buffer:?}").contains("delivered: Revision(3), ended: false"));
 }

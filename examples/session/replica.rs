@@ -26,7 +26,7 @@ impl Replica {
             self.faults.push(format!("was at revision {} and got a delivery from {from} to {to}", self.revision));
         }
         self.revision = to;
-        let (updates, removals) = delivery.into_parts();
+        let (updates, removals) = delivery.to_parts();
         for key in removals {
             if self.entries.remove(&key).is_none() {
                 self.faults.push(format!("up to revision {to}: {key} is removed, and was never there"));

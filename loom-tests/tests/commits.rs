@@ -82,7 +82,7 @@ fn commit_against_freeze() {
         match committed {
             Ok(revision) => assert_eq!(revision, frozen_at),
             Err(UpdateError { change, reason: Refusal::Frozen, .. }) => {
-                assert_eq!((change.len(), frozen_at.get()), (1, 0))
+                assert_eq!((change.len(), frozen_at.get()), (1, 0));
             }
             Err(other) => panic!("{other}"),
         }

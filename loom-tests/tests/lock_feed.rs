@@ -42,7 +42,7 @@ fn events(delivery: LockDelivery<u8, char>) -> Vec<Event> {
 }
 
 /// Follows until the feed ends. All events.
-fn until_the_end(feed: Feed) -> Vec<Event> {
+fn until_the_end(feed: &Feed) -> Vec<Event> {
     let mut all = Vec::new();
     while let Ok(delivery) = feed.flush() {
         all.extend(events(delivery));
@@ -249,7 +249,7 @@ fn lock_feed_against_release_and_freeze() {
         let (dictionary, _) = keeping(10);
         dictionary.update_locks(&'b', acquire(&[0])).unwrap();
         let feed = following(&dictionary);
-        let follower = actor(&dictionary, move |_| until_the_end(feed));
+        let follower = actor(&dictionary, move |_| until_the_end(&feed));
         let owner = actor(&dictionary, |d| d.release_all(&'b').len());
         let freezer = actor(&dictionary, |d| {
             d.freeze();

@@ -88,7 +88,7 @@ fn release_all_against_commit() {
         match committed {
             Ok(revision) => assert_eq!(revision.get(), 1),
             Err(UpdateError { reason: Refusal::Locked { conflicts }, .. }) => {
-                assert_eq!(conflicts.len(), 2, "half of the locks were seen")
+                assert_eq!(conflicts.len(), 2, "half of the locks were seen");
             }
             Err(other) => panic!("{other}"),
         }

@@ -67,6 +67,14 @@ enum Run<K, V, R> {
 
 type Hashes = SmallVec<[u64; 4]>;
 
+/// What is to be committed.
+struct Write<'a, K, V, T> {
+    token: &'a T,
+    change: &'a Change<K, V>,
+    /// The hold of the guard through which it is written, if there is one.
+    guard: Option<Hold>,
+}
+
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     /// [`StateDictionary::update_state_with_limit`](crate::StateDictionary::update_state_with_limit), for a closure that reads the whole content or a part of it.
     pub(crate) fn modify<M: Modification<Key = K, Value = V>>(
@@ -122,12 +130,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             self.published.settle(deferred);
         }
         let is_current = |root: &Root<K, V, S>| read(root) == based_on;
+        let write = Write { token, change: &change, guard: None };
         let had_turn = turn.is_some();
         loop {
             let mut turn = turn.take().unwrap_or_else(|| self.published.turn_or_none());
             let mut answer = None;
             if patience.waits() && !turn.is_real() {
-                answer = self.answer_before_waiting(token, &change, None, &is_current);
+                answer = self.answer_before_waiting(&write, &is_current);
                 if answer.is_none() {
                     turn = self.published.turn();
                 }
@@ -145,7 +154,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                     self.published.settle(deferred);
                     return Ok(Run::Outdated(change, ahead));
                 }
-                self.attempt(root, turn, token, &change, None, note.as_mut())
+                self.attempt(root, turn, &write, note.as_mut())
             };
             match self.conclude(attempt, patience, backoff) {
                 Ok(None) => {}
@@ -178,11 +187,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
             return Err(Refusal::InsideUpdate);
         }
         let backoff = Backoff::new(&self.published.shared().observed);
+        let write = Write { token, change, guard };
         loop {
             let mut turn = self.published.turn_or_none();
             let mut answer = None;
             if patience.waits() && !turn.is_real() {
-                answer = self.answer_before_waiting(token, change, guard, &|_| true);
+                answer = self.answer_before_waiting(&write, &|_| true);
                 if answer.is_none() {
                     turn = self.published.turn();
                 }
@@ -193,7 +203,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                 // Without a root until now: the owner of the turn could not make a root that this thread owns the spare
                 // one. A root that another thread has replaced is not dropped with the turn; the attempt settles it.
                 let (root, _) = defer_drops(|| self.published.load());
-                self.attempt(root, turn, token, change, guard, committed.as_mut())
+                self.attempt(root, turn, &write, committed.as_mut())
             };
             if let Some(root) = self.conclude(attempt, patience, &backoff)? {
                 return Ok(root);
@@ -206,16 +216,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     #[cold]
     fn answer_before_waiting(
         &self,
-        token: &T,
-        change: &Change<K, V>,
-        guard: Option<Hold>,
+        write: &Write<'_, K, V, T>,
         is_current: &dyn Fn(&Root<K, V, S>) -> bool,
     ) -> Option<Attempt<K, V, T, S>> {
         let root = self.published.load();
         if !is_current(&root) {
             return None;
         }
-        let answer = self.judge(&root, token, change, guard, &mut self.fence()).err()?;
+        let answer = self.judge(&root, write, &mut self.fence()).err()?;
         Some(self.confirm(&root, answer))
     }
 
@@ -251,13 +259,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         &self,
         root: Arc<Root<K, V, S>>,
         mut turn: Turn<'_, K, V, S>,
-        token: &T,
-        change: &Change<K, V>,
-        guard: Option<Hold>,
+        write: &Write<'_, K, V, T>,
         mut committed: Option<&mut Note<'_, K, V, S>>,
     ) -> Attempt<K, V, T, S> {
         let mut fence = self.fence();
-        let hashes = match self.judge(&root, token, change, guard, &mut fence) {
+        let Write { token, change, guard } = *write;
+        let hashes = match self.judge(&root, write, &mut fence) {
             Ok(hashes) => hashes,
             Err(answer) => {
                 drop(turn);
@@ -301,9 +308,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     fn judge(
         &self,
         root: &Arc<Root<K, V, S>>,
-        token: &T,
-        change: &Change<K, V>,
-        guard: Option<Hold>,
+        write: &Write<'_, K, V, T>,
         fence: &mut RootFence<'_, K, V, T, S>,
     ) -> Result<Hashes, Attempt<K, V, T, S>> {
         if root.frozen {
@@ -312,12 +317,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         // The locks are looked at after the root was loaded: a grant that this look misses replaces the root, and the
         // swap is lost.
         let shared = self.published.shared();
+        let change = write.change;
         let hashes: Hashes = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
-        let answer = match self.locks.check(keys, token, &self.published.clock, fence) {
+        let answer = match self.locks.check(keys, write.token, &self.published.clock, fence) {
             Verdict::Expired => Some(Attempt::Lost),
             Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked { conflicts })),
-            Verdict::Free => Self::answer_of_content(root, change, guard),
+            Verdict::Free => Self::answer_of_content(root, write),
         };
         answer.map_or(Ok(hashes), Err)
     }
@@ -329,11 +335,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
     }
 
     /// The answer to a change whose keys are not locked, unless it is to be committed.
-    fn answer_of_content(
-        root: &Arc<Root<K, V, S>>,
-        change: &Change<K, V>,
-        guard: Option<Hold>,
-    ) -> Option<Attempt<K, V, T, S>> {
+    fn answer_of_content(root: &Arc<Root<K, V, S>>, write: &Write<'_, K, V, T>) -> Option<Attempt<K, V, T, S>> {
+        let Write { change, guard, .. } = *write;
         let failed = root.failed_conditions(change);
         if !failed.is_empty() {
             return Some(Attempt::Refused(Refusal::ConditionFailed { failed }));

@@ -71,8 +71,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// # What can wait
 ///
-/// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), creating a buffer or a
-/// feed. Everything else may, as follows:
+/// Reading never waits: [`snapshot`](Self::snapshot), [`get`](Self::get), [`revision`](Self::revision), creating a
+/// buffer or a feed. Other operations may wait as follows:
 ///
 /// * A commit waits for its *turn* while other threads commit, for at most 3 ms, and is lock-free after that. A commit that is
 ///   refused or empty does not wait for the turn, nor do the methods whose names begin with `try_`.
@@ -85,9 +85,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// # In async code
 ///
-/// The methods that wait block their thread. With the feature `async`, those that wait for the turn, for locked content or for
-/// an event have an `_async` form to await. [Performance](crate::docs::performance#in-an-executor) lists what may be called in
-/// an executor.
+/// A method that waits blocks its thread. With the feature `async`, `update_state`, `update_state_with`,
+/// `lock_content`, the waits for content and the flushes of feeds have an `_async` form to await.
+/// [Performance](crate::docs::performance#in-an-executor) lists what else may be called in an executor.
 ///
 /// # What it costs
 ///
@@ -168,8 +168,8 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     /// Ends all changes, for ever. Lock-free; does not wait for locked content, nor for a commit that is in progress.
     ///
     /// Returns whether this call froze the dictionary: `false` if it was frozen before. Writers get
-    /// [`Refusal::Frozen`](crate::Refusal::Frozen), also those that wait for locked content; feeds deliver what
-    /// is pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
+    /// [`Refusal::Frozen`](crate::Refusal::Frozen), also those that wait for locked content; feeds deliver what is
+    /// pending and then end. Reading, releasing locks and [`lock_content`](Self::lock_content) still work.
     ///
     /// ```
     /// use state_dictionary::{Change, FlushError, StateDictionary};

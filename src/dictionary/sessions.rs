@@ -32,10 +32,11 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
         self.engine.session(token)
     }
 
-    /// A table of sessions by client, which lets the latest connection of a client take its session over from an older one.
+    /// A table of sessions by client, in which the latest connection of a client takes its session over from an older
+    /// one.
     ///
-    /// `grace` is the time for which a session stays when its connection is lost; then the next call of
-    /// [`expire`](Self::expire) ends it. Several tables of one dictionary know nothing of each other. A table may outlive the
+    /// `grace` is the time for which a session stays after its connection is lost; then the next call of
+    /// [`expire`](Self::expire) ends it. Several tables of one dictionary are independent. A table may outlive the
     /// dictionary, which is frozen then. O(1); never waits.
     ///
     /// ```

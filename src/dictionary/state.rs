@@ -118,7 +118,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// the content was then locked, and changed through the guard.
     ///
     /// # Errors
-    /// [`Refusal::RetriesExhausted`](crate::Refusal::RetriesExhausted) with the last change if another commit came in between each time, or if
+    /// [`Refusal::RetriesExhausted`](crate::Refusal::RetriesExhausted) with the last change if another commit came in
+    /// between each time, or if
     /// `attempts` is 0; otherwise as [`update_state_with`](Self::update_state_with).
     ///
     /// # Panics

@@ -244,7 +244,7 @@ impl<K: Clone + Eq, V, M, S> Channel<K, V, M, S> {
             }
             let seen = Some(&state.root.content);
             let change = Delivery::between(Some(state.root.position()), seen, &root, &self.wanted);
-            let change = Delivery { from: state.delivered, ..change };
+            let change = Delivery { since: state.delivered, ..change };
             let frame = (!change.difference.is_empty()).then(|| {
                 let encoded = (self.encode)(&change);
                 Arc::new(Frame { since: state.delivered, position: change.position(), encoded })

@@ -233,8 +233,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
-    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`] if the time is over,
+    /// [`FlushTimeoutError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -255,8 +255,8 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> ChangeBuffer<K, V, S> {
     /// Delivers what is pending, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if nothing is pending,
-    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
+    /// [`TryFlushError::Empty`] if nothing is pending,
+    /// [`TryFlushError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`flush`](Self::flush).
@@ -373,7 +373,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Source for ChangeBuffer<K, V, S> {
             shared.observed.could_not_resume(to);
         }
         match (nothing, last) {
-            (false, _) => Some(Ok(Delivery { from, full, difference: difference.into_kept() })),
+            (false, _) => Some(Ok(Delivery { since: from, full, difference: difference.into_kept() })),
             (true, true) => Some(Err(FlushError)),
             (true, false) => None,
         }

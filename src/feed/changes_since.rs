@@ -80,6 +80,6 @@ impl<K: Clone, V, S> Delivery<K, V, S> {
         let from = since.filter(|_| difference.is_some()).unwrap_or(Revision::ZERO);
         let full = difference.is_none();
         let difference = difference.unwrap_or_else(|| Difference::everything(Arc::clone(root), revision, wanted));
-        Self { from, full, difference: difference.into_kept() }
+        Self { since: from, full, difference: difference.into_kept() }
     }
 }

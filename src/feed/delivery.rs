@@ -38,7 +38,7 @@ use std::sync::Arc;
 /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
 /// ```
 pub struct Delivery<K, V, S = DefaultHashBuilder> {
-    pub(super) from: Revision,
+    pub(super) since: Revision,
     pub(super) full: bool,
     pub(super) difference: Difference<K, V, S>,
 }
@@ -48,7 +48,7 @@ impl<K, V, S> Delivery<K, V, S> {
     /// full](Self::is_full).
     #[must_use]
     pub fn since(&self) -> Revision {
-        self.from
+        self.since
     }
 
     /// The delivery covers the commits up to and including this revision.
@@ -146,11 +146,11 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     /// use state_dictionary::StateDictionary;
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
-    /// let (updates, removals) = dictionary.change_buffer().flush().unwrap().into_parts();
+    /// let (updates, removals) = dictionary.change_buffer().flush().unwrap().to_parts();
     /// assert_eq!((updates[0].0, *updates[0].1, removals.len()), ("a", 1, 0));
     /// ```
     #[must_use]
-    pub fn into_parts(self) -> (Vec<(K, Versioned<V>)>, Vec<K>)
+    pub fn to_parts(&self) -> (Vec<(K, Versioned<V>)>, Vec<K>)
     where
         K: Clone,
     {
@@ -168,13 +168,13 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     ///
     /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::builder().content([("a", 1)]).build();
     /// let (mirror, buffer) = (StateDictionary::<&str, i32, ()>::new(), dictionary.change_buffer());
-    /// mirror.update_state(&(), buffer.flush().unwrap().into_change())?;
+    /// mirror.update_state(&(), buffer.flush().unwrap().to_change())?;
     /// dictionary.update_state(&(), Change::new().set("b", 2).remove("a"))?;
-    /// mirror.update_state(&(), buffer.flush().unwrap().into_change())?;
+    /// mirror.update_state(&(), buffer.flush().unwrap().to_change())?;
     /// assert_eq!(mirror.snapshot().iter().collect::<Vec<_>>(), [(&"b", &2)]);
     /// # Ok::<(), state_dictionary::UpdateError<&str, i32, ()>>(())
     /// ```
-    pub fn into_change(self) -> Change<K, V>
+    pub fn to_change(&self) -> Change<K, V>
     where
         K: Clone,
     {
@@ -192,7 +192,7 @@ impl<K, V, S> RefUnwindSafe for Delivery<K, V, S> {}
 /// O(1), like a snapshot.
 impl<K: Clone, V, S> Clone for Delivery<K, V, S> {
     fn clone(&self) -> Self {
-        Self { from: self.from, full: self.full, difference: self.difference.clone() }
+        Self { since: self.since, full: self.full, difference: self.difference.clone() }
     }
 }
 

@@ -141,8 +141,8 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// [`next`](Self::next), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
-    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`] if the time is over,
+    /// [`FlushTimeoutError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).
@@ -164,8 +164,8 @@ impl<K: Clone + Eq, V, M, S> Follower<K, V, M, S> {
     /// The next message if there is one, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if there is none,
-    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
+    /// [`TryFlushError::Empty`] if there is none,
+    /// [`TryFlushError::Closed`] if nothing more can come.
     ///
     /// # Panics
     /// As [`next`](Self::next).

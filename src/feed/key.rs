@@ -125,8 +125,8 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// [`flush`](Self::flush), waiting for at most `timeout`. A timeout too long for the clock never ends.
     ///
     /// # Errors
-    /// [`FlushTimeoutError::TimedOut`](crate::FlushTimeoutError::TimedOut) if the time is over,
-    /// [`FlushTimeoutError::Closed`](crate::FlushTimeoutError::Closed) if nothing more can come.
+    /// [`FlushTimeoutError::TimedOut`] if the time is over,
+    /// [`FlushTimeoutError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{StateDictionary, FlushTimeoutError};
@@ -143,8 +143,8 @@ impl<K: Eq, V, S> KeyFeed<K, V, S> {
     /// Delivers what is pending, without waiting.
     ///
     /// # Errors
-    /// [`TryFlushError::Empty`](crate::TryFlushError::Empty) if nothing is pending,
-    /// [`TryFlushError::Closed`](crate::TryFlushError::Closed) if nothing more can come.
+    /// [`TryFlushError::Empty`] if nothing is pending,
+    /// [`TryFlushError::Closed`] if nothing more can come.
     ///
     /// ```
     /// use state_dictionary::{StateDictionary, TryFlushError};

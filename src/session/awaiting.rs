@@ -154,8 +154,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ClientSessio
         }
     }
 
-    /// [`end`](Self::end), with locked content awaited. If its future is dropped before it is ready, the session ends as one does
-    /// whose [`Session::end_async`] is dropped.
+    /// [`end`](Self::end), with locked content awaited. If its future is dropped before it is ready, the session ends
+    /// as if the future of [`Session::end_async`] was dropped.
     pub async fn end_async(self) -> Option<SessionSummary<K, T>> {
         match self.take() {
             Some(session) => Some(session.end_async().await),

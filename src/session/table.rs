@@ -1,7 +1,8 @@
-//! The table of sessions by client: who has a client's session now.
+//! The table of sessions by client: which connection has a client's session.
 //!
-//! Each connection has a place of its own for the session, and taking over moves the session from the place of the older one
-//! to that of the newer one. So a connection that was taken over finds its place empty, and there is nothing else to check.
+//! Each connection has its own place for the session. A newer connection takes the session over by moving it from the
+//! older connection's place to its own. So a connection whose session was taken over finds its place empty, and needs
+//! no other check.
 
 use crate::engine::Engine;
 use crate::session::{Session, SessionSummary};
@@ -16,11 +17,12 @@ use std::{fmt, mem};
 /// The sessions of a server's clients, one for each, used only by the client's latest connection. Made by
 /// [`StateDictionary::sessions`](crate::StateDictionary::sessions).
 ///
-/// A client that reconnects before its old connection was noticed to be lost takes its session over: see [`open`](Self::open).
+/// A client that reconnects before the loss of its old connection is noticed takes its session over: see
+/// [`open`](Self::open).
 ///
-/// The table checks no secret. Authenticate a client before you open the session of its token, since to open it takes it
-/// away from the connection that has it. Compare secrets in constant time. A secret that is a keyed hash of the token
-/// (an HMAC) need not be stored, and is valid for as long as the key is, also when the session has ended.
+/// The table checks no secret. Authenticate a client before you open the session of its token, since opening it takes
+/// it away from the connection that has it. Compare secrets in constant time. If a secret is a keyed hash of the token
+/// (an HMAC), it need not be stored, and it is valid for as long as the key is, also after the session has ended.
 ///
 /// ```
 /// use state_dictionary::{Change, StateDictionary};
@@ -32,14 +34,14 @@ use std::{fmt, mem};
 /// let old = sessions.open("alice");
 /// old.with(|session| session.update_ephemeral(Change::new().set("cursor", 1))).unwrap()?;
 ///
-/// let new = sessions.open("alice"); // she is back, and the old connection still looks alive
+/// let new = sessions.open("alice"); // she reconnects, and the old connection still looks alive
 /// assert!(new.with(|session| session.is_resumed()).unwrap());
 /// assert!(old.with(|session| session.update_ephemeral(Change::new().set("cursor", 7))).is_none());
-/// drop(old); // noticed at last: no effect
+/// drop(old); // its loss is noticed: no effect
 /// assert_eq!(room.snapshot()["cursor"], 1);
 ///
 /// drop(new); // lost: the session is detached, and ends ten seconds later
-/// let new = sessions.open("alice"); // except that she is back before
+/// let new = sessions.open("alice"); // she reconnects before that
 /// assert_eq!(new.end().unwrap().removed, ["cursor"]);
 /// # Ok::<(), state_dictionary::UpdateError<&str, u32, &str>>(())
 /// ```
@@ -47,11 +49,12 @@ pub struct Sessions<K, V, T = (), S = DefaultHashBuilder> {
     table: Arc<Table<K, V, T, S>>,
 }
 
-/// The session of a client, for as long as the connection that has this is the client's latest. Made by [`Sessions::open`].
+/// The session of a client, as long as the connection that owns this value is the client's latest. Made by
+/// [`Sessions::open`].
 ///
-/// Dropped, it [detaches](Session::detach) the session for the grace period of the table: that is for a connection that is
-/// lost. For a client that says goodbye, call [`end`](Self::end). Both have no effect once another connection has taken the
-/// session over. One that is leaked keeps its session until another connection takes it over.
+/// Dropping it [detaches](Session::detach) the session for the grace period of the table, for a connection that is
+/// lost. For a client that signs off, call [`end`](Self::end). Both have no effect once another connection has taken
+/// the session over. A leaked one keeps its session until another connection takes it over.
 #[must_use = "a session whose connection is dropped is detached"]
 pub struct ClientSession<K, V, T = (), S = DefaultHashBuilder> {
     table: Arc<Table<K, V, T, S>>,
@@ -61,14 +64,14 @@ pub struct ClientSession<K, V, T = (), S = DefaultHashBuilder> {
 struct Table<K, V, T, S> {
     engine: Engine<K, V, T, S>,
     grace: Duration,
-    /// That of the latest connection of each client. Never locked while something else is waited for.
+    /// The place of each client's latest connection. Never locked during any other wait.
     latest: Mutex<Vec<Arc<Place<K, V, T, S>>>>,
 }
 
 /// One connection's place for the session of its client.
 struct Place<K, V, T, S> {
     token: T,
-    /// Is there until another connection takes it over, or this one detaches or ends it.
+    /// `Some` until another connection takes the session over, or this one detaches or ends it.
     session: Mutex<Option<Session<K, V, T, S>>>,
     #[cfg(feature = "async")]
     taken_over: Event,
@@ -81,16 +84,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, V, T, S> {
-    /// The session of the client with this token, for a new connection of the client: the session that its present connection
-    /// has, which is taken over, or else [`StateDictionary::session`](crate::StateDictionary::session), which is the detached
-    /// session or a new one. [`Session::is_resumed`] is true of all except a new one.
+    /// The session of the client with this token, for a new connection of the client. If an older connection has the
+    /// session, it is taken over; otherwise it is [`StateDictionary::session`](crate::StateDictionary::session), the
+    /// detached session or a new one. [`Session::is_resumed`] returns `true` for all except a new one.
     ///
-    /// When this has returned, a connection that had the session before can neither write through it nor detach or end it. If
-    /// several open it at the same time, one of them has it in the end, and it was taken over from the others.
+    /// After this has returned, a connection that had the session before can neither write through it nor detach or end
+    /// it. If several connections open it at the same time, one of them has it in the end, and has taken it over from
+    /// the others.
     ///
-    /// O(n) in the numbers of connected clients and of detached sessions. May wait for a call of [`with`](ClientSession::with)
-    /// by the connection that has the session, for an earlier `open` of it, and for what `session` waits for; not for what other
-    /// clients do.
+    /// O(n) in the numbers of connected clients and of detached sessions. May wait for a call of
+    /// [`with`](ClientSession::with) by the connection that has the session, for an earlier `open` of it, and for what
+    /// `session` waits for; not for other clients.
     pub fn open(&self, token: T) -> ClientSession<K, V, T, S> {
         let own = Arc::new(Place {
             token,
@@ -99,7 +103,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, 
             taken_over: Event::new(),
         });
         let opened = ClientSession { table: Arc::clone(&self.table), own: Arc::clone(&own) };
-        // Locked before others can find the place, so that a still newer connection waits until the session is in it.
+        // Locked before other threads can find the place, so that an even newer connection waits until the session is
+        // in it.
         let mut place = own.session.lock();
         let older = self.table.put(&own);
         let found = older.as_ref().and_then(|older| older.session.lock().take());
@@ -147,17 +152,17 @@ impl<K, V, T, S> ClientSession<K, V, T, S> {
 
     /// Uses the session; `None`, and `act` is not run, if another connection has taken it over.
     ///
-    /// Waits for another call of it by this connection. Connections of this client wait while `act` runs, and connections of
-    /// other clients do not. `act` must not use or drop this `ClientSession`, nor [open](Sessions::open) the session: it would
-    /// wait for itself.
+    /// Waits for another call of `with` by this connection. Other connections of this client wait while `act` runs;
+    /// connections of other clients do not. `act` must not use or drop this `ClientSession`, nor [open](Sessions::open)
+    /// the session: it would wait for itself.
     ///
     /// # Panics
-    /// If `act` does. The session has then done what it had done until the panic, and can be used further.
+    /// If `act` panics. What the session did before the panic stands, and it can still be used.
     pub fn with<R>(&self, act: impl FnOnce(&mut Session<K, V, T, S>) -> R) -> Option<R> {
         self.own.session.lock().as_mut().map(act)
     }
 
-    /// Whether another connection has taken the session over. It will not come back to this one. Waits as
+    /// Whether another connection has taken the session over. Then it never comes back to this one. Waits as
     /// [`with`](Self::with).
     #[must_use]
     pub fn is_taken_over(&self) -> bool {
@@ -190,7 +195,7 @@ impl<K, V, T, S> ClientSession<K, V, T, S> {
         &self.table.engine
     }
 
-    /// The session, if it is still there; it is this connection's no more.
+    /// The session, if it is still there; afterwards this connection has none.
     pub(super) fn take(self) -> Option<Session<K, V, T, S>> {
         self.own.session.lock().take()
     }
@@ -218,7 +223,7 @@ impl<K, V, T, S> Drop for ClientSession<K, V, T, S> {
     }
 }
 
-// As a session is: whatever panics, it is in one place, and can be used further.
+// As for a session: after any panic it is in one place, and can still be used.
 impl<K, V, T, S> UnwindSafe for Sessions<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for Sessions<K, V, T, S> {}
 impl<K, V, T, S> UnwindSafe for ClientSession<K, V, T, S> {}

@@ -236,7 +236,7 @@ fn a_delivery_is_written_as_the_change_it_is() {
     ] {
         let message = msgpack::encode_delivery(&delivery).unwrap();
         assert_eq!(as_json(&decode(&message).unwrap()), expected);
-        assert_eq!(message.len(), msgpack::encode(&delivery.into_change()).unwrap().len());
+        assert_eq!(message.len(), msgpack::encode(&delivery.to_change()).unwrap().len());
     }
 }
 

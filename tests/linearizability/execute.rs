@@ -179,7 +179,7 @@ impl Thread<'_> {
                     _ => dictionary.update_state(&by, change),
                 };
                 if let Err(error) = &answer {
-                    assert_eq!(error.change, asked, "the change is handed back as it was");
+                    assert_eq!(error.change, asked, "the change is returned as it was");
                 }
                 updated(answer)
             }
@@ -313,7 +313,7 @@ impl Thread<'_> {
             Op::CommitsAfter => {
                 let Position { store, revision } = dictionary.position();
                 let after = Position { store, revision: revision.min(self.last_revision.into()) };
-                commits_flushed(&mut dictionary.commit_feed_with(FeedOptions::new().resume(after)))
+                commits_flushed(&dictionary.commit_feed_with(FeedOptions::new().resume(after)))
             }
             op => unreachable!("not an operation of its own: {op}"),
         }

@@ -1,7 +1,7 @@
 //! What the dictionary is meant to do, one operation after another: the documented semantics, in plain maps.
 //!
 //! Written from the documentation, not from the code, and sharing nothing with the code. A step takes an operation with
-//! the result that was observed and gives every state in which that may have not_removed the dictionary: none if the result was
+//! the result that was observed and gives every state in which that may have left the dictionary: none if the result was
 //! impossible, several where the documentation leaves a choice.
 
 use crate::history::{Call, Kind, Observed};

@@ -100,7 +100,7 @@ impl Model {
         next.only_if(call.observed == Observed::Position(boundary))
     }
 
-    /// When the dictionary is frozen, a follower that has everything publishes what is not_removed.
+    /// When the dictionary is frozen, a follower that has everything publishes what is left.
     pub(super) fn next(&self, call: &Call) -> Vec<Self> {
         let not_removed = self.frozen && self.broadcast.looked < self.revision;
         let published = not_removed.then(|| self.published_up_to(self.revision).0);
@@ -117,7 +117,7 @@ impl Model {
         let seen = seen.as_ref();
         let exactly = |frame: &&Frame| reached.is_some() && frame.since == *boundary;
         let frame = frames.iter().find(exactly);
-        // A follower that has looked, and then publishes what is not_removed, may be where the look brought it: elsewhere than where
+        // A follower that has looked, and then publishes what is left, may be where the look brought it: elsewhere than where
         // the last frame begins, with the same content.
         let looked_before = |frame: &&Frame| {
             let before = reached.filter(|reached| *reached < frame.to);

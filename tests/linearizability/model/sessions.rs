@@ -145,7 +145,7 @@ impl Model {
         })
     }
 
-    /// Whether nothing is not_removed that an expiry must have ended by now.
+    /// Whether nothing is left that an expiry must have ended by now.
     pub(super) fn nothing_due(&self, by: Token, call: &Call) -> Vec<Self> {
         let of_token: Vec<_> = self.detached.iter().filter(|detached| detached.session.token == by).collect();
         // Of several sessions each may have been looked at at another time.
