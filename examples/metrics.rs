@@ -15,7 +15,7 @@ fn metrics(counters: &Counters) -> String {
         ("commits_total", "counter", counters.commits, "Commits, the initial content included."),
         ("retries_total", "counter", counters.retries, "Attempts that were repeated after a conflict."),
         ("refusals_total", "counter", counters.refusals, "Updates and lock requests that were refused."),
-        ("catch_ups_total", "counter", counters.catch_ups, "Flushes that had fallen behind the history."),
+        ("catch_ups_total", "counter", counters.catch_ups, "Flushes of buffers that lagged behind the history."),
         ("buffers", "gauge", counters.live_buffers as u64, "Buffers that exist."),
         ("slowest_lag_revisions", "gauge", counters.slowest_lag, "Commits that the slowest buffer has not seen."),
     ];

@@ -169,7 +169,7 @@ impl<K: Debug> Display for FailedCondition<K> {
 /// match dictionary.update_locks(&"bob", LockRequest::new().acquire("ball", None).acquire("net", None).release("bat")) {
 ///     Err(LockError::Locked { conflicts, receipt, .. }) => {
 ///         assert_eq!((conflicts[0].key, conflicts[0].owner), ("ball", "alice"));
-/// assert_eq!(receipt.released, ["bat"], "releases are carried out all the same");
+///         assert_eq!(receipt.released, ["bat"], "releases are carried out all the same");
 ///     }
 ///     other => panic!("{other:?}"),
 /// }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// let clock = ManualClock::new();
 /// let dictionary: StateDictionary<&str, i32, &str> =
 ///     StateDictionary::builder().clock(&clock).lock_history_limit(100).build();
-/// let mut feed = dictionary.lock_feed();
+/// let feed = dictionary.lock_feed();
 /// assert!(feed.flush().is_ok()); // all locks: none
 /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", Duration::from_secs(5)))?;
 /// clock.advance(Duration::from_secs(5));
@@ -55,7 +55,7 @@ pub struct LockEvent<K, T> {
 /// use state_dictionary::{LockDelivery, LockEventKind, LockRequest, StateDictionary};
 ///
 /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::builder().lock_history_limit(100).build();
-/// let mut feed = dictionary.lock_feed();
+/// let feed = dictionary.lock_feed();
 /// assert!(feed.flush().is_ok()); // all locks: none
 /// let acquire = || dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None));
 /// acquire()?;

@@ -40,6 +40,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # In one line each
+//!
+//! Read-modify-write that returns a value, what has changed since a snapshot, a `static`:
+//!
+//! ```
+//! use state_dictionary::{Change, StateDictionary};
+//! use std::sync::{Arc, LazyLock};
+//!
+//! let stock: StateDictionary<u64, u32, &str> = (0..10).map(|id| (id, 5)).collect();
+//! let yesterday = stock.snapshot();
+//! let (revision, left) = stock.update_state_with(&"till 1", |now| {
+//!     let left = now[&3] - 1;
+//!     (Change::new().set(3_u64, left), left)
+//! })?;
+//! let changed = stock.snapshot().changes_since(&yesterday);
+//! assert_eq!((left, changed.count(), changed.revision()), (4, 1, revision));
+//!
+//! static SETTINGS: LazyLock<StateDictionary<&str, Arc<str>>> = LazyLock::new(StateDictionary::new);
+//! SETTINGS.set("name", Arc::from("board"))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Read, modify, write
 //!
 //! The closure makes a change from a snapshot. If another commit comes in between, it runs again with a new snapshot.

@@ -45,7 +45,7 @@ fn a_lock_forbids_all_others_to_write_to_its_key() {
 }
 
 #[test]
-fn a_refusal_names_every_locked_key_its_holder_and_the_remaining_time() {
+fn a_refusal_names_every_locked_key_its_owner_and_the_remaining_time() {
     let (dictionary, clock) = with_manual_clock();
     dictionary.update_locks(&"alice", acquire("a", SECOND * 3).acquire("b", None)).unwrap();
     clock.advance(SECOND);

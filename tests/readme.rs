@@ -18,7 +18,7 @@ fn example(one: &str, other: &str, key: &str) -> Result<(), Box<dyn std::error::
     room.update_locks(&alice, LockRequest::new().acquire(key, Duration::from_secs(5)))?;
     room.update_state(&alice, Change::new().set(key, 1.5).set("score", 1.0))?;
     let refused = room.update_state(&bob, Change::new().set(key, 0.0).set("score", 9.0));
-    println!("{}", refused.unwrap_err()); // alice holds the ball, so nothing of bob's was written
+    println!("{}", refused.unwrap_err()); // alice has locked the ball, so nothing of bob's was written
     assert_eq!(room.snapshot()["score"], 1.0);
     drop(room); // the feed delivers what is pending, then ends
     watcher.join().unwrap();

@@ -68,7 +68,7 @@ fn a_resumed_buffer_that_found_nothing_does_not_need_the_history_any_more() {
 }
 
 #[test]
-fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
+fn a_position_that_cannot_be_resumed_from_gives_a_full_delivery() {
     let dictionary: Dictionary = StateDictionary::builder().history_limit(1).content([("a", 1)]).build();
     let Position { store, revision } = dictionary.position();
     let another = Dictionary::new().position().store;
@@ -92,7 +92,7 @@ fn a_position_that_cannot_be_resumed_from_gives_a_fresh_start() {
 }
 
 #[test]
-fn a_fresh_start_comes_at_once_also_if_there_is_nothing() {
+fn a_full_delivery_comes_at_once_also_if_there_is_nothing() {
     let dictionary = Dictionary::new();
     let foreign = Dictionary::new().position();
     let buffer = resumed(&dictionary, foreign);
@@ -120,7 +120,7 @@ fn a_buffer_that_lags_behind_the_history_before_its_first_flush_delivers_everyth
 }
 
 #[test]
-fn an_ordinary_buffer_begins_with_a_fresh_start_and_has_none_later() {
+fn an_ordinary_buffer_begins_with_a_full_delivery_and_has_none_later() {
     for history_limit in [0, 100] {
         let dictionary: Dictionary = StateDictionary::builder().history_limit(history_limit).build();
         let buffer = dictionary.change_buffer();
@@ -132,7 +132,7 @@ fn an_ordinary_buffer_begins_with_a_fresh_start_and_has_none_later() {
 }
 
 #[test]
-fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_start() {
+fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_full_delivery() {
     for history_limit in [0, 100] {
         let builder = StateDictionary::builder().history_limit(history_limit);
         let dictionary: Dictionary = builder.content([("b.1", 1)]).build();
@@ -157,7 +157,7 @@ fn a_buffer_that_looked_before_there_was_anything_still_begins_with_a_fresh_star
 }
 
 #[test]
-fn a_buffer_resumed_at_the_very_beginning_is_no_fresh_start() {
+fn a_buffer_resumed_at_the_very_beginning_does_not_deliver_in_full() {
     let dictionary = Dictionary::new();
     let buffer = resumed(&dictionary, dictionary.position());
     assert_eq!(buffer.try_flush().unwrap_err(), TryFlushError::Empty);

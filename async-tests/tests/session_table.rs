@@ -30,7 +30,7 @@ fn a_connection_learns_that_its_session_was_taken_over() {
 }
 
 #[test]
-fn a_write_that_waits_for_held_content_does_not_delay_a_takeover_and_is_refused_after_it() {
+fn a_write_that_waits_for_locked_content_does_not_delay_a_takeover_and_is_refused_after_it() {
     everywhere(async |_| {
         let dictionary = Dictionary::new();
         let sessions = dictionary.sessions(SECOND);

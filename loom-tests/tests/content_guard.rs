@@ -65,9 +65,9 @@ fn guard_that_writes_against_grant() {
 
 /// Invariant: a commit that waits for locked content keeps no other thread from the locks.
 #[test]
-fn holder_takes_locks_while_a_commit_waits() {
+fn guard_owner_takes_locks_while_a_commit_waits() {
     let [first, second] = keys_of_two_shards();
-    explore("holder_takes_locks_while_a_commit_waits", 580, move || {
+    explore("guard_owner_takes_locks_while_a_commit_waits", 580, move || {
         let dictionary = shared();
         dictionary.update_locks(&'b', acquire(&[100])).unwrap();
         let writer = actor(&dictionary, move |d| d.update_state(&'a', Change::new().set(first, 1)).is_ok());

@@ -114,18 +114,18 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// use state_dictionary::{LockDelivery, LockRequest, StateDictionary};
     ///
     /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new(); // without a history of locks
-    /// let mut feed = dictionary.lock_feed();
+    /// let feed = dictionary.lock_feed();
     /// assert!(feed.flush().is_ok());
     /// dictionary.update_locks(&"alice", LockRequest::new().acquire("ball", None))?;
     /// assert!(matches!(feed.flush(), Ok(LockDelivery::Full { .. })), "all locks again");
     /// # Ok::<(), state_dictionary::LockError<&str, &str>>(())
     /// ```
-    pub fn lock_history_limit(mut self, keys: usize) -> Self
+    pub fn lock_history_limit(mut self, events: usize) -> Self
     where
         T: Send + Sync + 'static,
     {
-        self.settings.lock_history_limit = keys;
-        self.settings.lock_events = (keys > 0).then_some(|token| Arc::new(token) as Origin);
+        self.settings.lock_history_limit = events;
+        self.settings.lock_events = (events > 0).then_some(|token| Arc::new(token) as Origin);
         self
     }
 

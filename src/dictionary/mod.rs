@@ -16,21 +16,17 @@ mod waiting;
 
 pub use builder::Builder;
 
-use crate::commit::{Published, Reader};
+use crate::commit::Reader;
 use crate::content::{Snapshot, Versioned};
 use crate::engine::Engine;
-use crate::error::WaitError;
-
 use crate::feed::{Broadcast, BufferOptions, ChangeBuffer, CommitFeed, Delivery, FeedOptions, LockFeed};
 use crate::position::{LockPosition, Position, StoreId};
 use crate::revision::Revision;
 use crate::sync::{Arc, DefaultHashBuilder};
-use crate::wake;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::time::{Duration, Instant};
 
 /// A shared key/value store for many writers and many watchers.
 ///
@@ -280,63 +276,6 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     #[must_use]
     pub fn position(&self) -> Position {
         Position { store: self.id(), revision: self.revision() }
-    }
-
-    /// Waits until the commit with this revision has been made, and returns the content of that commit or of a later
-    /// one.
-    ///
-    /// # Errors
-    /// [`WaitError::Frozen`] if the revision can no longer come.
-    ///
-    /// ```
-    /// use state_dictionary::{Change, Revision, StateDictionary};
-    /// use std::thread;
-    ///
-    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
-    /// thread::scope(|scope| {
-    ///     let waiting = scope.spawn(|| dictionary.wait_for_revision(Revision::from(2)));
-    ///     dictionary.update_state(&0, Change::new().set("a", 1)).unwrap();
-    ///     dictionary.update_state(&0, Change::new().set("a", 2)).unwrap();
-    ///     assert_eq!(waiting.join().unwrap().unwrap()["a"], 2);
-    /// });
-    /// ```
-    pub fn wait_for_revision(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
-        self.wait_for_revision_until(revision, None)
-    }
-
-    /// [`wait_for_revision`](Self::wait_for_revision), waiting for at most `timeout`. A timeout too long for the clock
-    /// never ends.
-    ///
-    /// # Errors
-    /// [`WaitError::TimedOut`] if the time is over, [`WaitError::Frozen`] if the revision can no longer come.
-    ///
-    /// ```
-    /// use state_dictionary::{Revision, StateDictionary, WaitError};
-    /// use std::time::Duration;
-    ///
-    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
-    /// let soon = dictionary.wait_for_revision_timeout(Revision::from(1), Duration::ZERO);
-    /// assert_eq!(soon.unwrap_err(), WaitError::TimedOut);
-    /// dictionary.freeze();
-    /// assert_eq!(dictionary.wait_for_revision(Revision::from(1)).unwrap_err(), WaitError::Frozen);
-    /// assert!(dictionary.wait_for_revision(Revision::ZERO).is_ok(), "it was reached before");
-    /// ```
-    pub fn wait_for_revision_timeout(
-        &self,
-        revision: Revision,
-        timeout: Duration,
-    ) -> Result<Snapshot<K, V, S>, WaitError> {
-        self.wait_for_revision_until(revision, self.engine.published.clock.now().checked_add(timeout))
-    }
-
-    fn wait_for_revision_until(
-        &self,
-        revision: Revision,
-        deadline: Option<Instant>,
-    ) -> Result<Snapshot<K, V, S>, WaitError> {
-        let Published { wakeups, clock, .. } = &*self.engine.published;
-        let reached = wake::wait(&wakeups.changed, clock, deadline, || self.engine.published.reached(revision));
-        reached.unwrap_or(Err(WaitError::TimedOut))
     }
 
     /// A feed of every commit after this moment, none merged with another, with the token of its writer. O(1); never waits.

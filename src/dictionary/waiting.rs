@@ -1,16 +1,74 @@
-//! Waiting for content.
+//! Waiting for a revision or for content.
 
 use super::StateDictionary;
 use crate::commit::Published;
 use crate::content::Snapshot;
 use crate::error::WaitError;
 use crate::feed::KeyFeed;
+use crate::revision::Revision;
 use crate::sync::Arc;
 use crate::wake;
 use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
 impl<K, V, T, S> StateDictionary<K, V, T, S> {
+    /// Waits until the commit with this revision has been made, and returns the content of that commit or of a later
+    /// one.
+    ///
+    /// # Errors
+    /// [`WaitError::Frozen`] if the revision can no longer come.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, Revision, StateDictionary};
+    /// use std::thread;
+    ///
+    /// let dictionary: StateDictionary<String, i32, u8> = StateDictionary::new();
+    /// thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| dictionary.wait_for_revision(Revision::from(2)));
+    ///     dictionary.update_state(&0, Change::new().set("a", 1)).unwrap();
+    ///     dictionary.update_state(&0, Change::new().set("a", 2)).unwrap();
+    ///     assert_eq!(waiting.join().unwrap().unwrap()["a"], 2);
+    /// });
+    /// ```
+    pub fn wait_for_revision(&self, revision: Revision) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_revision_until(revision, None)
+    }
+
+    /// [`wait_for_revision`](Self::wait_for_revision), waiting for at most `timeout`. A timeout too long for the clock
+    /// never ends.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] if the time is over, [`WaitError::Frozen`] if the revision can no longer come.
+    ///
+    /// ```
+    /// use state_dictionary::{Revision, StateDictionary, WaitError};
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, ()> = StateDictionary::new();
+    /// let soon = dictionary.wait_for_revision_timeout(Revision::from(1), Duration::ZERO);
+    /// assert_eq!(soon.unwrap_err(), WaitError::TimedOut);
+    /// dictionary.freeze();
+    /// assert_eq!(dictionary.wait_for_revision(Revision::from(1)).unwrap_err(), WaitError::Frozen);
+    /// assert!(dictionary.wait_for_revision(Revision::ZERO).is_ok(), "it was reached before");
+    /// ```
+    pub fn wait_for_revision_timeout(
+        &self,
+        revision: Revision,
+        timeout: Duration,
+    ) -> Result<Snapshot<K, V, S>, WaitError> {
+        self.wait_for_revision_until(revision, self.engine.published.clock.now().checked_add(timeout))
+    }
+
+    fn wait_for_revision_until(
+        &self,
+        revision: Revision,
+        deadline: Option<Instant>,
+    ) -> Result<Snapshot<K, V, S>, WaitError> {
+        let Published { wakeups, clock, .. } = &*self.engine.published;
+        let reached = wake::wait(&wakeups.changed, clock, deadline, || self.engine.published.reached(revision));
+        reached.unwrap_or(Err(WaitError::TimedOut))
+    }
+
     /// Waits until `condition` returns a value for the content, and returns that value.
     ///
     /// `condition` is run on the present content at once, and again after commits; several commits may come between two

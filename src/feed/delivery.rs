@@ -135,7 +135,6 @@ impl<K: Eq, V, S> Delivery<K, V, S> {
     /// assert!(delivery.is_full() && delivery.count() == 0);
     /// ```
     #[must_use]
-    #[allow(clippy::len_without_is_empty)]
     pub fn count(&self) -> usize {
         self.updates().count() + self.removals().len()
     }

@@ -10,7 +10,7 @@ use shuttle as checker;
 
 use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::{PoisonError, TryLockError};
+use std::sync::{self, PoisonError, TryLockError};
 
 pub(crate) use checker::sync::{Arc, MutexGuard};
 pub(crate) use checker::thread::ThreadId;
@@ -137,28 +137,26 @@ impl<T> TurnLock<T> {
     }
 }
 
-/// What a cell owns is counted by std: arc-swap guarantees that reclamation is right, and its own tests check that.
-use std::sync::Arc as Root;
-
-pub(crate) struct RootCell<T>(RwLock<Root<T>>);
+/// What it owns is counted by std: arc-swap guarantees that reclamation is right, and its own tests check that.
+pub(crate) struct RootCell<T>(RwLock<sync::Arc<T>>);
 
 impl<T> RootCell<T> {
-    pub(crate) fn new(value: Root<T>) -> Self {
+    pub(crate) fn new(value: sync::Arc<T>) -> Self {
         Self(RwLock::new(value))
     }
 
     /// Not a guard, unlike the shipped one: a thread of a model must not lock the `RwLock` twice.
-    pub(crate) fn load(&self) -> Root<T> {
+    pub(crate) fn load(&self) -> sync::Arc<T> {
         self.load_full()
     }
 
-    pub(crate) fn load_full(&self) -> Root<T> {
-        Root::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn load_full(&self) -> sync::Arc<T> {
+        sync::Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn compare_and_swap(&self, current: &Root<T>, new: Root<T>) -> bool {
+    pub(crate) fn compare_and_swap(&self, current: &sync::Arc<T>, new: sync::Arc<T>) -> bool {
         let mut value = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let swapped = Root::ptr_eq(&value, current);
+        let swapped = sync::Arc::ptr_eq(&value, current);
         if swapped {
             *value = new;
         }

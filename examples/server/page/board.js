@@ -117,7 +117,7 @@ export class Board {
     this.#io.changed();
   }
 
-  #changes({ position, delivery: { revision: to, full, updates, revisions, removals } }) {
+  #changes({ position, delivery: { revision, full, updates, revisions, removals } }) {
     const [store] = position.split(":");
     if (this.#store && this.#store !== store) this.#forget();
     [this.#store, this.#position] = [store, position];
@@ -131,8 +131,8 @@ export class Board {
     for (const [key, value] of Object.entries(updates)) this.content.set(key, { value, revision: revisions[key] });
     if ([...touched].some(key => key.startsWith("user."))) for (const key of this.#nameAll()) touched.add(key);
     for (const id of users.map(key => key.slice(5))) if (this.isLive && !this.isMe(id)) this.#mention`${this.nameOf(id)} is here.`;
-    for (const move of this.moves.values()) if (move.revision) this.#arrived(move, to);
-    for (const edit of this.edits) if (edit.revision) this.#arrived(edit, to);
+    for (const move of this.moves.values()) if (move.revision) this.#arrived(move, revision);
+    for (const edit of this.edits) if (edit.revision) this.#arrived(edit, revision);
     this.#io.show(touched);
   }
 

@@ -80,7 +80,7 @@ async fn what_a_killed_client_had_is_gone_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn who_says_goodbye_is_gone_at_once() {
+async fn a_client_that_says_goodbye_is_gone_at_once() {
     let server = Server::start(&["--grace", "3600"]).await;
     let mut ada = Client::join(&server, "Ada").await;
     let mut bob = Client::join(&server, "Bob").await;
@@ -92,7 +92,7 @@ async fn who_says_goodbye_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn a_lease_that_runs_out_is_told_although_nobody_touches_the_card() {
+async fn a_lease_that_expires_is_reported_although_no_client_touches_the_card() {
     let server = Server::start(&["--lease", "0.2"]).await;
     let mut ada = Client::join(&server, "Ada").await;
     ada.lock("card.2").await;
@@ -201,7 +201,7 @@ async fn a_message_too_long_to_be_read_ends_the_connection_and_not_the_session()
 }
 
 #[tokio::test]
-async fn who_comes_back_gets_exactly_what_has_changed() {
+async fn a_client_that_returns_gets_exactly_what_has_changed() {
     let server = Server::start(&["--grace", "3600", "--lease", "3600"]).await;
     let mut bob = Client::join(&server, "Bob").await;
     let cursor = format!("cursor.{}", bob.id);
@@ -242,7 +242,7 @@ async fn who_comes_back_gets_exactly_what_has_changed() {
 }
 
 #[tokio::test]
-async fn who_cannot_resume_gets_a_fresh_start() {
+async fn a_client_that_cannot_resume_gets_the_whole_content() {
     let server = Server::start(&[]).await;
     let first = Client::join(&server, "Ada").await;
     let (store, revision) = first.position.as_str().unwrap().split_once(':').unwrap();
@@ -315,7 +315,7 @@ async fn a_client_that_reads_too_slowly_gets_what_it_missed_merged() {
 }
 
 #[tokio::test]
-async fn who_joins_while_others_write_begins_where_the_next_common_message_does() {
+async fn a_client_that_joins_while_others_write_begins_where_the_next_common_message_does() {
     let server = Server::start(&[]).await;
     let mut writers = JoinSet::new();
     for _ in 0..2 {
@@ -383,7 +383,7 @@ async fn a_port_that_is_taken_is_said() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn on_ctrl_c_everybody_is_told() {
+async fn on_ctrl_c_every_client_is_told() {
     let mut server = Server::start(&[]).await;
     let mut ada = Client::join(&server, "Ada").await;
     ada.change(json!({ "card.1": place(0.125) })).await;

@@ -58,8 +58,8 @@ impl Shared {
         }
         #[derive(Deserialize)]
         struct Delivery<'a> {
-            from: u64,
-            to: u64,
+            since: u64,
+            revision: u64,
             full: bool,
             #[serde(borrow)]
             updates: HashMap<&'a str, &'a RawValue>,
@@ -74,7 +74,7 @@ impl Shared {
         }
         let Incoming { delivery } = serde_json::from_str(text)?;
         let mut changes =
-            Changes { full: delivery.full, from: delivery.from, revision: delivery.to, ..Changes::default() };
+            Changes { full: delivery.full, since: delivery.since, revision: delivery.revision, ..Changes::default() };
         for (key, value) in delivery.updates {
             changes.sent.extend(number(value.get(), "t"));
             let count = number(value.get(), "n").unwrap_or_default();

@@ -13,7 +13,7 @@ const LATE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) full: bool,
-    pub(crate) from: u64,
+    pub(crate) since: u64,
     pub(crate) revision: u64,
     pub(crate) updates: Vec<(usize, Written)>,
     pub(crate) removals: Vec<usize>,
@@ -39,8 +39,8 @@ impl Replica {
     pub(crate) fn apply(&mut self, changes: &Changes) -> Result<(), String> {
         if changes.full {
             self.values.clear();
-        } else if changes.from > self.revision {
-            return Err(format!("nothing came of the revisions after {} up to {}", self.revision, changes.from));
+        } else if changes.since > self.revision {
+            return Err(format!("nothing came of the revisions after {} up to {}", self.revision, changes.since));
         }
         let updates = changes.updates.iter().map(|(key, value)| (*key, Some(*value)));
         for (key, value) in updates.chain(changes.removals.iter().map(|key| (*key, None))) {

@@ -158,13 +158,13 @@ export class Model {
   // What has changed since the last frame of this connection.
   frame(link) {
     if (link.id === null || link.reached === this.revision) return;
-    const isFull = link.reached === null, from = link.reached ?? -1;
-    const changed = [...this.content].filter(([, { revision }]) => revision > from);
+    const isFull = link.reached === null, since = link.reached ?? -1;
+    const changed = [...this.content].filter(([, { revision }]) => revision > since);
     const revisions = changed.filter(([key]) => /^(card|title)/.test(key)).map(([key, { revision }]) => [key, revision]);
     const delivery = {
-      from, to: this.revision, full: isFull,
+      since, revision: this.revision, full: isFull,
       updates: Object.fromEntries(changed.map(([key, { value }]) => [key, value])), revisions: Object.fromEntries(revisions),
-      removals: isFull ? [] : [...this.removed].filter(([, revision]) => revision > from).map(([key]) => key),
+      removals: isFull ? [] : [...this.removed].filter(([, revision]) => revision > since).map(([key]) => key),
     };
     link.out.push(JSON.stringify({ type: "changes", position: `${this.store}:${this.revision}`, delivery }));
     link.reached = this.revision;
