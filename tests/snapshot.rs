@@ -107,6 +107,7 @@ fn snapshots_entries_and_iterators_can_be_printed() {
     let snapshot = dictionary.snapshot();
     assert_eq!(format!("{snapshot:?} {:?}", snapshot.iter()), r#"{"a": 1} {"a": 1}"#);
     assert_eq!(format!("{:?}", dictionary.get("a").unwrap()), "1 @ 1");
+    assert_eq!(dictionary.get("a").unwrap().to_string(), "1");
 }
 
 #[test]

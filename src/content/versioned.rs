@@ -78,6 +78,13 @@ impl<V> Deref for Versioned<V> {
     }
 }
 
+/// The value.
+impl<V: fmt::Display> fmt::Display for Versioned<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 impl<V: fmt::Debug> fmt::Debug for Versioned<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} @ {}", self.value, self.revision)

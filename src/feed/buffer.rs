@@ -139,6 +139,7 @@ impl<K, V, S> ChangeBuffer<K, V, S> {
     /// assert_eq!(**delivery.updates().next().unwrap().1, 1, "what was committed before");
     /// assert_eq!(buffer.flush().unwrap_err(), FlushError);
     /// ```
+    #[doc(alias = "freeze")]
     pub fn close(&self) -> bool {
         let Some(published) = self.source() else { return false };
         let mut state = self.state.lock();
