@@ -94,6 +94,7 @@ fn of_plain_types() -> Vec<(&'static str, Traits, Traits)> {
         FencingToken => ALL,
         FlushError => ALL,
         FlushTimeoutError => ALL,
+        Refusal<Key, Token> => ALL,
         TryFlushError => ALL,
         FeedOptions<Position> => ALL,
         LockPosition => ALL,

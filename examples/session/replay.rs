@@ -36,7 +36,7 @@ fn follow(dictionary: &Dictionary, name: String) -> Part {
     let buffer = dictionary.change_buffer();
     let (mut replica, mut flushes) = (Replica::default(), Flushes::new());
     for delivery in buffer.subscribe(FRAME) {
-        flushes.apply(delivery, &mut replica);
+        flushes.apply(&delivery, &mut replica);
     }
     Part { written: None, followed: Some((name, replica, flushes)) }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn apply(&mut self, delivery: Delivery) {
+    pub(crate) fn apply(&mut self, delivery: &Delivery) {
         let (from, to) = (delivery.since(), delivery.revision());
         if from != self.revision {
             self.faults.push(format!("was at revision {} and got a delivery from {from} to {to}", self.revision));
@@ -113,7 +113,7 @@ impl Flushes {
     }
 
     /// Applies a delivery that came just now.
-    pub(crate) fn apply(&mut self, delivery: Delivery, replica: &mut Replica) {
+    pub(crate) fn apply(&mut self, delivery: &Delivery, replica: &mut Replica) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             self.interval.saturating_record(micros(last, now));

@@ -57,7 +57,7 @@ fn take_part(dictionary: &Dictionary, objects: &[Key], place: usize, mut rng: Rn
         flushes.pause();
         let mut has_left = false;
         for delivery in buffer.subscribe(FRAME) {
-            flushes.apply(delivery, &mut replica);
+            flushes.apply(&delivery, &mut replica);
             // A visit takes 20 seconds on average.
             if user.happens_once_in(600) && user.leave() == Answer::Done {
                 has_left = true;
