@@ -97,7 +97,7 @@ fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back(
 
     match dictionary.update_state(&"ben".into(), Change::new().set("a", shape(3))).unwrap_err() {
         UpdateError { reason: Refusal::Locked { conflicts }, .. } => {
-            assert_eq!(back::<Vec<Conflict<Text, Text>>>(&conflicts), conflicts)
+            assert_eq!(back::<Vec<Conflict<Text, Text>>>(&conflicts), conflicts);
         }
         other => panic!("{other:?}"),
     }
@@ -107,7 +107,7 @@ fn what_is_reported_of_locks_commits_and_sessions_of_shared_tokens_is_read_back(
     }
     match dictionary.update_state(&token(), Change::new().remove("a").if_present("a")).unwrap_err() {
         UpdateError { reason: Refusal::ConditionFailed { failed }, .. } => {
-            assert_eq!(back::<Vec<FailedCondition<Text>>>(&failed), failed)
+            assert_eq!(back::<Vec<FailedCondition<Text>>>(&failed), failed);
         }
         other => panic!("{other:?}"),
     }
