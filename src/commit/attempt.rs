@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Refusal, UpdateError};
 use crate::key::Lookup;
 use crate::locks::Verdict;
-use crate::observe::Backoff;
+use crate::observe::Retries;
 use crate::revision::Revision;
 use crate::wake;
 use smallvec::SmallVec;
@@ -86,7 +86,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         if Inside::is_in(self.identity()) {
             return Err(UpdateError { change: Change::new(), reason: Refusal::InsideUpdate });
         }
-        let backoff = Backoff::new(&self.published.shared().observed);
+        let backoff = Retries::new(&self.published.shared().observed);
         let mut change = Change::new();
         for _ in 0..attempts {
             // Before the turn is taken and the root is loaded, because a value's `Drop` may commit.
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         token: &T,
         mut turn: Option<Turn<'a, K, V, S>>,
         patience: Patience,
-        backoff: &Backoff<'_>,
+        backoff: &Retries<'_>,
         Making { read, modify, note }: &mut Making<'_, K, V, S, impl FnMut(&Snapshot<K, V, S>) -> M>,
     ) -> Result<Run<K, V, M::Beside>, UpdateError<K, V, T>> {
         let root = self.published.load();
@@ -186,7 +186,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         if Inside::is_in(self.identity()) {
             return Err(Refusal::InsideUpdate);
         }
-        let backoff = Backoff::new(&self.published.shared().observed);
+        let backoff = Retries::new(&self.published.shared().observed);
         let write = Write { token, change, guard };
         loop {
             let mut turn = self.published.turn_or_none();
@@ -233,7 +233,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         &self,
         attempt: Attempt<K, V, T, S>,
         patience: Patience,
-        backoff: &Backoff<'_>,
+        backoff: &Retries<'_>,
     ) -> Result<Option<Arc<Root<K, V, S>>>, Refusal<K, T>> {
         match attempt {
             Attempt::Done(root) => return Ok(Some(root)),

@@ -82,6 +82,25 @@ impl<K, V, S> Published<K, V, S> {
         }
     }
 
+    /// Looks for content for which the condition returns a value, once at each revision.
+    pub(crate) fn looking<R>(
+        &self,
+        mut condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
+    ) -> impl FnMut() -> Option<Result<R, WaitError>> {
+        let mut looked = None;
+        move || {
+            let root = self.load();
+            let (revision, frozen) = (root.revision, root.frozen);
+            if looked != Some(revision) {
+                if let Some(found) = condition(&Snapshot::lent(root)) {
+                    return Some(Ok(found));
+                }
+                looked = Some(revision);
+            }
+            frozen.then_some(Err(WaitError::Frozen))
+        }
+    }
+
     pub(crate) fn is_current(&self, root: &Arc<Root<K, V, S>>) -> bool {
         Arc::ptr_eq(&self.cell.load(), root)
     }

@@ -159,7 +159,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
         condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
     ) -> Result<R, WaitError> {
         let published = &self.engine.published;
-        wake::wait_async(&published.wakeups.changed, looking(published, condition)).await
+        wake::wait_async(&published.wakeups.changed, published.looking(condition)).await
     }
 
     fn wait_until_deadline<R>(
@@ -169,7 +169,7 @@ impl<K, V, T, S> StateDictionary<K, V, T, S> {
     ) -> Result<R, WaitError> {
         let published = &self.engine.published;
         let Published { wakeups, clock, .. } = &**published;
-        let found = wake::wait(&wakeups.changed, clock, deadline, looking(published, condition));
+        let found = wake::wait(&wakeups.changed, clock, deadline, published.looking(condition));
         found.unwrap_or(Err(WaitError::TimedOut))
     }
 }
@@ -193,24 +193,5 @@ impl<K: Eq + Hash, V, T, S: BuildHasher> StateDictionary<K, V, T, S> {
     #[doc(alias = "subscribe")]
     pub fn watch_key(&self, key: impl Into<K>) -> KeyFeed<K, V, S> {
         KeyFeed::new(Arc::clone(&self.engine.published), key.into())
-    }
-}
-
-/// Looks for content for which the condition returns a value, once at each revision.
-fn looking<K, V, S, R>(
-    published: &Published<K, V, S>,
-    mut condition: impl FnMut(&Snapshot<K, V, S>) -> Option<R>,
-) -> impl FnMut() -> Option<Result<R, WaitError>> {
-    let mut looked = None;
-    move || {
-        let root = published.load();
-        let (revision, frozen) = (root.revision, root.frozen);
-        if looked != Some(revision) {
-            if let Some(found) = condition(&Snapshot::lent(root)) {
-                return Some(Ok(found));
-            }
-            looked = Some(revision);
-        }
-        frozen.then_some(Err(WaitError::Frozen))
     }
 }

@@ -118,7 +118,7 @@ impl Observed {
 }
 
 /// The backoff of one update, which counts its retries. It is dropped last, and then emits the warning.
-pub(crate) struct Backoff<'a> {
+pub(crate) struct Retries<'a> {
     pauses: sync::Backoff,
     retries: Cell<u64>,
     #[cfg(any(feature = "tracing", feature = "counters"))]
@@ -127,7 +127,7 @@ pub(crate) struct Backoff<'a> {
     observed: PhantomData<&'a Observed>,
 }
 
-impl<'a> Backoff<'a> {
+impl<'a> Retries<'a> {
     #[cfg(any(feature = "tracing", feature = "counters"))]
     pub(crate) fn new(observed: &'a Observed) -> Self {
         Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed }
@@ -155,7 +155,7 @@ impl<'a> Backoff<'a> {
 }
 
 #[cfg(any(feature = "tracing", feature = "counters"))]
-impl Drop for Backoff<'_> {
+impl Drop for Retries<'_> {
     fn drop(&mut self) {
         let Self { observed, retries, .. } = self;
         let retries = retries.get();

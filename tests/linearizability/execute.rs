@@ -88,15 +88,15 @@ struct Thread<'a> {
 
 pub(crate) fn execute(program: &Program, recorder: &Arc<Recorder>) {
     let clock = ManualClock::new();
-    let Setup { history_limit, lock_events, keep_commits, initial, buffers, clients } = &program.setup;
+    let Setup { history_limit, lock_history_limit, commit_history, initial, buffers, clients } = &program.setup;
     let builder = StateDictionary::<Key, Value, _>::builder();
-    let builder = if *keep_commits { builder.commit_history(true) } else { builder };
+    let builder = if *commit_history { builder.commit_history(true) } else { builder };
     let dictionary = builder
         .hasher(S::default())
         .shards(2)
         .clock(&clock)
         .history_limit(*history_limit)
-        .lock_history_limit(lock_events.unwrap_or(0))
+        .lock_history_limit(lock_history_limit.unwrap_or(0))
         .content(initial.iter().copied())
         .build();
     let buffers = buffers.map(|follow| dictionary.change_buffer_with(following(follow)));
@@ -229,8 +229,8 @@ impl Thread<'_> {
             Op::Flush { buffer, wait } => {
                 flushed(if wait { buffers[buffer].flush().map_err(Into::into) } else { buffers[buffer].try_flush() })
             }
-            Op::FreezeBuffer { buffer } => Observed::Is(buffers[buffer].close()),
-            Op::IsEnded { buffer } => Observed::Is(buffers[buffer].is_closed()),
+            Op::CloseBuffer { buffer } => Observed::Is(buffers[buffer].close()),
+            Op::IsClosed { buffer } => Observed::Is(buffers[buffer].is_closed()),
             Op::Hold { wait } => {
                 let answer = if wait { dictionary.lock_content() } else { dictionary.try_lock_content() };
                 match answer {

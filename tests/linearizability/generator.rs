@@ -49,7 +49,7 @@ const KINDS: [(Kind, usize); 16] = [
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Freeze,
-    FreezeBuffers,
+    CloseBuffers,
     /// There is a single flush of the first buffer; it waits.
     Commit,
 }
@@ -104,7 +104,7 @@ impl Generator {
         let long_history = about_broadcasts && rng.bool();
         let keys = [1, 2, 2, 3, 3, 3][rng.usize(..6)];
         let tokens = rng.u8(2..=3);
-        let end = [End::Freeze, End::FreezeBuffers, End::Commit].get(rng.usize(..16)).copied();
+        let end = [End::Freeze, End::CloseBuffers, End::Commit].get(rng.usize(..16)).copied();
         Self { rng, kinds, keys, tokens, end, session: None, joined: false, long_history, may_leave: true }
     }
 
@@ -121,7 +121,7 @@ impl Generator {
         let mut threads: Vec<_> = (0..count).map(|thread| self.thread(thread, longest)).collect();
         match self.end {
             Some(End::Freeze) => threads[0].push(Op::Freeze),
-            Some(End::FreezeBuffers) => threads[0].extend((0..BUFFERS).map(|buffer| Op::FreezeBuffer { buffer })),
+            Some(End::CloseBuffers) => threads[0].extend((0..BUFFERS).map(|buffer| Op::CloseBuffer { buffer })),
             Some(End::Commit) => {
                 let change = vec![(LAST_KEY, Some(1))];
                 threads[0].push(Op::Update { by: 0, how: How::Wait, change, only_if: Vec::new() });
@@ -130,11 +130,11 @@ impl Generator {
             }
             None => {}
         }
-        let lock_events = self.draws(Kind::FlushLocks).then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
-        let keep_commits = self.draws(Kind::Commits) && !self.one_in(8);
+        let lock_history_limit = self.draws(Kind::FlushLocks).then(|| [0, 1, 2, 3, 100, 100][self.rng.usize(..6)]);
+        let commit_history = self.draws(Kind::Commits) && !self.one_in(8);
         let buffers = [(); BUFFERS].map(|()| self.follow());
         let clients = Follow { always: self.rng.bool(), ..self.follow() };
-        let setup = Setup { history_limit, lock_events, keep_commits, initial, buffers, clients };
+        let setup = Setup { history_limit, lock_history_limit, commit_history, initial, buffers, clients };
         Program { setup, threads }
     }
 
@@ -161,7 +161,7 @@ impl Generator {
             } else if self.session.is_some() && self.one_in(4) {
                 self.session(by)
             } else {
-                let may_wait = matches!(self.end, Some(End::Freeze | End::FreezeBuffers)) && thread > 0 && !holding;
+                let may_wait = matches!(self.end, Some(End::Freeze | End::CloseBuffers)) && thread > 0 && !holding;
                 self.op(by, may_wait)
             };
             match op {
@@ -227,14 +227,14 @@ impl Generator {
                 _ => Op::Snapshot,
             },
             Kind::Flush => match self.rng.u8(..16) {
-                0 => Op::IsEnded { buffer },
+                0 => Op::IsClosed { buffer },
                 // A flush that waits looks again and again, each time moving on.
-                1 | 2 if !matches!(self.end, Some(End::Freeze | End::FreezeBuffers)) => Op::Position { buffer },
+                1 | 2 if !matches!(self.end, Some(End::Freeze | End::CloseBuffers)) => Op::Position { buffer },
                 _ => Op::Flush { buffer, wait: may_wait && self.rng.bool() },
             },
             Kind::Freeze => match self.rng.u8(..3) {
                 0 => Op::Freeze,
-                _ => Op::FreezeBuffer { buffer },
+                _ => Op::CloseBuffer { buffer },
             },
             Kind::Hold => Op::Hold { wait: self.rng.bool() },
             Kind::Tick => Op::Tick { by: self.rng.u64(1..=2) },

@@ -49,8 +49,8 @@ pub(crate) enum Observed {
     Lock(Option<(Token, u64)>),
     Locks(Vec<(Key, Token, u64)>),
     Delivered(Delivery),
-    NothingPending,
-    Ended,
+    Empty,
+    Closed,
     SessionSummary(SessionSummary),
     /// The locks that had expired and the sessions that were ended, until these are made steps of their own.
     Expired(Vec<(Key, Token)>, Vec<(Token, SessionSummary)>),
@@ -203,12 +203,12 @@ impl Call {
             (Op::Update { change, .. } | Op::Ephemeral { change, .. }, Observed::Revision(_)) => change.is_empty(),
             (Op::Modify { .. }, observed) => !matches!(observed, Observed::Revision(_)),
             // Else, and when it ends, it moves on, whether or not there is anything.
-            (Op::Flush { .. }, observed) => *observed == Observed::Ended,
+            (Op::Flush { .. }, observed) => *observed == Observed::Closed,
             (Op::FlushCommits, Observed::Commits(seen)) => seen.after == seen.to,
-            (Op::FlushLocks, observed) => matches!(observed, Observed::NothingPending | Observed::Ended),
+            (Op::FlushLocks, observed) => matches!(observed, Observed::Empty | Observed::Closed),
             (Op::Locks { .. }, observed) => matches!(observed, Observed::ZeroLease(_)),
             (Op::ExpiredLock { .. }, observed) => *observed == Observed::ExpiredLock(None),
-            (Op::Freeze | Op::FreezeBuffer { .. }, observed) => *observed == Observed::Is(false),
+            (Op::Freeze | Op::CloseBuffer { .. }, observed) => *observed == Observed::Is(false),
             (Op::Hold { .. }, observed) => !matches!(observed, Observed::Content(..)),
             (op, _) => matches!(
                 op,
@@ -221,7 +221,7 @@ impl Call {
                     | Op::Get { .. }
                     | Op::Revision
                     | Op::IsFrozen
-                    | Op::IsEnded { .. }
+                    | Op::IsClosed { .. }
                     | Op::Read
                     | Op::NothingDue { .. }
                     | Op::Position { .. }

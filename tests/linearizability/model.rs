@@ -49,7 +49,7 @@ pub(crate) struct Model {
     broadcast: Broadcast,
     /// By thread.
     clients_of_broadcast: BTreeMap<usize, Follower>,
-    keep_commits: bool,
+    commit_history: bool,
     /// How far the feed of commits has got.
     recorded: u64,
     /// Those of threads.
@@ -81,11 +81,11 @@ impl Model {
             clients: BTreeMap::new(),
             broadcast: Broadcast::new(revision),
             clients_of_broadcast: BTreeMap::new(),
-            keep_commits: setup.keep_commits,
+            commit_history: setup.commit_history,
             recorded: revision,
             sessions: BTreeMap::new(),
             detached: Vec::new(),
-            followers: setup.lock_events.map(LockFeed::new),
+            followers: setup.lock_history_limit.map(LockFeed::new),
         }
     }
 
@@ -128,8 +128,8 @@ impl Model {
             Op::IsFrozen => self.same_if(*seen == Observed::Is(self.frozen)),
             Op::Freeze => Self { frozen: true, ..self.clone() }.only_if(*seen == Observed::Is(!self.frozen)),
             Op::Flush { buffer, wait } => self.flush(*buffer, *wait, seen),
-            Op::FreezeBuffer { buffer } => self.freeze_buffer(*buffer, seen),
-            Op::IsEnded { buffer } => {
+            Op::CloseBuffer { buffer } => self.close_buffer(*buffer, seen),
+            Op::IsClosed { buffer } => {
                 let ended = self.frozen || self.buffers[*buffer].end != End::Open;
                 self.same_if(*seen == Observed::Is(ended))
             }

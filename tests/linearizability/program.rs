@@ -23,8 +23,8 @@ pub(crate) struct Program {
 pub(crate) struct Setup {
     pub(crate) history_limit: usize,
     /// How many events of locks are kept, if the program follows the locks.
-    pub(crate) lock_events: Option<usize>,
-    pub(crate) keep_commits: bool,
+    pub(crate) lock_history_limit: Option<usize>,
+    pub(crate) commit_history: bool,
     pub(crate) initial: Vec<(Key, Value)>,
     /// What the shared buffers follow.
     pub(crate) buffers: [Follow; BUFFERS],
@@ -92,10 +92,10 @@ pub(crate) enum Op {
         buffer: usize,
         wait: bool,
     },
-    FreezeBuffer {
+    CloseBuffer {
         buffer: usize,
     },
-    IsEnded {
+    IsClosed {
         buffer: usize,
     },
     Hold {

@@ -67,7 +67,7 @@ fn smaller(program: &Program) -> Vec<Program> {
     let keep_ends = program.threads.iter().flatten().any(waits);
     // The thread that locks the content unlocks it in the end.
     let must_stay = |op: &Op| match op {
-        Op::Freeze | Op::FreezeBuffer { .. } => keep_ends,
+        Op::Freeze | Op::CloseBuffer { .. } => keep_ends,
         Op::Update { change, .. } => keep_ends && change.iter().any(|(key, _)| *key == LAST_KEY),
         Op::LetGo | Op::EndSession { .. } | Op::DropSession { .. } | Op::LeaveSession { .. } => true,
         _ => false,

@@ -89,8 +89,8 @@ fn operation(op: &Op) -> &'static str {
         Op::Freeze => "freeze",
         Op::Flush { wait: true, .. } => "flush",
         Op::Flush { wait: false, .. } => "try_flush",
-        Op::FreezeBuffer { .. } => "buffer.freeze",
-        Op::IsEnded { .. } => "is_closed",
+        Op::CloseBuffer { .. } => "buffer.close",
+        Op::IsClosed { .. } => "is_closed",
         Op::Hold { wait: true } => "lock_content",
         Op::Hold { wait: false } => "try_lock_content",
         Op::Read => "guard",
@@ -132,7 +132,7 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Frozen | Observed::LocksFrozen(_) => "Frozen",
         Observed::LockedByOthers(_) | Observed::LocksLocked(..) => "Locked",
         Observed::ConditionFailed(_) => "ConditionFailed",
-        Observed::ContentLocked => "Held",
+        Observed::ContentLocked => "ContentLocked",
         Observed::ContentLockedByThisThread => "ContentLockedByThisThread",
         Observed::Exhausted(_) => "RetriesExhausted",
         Observed::Locked(_) => "Ok",
@@ -155,15 +155,13 @@ fn result(observed: &Observed) -> &'static str {
         Observed::Next { frame: true, .. } => "frame",
         Observed::Next { looked: Looked { delivery: Some(delivery), .. }, .. } if delivery.fresh => "anew",
         Observed::Next { looked: Looked { delivery: Some(_), .. }, .. } => "caught up",
-        Observed::Ended
+        Observed::Closed
         | Observed::Next { looked: Looked { ended: true, .. }, .. }
         | Observed::Looked(Looked { ended: true, .. })
-        | Observed::Commits(Commits { ended: true, .. }) => "Ended",
+        | Observed::Commits(Commits { ended: true, .. }) => "Closed",
         Observed::Commits(Commits { lagged: Some(_), .. }) => "lagged",
         Observed::Commits(Commits { kept, .. }) if !kept.is_empty() => "commits",
-        Observed::NothingPending | Observed::Next { .. } | Observed::Looked(_) | Observed::Commits(_) => {
-            "NothingPending"
-        }
+        Observed::Empty | Observed::Next { .. } | Observed::Looked(_) | Observed::Commits(_) => "Empty",
     }
 }
 

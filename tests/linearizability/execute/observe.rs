@@ -63,8 +63,8 @@ fn owners(conflicts: &[Conflict<Key, Token>]) -> Vec<(Key, Token)> {
 pub(super) fn flushed(answer: Result<state_dictionary::Delivery<Key, Value, S>, TryFlushError>) -> Observed {
     match answer {
         Ok(delivery) => Observed::Delivered(delivered(&delivery)),
-        Err(TryFlushError::Empty) => Observed::NothingPending,
-        Err(TryFlushError::Closed) => Observed::Ended,
+        Err(TryFlushError::Empty) => Observed::Empty,
+        Err(TryFlushError::Closed) => Observed::Closed,
     }
 }
 
@@ -146,8 +146,8 @@ pub(super) fn locks_flushed(answer: Result<LockDelivery<Key, Token>, TryFlushErr
             };
             Observed::LockEvents(events.into_iter().map(told).collect())
         }
-        Err(TryFlushError::Empty) => Observed::NothingPending,
-        Err(TryFlushError::Closed) => Observed::Ended,
+        Err(TryFlushError::Empty) => Observed::Empty,
+        Err(TryFlushError::Closed) => Observed::Closed,
     }
 }
 

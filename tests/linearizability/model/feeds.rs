@@ -85,7 +85,7 @@ impl Model {
     /// Whether the history certainly reaches back from one revision to another: it keeps as many keys as its limit says, or
     /// operations, if it keeps commits as they were made. Initial content is not on it.
     pub(super) fn reaches_back(&self, from: u64, to: u64) -> bool {
-        let size = |commit: &Commit| if self.keep_commits { commit.change.len() } else { commit.keys() };
+        let size = |commit: &Commit| if self.commit_history { commit.change.len() } else { commit.keys() };
         let kept: usize = self.between(from, to).map(size).sum();
         from >= self.first_revision && kept <= self.history_limit
     }
@@ -99,8 +99,8 @@ impl Model {
     pub(super) fn flush(&self, buffer: usize, wait: bool, seen: &Observed) -> Vec<Self> {
         let (delivery, ended) = match seen {
             Observed::Delivered(delivery) => (Some(delivery), false),
-            Observed::NothingPending if !wait => (None, false),
-            Observed::Ended => (None, true),
+            Observed::Empty if !wait => (None, false),
+            Observed::Closed => (None, true),
             _ => return Vec::new(),
         };
         let Some(looked) = self.look(&self.buffers[buffer], delivery, ended) else { return Vec::new() };
@@ -109,7 +109,7 @@ impl Model {
         vec![next]
     }
 
-    pub(super) fn freeze_buffer(&self, buffer: usize, seen: &Observed) -> Vec<Self> {
+    pub(super) fn close_buffer(&self, buffer: usize, seen: &Observed) -> Vec<Self> {
         if self.frozen || self.buffers[buffer].end != End::Open {
             return self.same_if(*seen == Observed::Is(false));
         }
@@ -224,13 +224,13 @@ impl Model {
         if after == to {
             return lagged.is_none() && commits.is_empty() && *ended == self.frozen;
         }
-        let certain = self.keep_commits && self.reaches_back(*after, *to);
+        let certain = self.commit_history && self.reaches_back(*after, *to);
         let first = match lagged {
             Some((from, first)) if certain || from != after || first <= from || first > to => return false,
             Some((_, first)) => *first,
             None => *after,
         };
-        let kept = self.keep_commits || first == *to;
+        let kept = self.commit_history || first == *to;
         let made = self.between(first, *to).zip(first + 1..);
         let as_made = |(seen, (made, revision)): (&crate::history::Commit, (&Commit, u64))| {
             // The keys of a session are in no order.

@@ -54,8 +54,8 @@ impl LockFeed {
         seen: &Observed,
     ) -> bool {
         match seen {
-            Observed::NothingPending => !frozen && self.pending.is_empty() && self.is_right(locks, now),
-            Observed::Ended => frozen && (self.pending.is_empty() || self.may_have_lagged()),
+            Observed::Empty => !frozen && self.pending.is_empty() && self.is_right(locks, now),
+            Observed::Closed => frozen && (self.pending.is_empty() || self.may_have_lagged()),
             Observed::LockEvents(events) => self.take(events, locks, now) && (frozen || self.is_right(locks, now)),
             Observed::EveryLock(revision, all) => {
                 let possible = !frozen && self.may_have_lagged() && *revision == now.revision;

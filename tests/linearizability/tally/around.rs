@@ -28,7 +28,7 @@ impl<'a> Around<'a> {
         for (revision, commit) in others.into_iter().chain(modify).flat_map(|(index, call)| commits(index, call)) {
             around.commits.entry(revision).or_insert(commit);
         }
-        if around.program.setup.keep_commits {
+        if around.program.setup.commit_history {
             around.commits.values_mut().for_each(|commit| commit.size = commit.size.max(commit.keys.len()));
         } else {
             around.commits.values_mut().for_each(|commit| commit.size = commit.keys.len());

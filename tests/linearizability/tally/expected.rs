@@ -21,13 +21,13 @@ pub(super) const EXPECTED: Expected = &[
         ],
     ),
     ("advance", &[("done", 31_000)]),
-    ("buffer.freeze", &[("false", 2200), ("true", 8800)]),
+    ("buffer.close", &[("false", 2200), ("true", 8800)]),
     ("clear_locks", &[("keys", 4000), ("no keys", 6300)]),
     (
         "commit_feed.try_flush",
         &[
-            ("Ended", 430),
-            ("NothingPending", 4300),
+            ("Closed", 430),
+            ("Empty", 4300),
             ("commits", 1600),
             ("lagged", 2100),
             ("lagged some", 740),
@@ -38,8 +38,8 @@ pub(super) const EXPECTED: Expected = &[
     (
         "commit_feed_with",
         &[
-            ("Ended", 420),
-            ("NothingPending", 5500),
+            ("Closed", 420),
+            ("Empty", 5500),
             ("commits", 1100),
             ("lagged", 1200),
             ("lagged some", 370),
@@ -52,7 +52,7 @@ pub(super) const EXPECTED: Expected = &[
     (
         "flush",
         &[
-            ("Ended", 2100),
+            ("Closed", 2100),
             ("a change of exactly the limit", 30),
             ("all tombstones", 170),
             ("all tombstones, at first", 130),
@@ -73,8 +73,8 @@ pub(super) const EXPECTED: Expected = &[
     (
         "flush of a client",
         &[
-            ("Ended", 460),
-            ("NothingPending", 4400),
+            ("Closed", 460),
+            ("Empty", 4400),
             ("a change of exactly the limit", 20),
             ("a fresh start with nothing", 1200),
             ("after it was refused", 50),
@@ -95,8 +95,8 @@ pub(super) const EXPECTED: Expected = &[
     (
         "follower.try_next",
         &[
-            ("Ended", 780),
-            ("NothingPending", 7500),
+            ("Closed", 780),
+            ("Empty", 7500),
             ("anew", 28_000),
             ("caught up", 60),
             ("caught up, with removals", 10),
@@ -134,10 +134,10 @@ pub(super) const EXPECTED: Expected = &[
         "lock_feed.try_flush",
         &[
             ("Cleared", 300),
-            ("Ended", 1100),
+            ("Closed", 1100),
             ("Expired", 300),
             ("Granted", 4000),
-            ("NothingPending", 9700),
+            ("Empty", 9700),
             ("Released", 1600),
             ("events", 4300),
             ("everything", 1800),
@@ -172,8 +172,8 @@ pub(super) const EXPECTED: Expected = &[
     (
         "try_flush",
         &[
-            ("Ended", 6300),
-            ("NothingPending", 33_000),
+            ("Closed", 6300),
+            ("Empty", 33_000),
             ("a change of exactly the limit", 420),
             ("all tombstones", 1500),
             ("all tombstones, at first", 920),
@@ -191,13 +191,13 @@ pub(super) const EXPECTED: Expected = &[
             ("with removals", 2900),
         ],
     ),
-    ("try_lock_content", &[("Held", 2900), ("ContentLockedByThisThread", 1400), ("content", 14_000)]),
+    ("try_lock_content", &[("ContentLocked", 2900), ("ContentLockedByThisThread", 1400), ("content", 14_000)]),
     (
         "try_update_state",
         &[
             ("ConditionFailed", 6700),
             ("Frozen", 2700),
-            ("Held", 1200),
+            ("ContentLocked", 1200),
             ("ContentLockedByThisThread", 620),
             ("Locked", 4400),
             ("a removal", 7400),
