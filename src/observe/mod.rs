@@ -120,7 +120,7 @@ impl Observed {
 /// The backoff of one update, which counts its retries. It is dropped last, and then emits the warning.
 pub(crate) struct Retries<'a> {
     pauses: sync::Backoff,
-    retries: Cell<u64>,
+    lost: Cell<u64>,
     #[cfg(any(feature = "tracing", feature = "counters"))]
     observed: &'a Observed,
     #[cfg(not(any(feature = "tracing", feature = "counters")))]
@@ -130,12 +130,12 @@ pub(crate) struct Retries<'a> {
 impl<'a> Retries<'a> {
     #[cfg(any(feature = "tracing", feature = "counters"))]
     pub(crate) fn new(observed: &'a Observed) -> Self {
-        Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed }
+        Self { pauses: sync::Backoff::new(), lost: Cell::new(0), observed }
     }
 
     #[cfg(not(any(feature = "tracing", feature = "counters")))]
     pub(crate) fn new(_: &'a Observed) -> Self {
-        Self { pauses: sync::Backoff::new(), retries: Cell::new(0), observed: PhantomData }
+        Self { pauses: sync::Backoff::new(), lost: Cell::new(0), observed: PhantomData }
     }
 
     /// A short pause after a lost attempt.
@@ -146,18 +146,18 @@ impl<'a> Retries<'a> {
 
     /// Counts a lost attempt, without a pause.
     pub(crate) fn count(&self) {
-        self.retries.set(self.retries.get() + 1);
+        self.lost.set(self.lost.get() + 1);
     }
 
     pub(crate) fn retries(&self) -> u64 {
-        self.retries.get()
+        self.lost.get()
     }
 }
 
 #[cfg(any(feature = "tracing", feature = "counters"))]
 impl Drop for Retries<'_> {
     fn drop(&mut self) {
-        let Self { observed, retries, .. } = self;
+        let Self { observed, lost: retries, .. } = self;
         let retries = retries.get();
         if retries > 0 {
             observed.tally.retried(retries);
