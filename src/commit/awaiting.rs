@@ -1,8 +1,9 @@
 //! Awaiting what a commit waits for, and a guard that can be sent.
 
+use super::guard::LockedContent;
 use crate::change::Change;
 use crate::commit::Patience;
-use crate::content::{Hold, Snapshot};
+use crate::content::Snapshot;
 use crate::engine::Engine;
 use crate::error::{Refusal, UpdateError};
 use crate::revision::Revision;
@@ -23,7 +24,7 @@ impl<K, V, T, S> Engine<K, V, T, S> {
 
     pub(crate) async fn lock_content_async(&self) -> OwnedContentGuard<K, V, T, S> {
         let (hold, content) = wake::wait_async(&self.published.wakeups.gate, || self.hold(None).ok()).await;
-        OwnedContentGuard { engine: self.clone(), hold, content }
+        OwnedContentGuard { locked: LockedContent::new(self.clone(), hold, content) }
     }
 
     /// Waits until a retry is worthwhile: in another poll, and with the content unlocked.
@@ -70,9 +71,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
 /// ```
 #[must_use = "the content is unlocked when the guard is dropped"]
 pub struct OwnedContentGuard<K, V, T = (), S = DefaultHashBuilder> {
-    engine: Engine<K, V, T, S>,
-    hold: Hold,
-    content: Snapshot<K, V, S>,
+    locked: LockedContent<Engine<K, V, T, S>, K, V, T, S>,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContentGuard<K, V, T, S> {
@@ -96,7 +95,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> OwnedContent
     /// # }).unwrap();
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.engine.write_through(self.hold, &mut self.content, token, change)
+        self.locked.update_state(token, change)
     }
 }
 
@@ -104,7 +103,7 @@ impl<K, V, T, S> Deref for OwnedContentGuard<K, V, T, S> {
     type Target = Snapshot<K, V, S>;
 
     fn deref(&self) -> &Self::Target {
-        &self.content
+        self.locked.content()
     }
 }
 
@@ -112,14 +111,8 @@ impl<K, V, T, S> Deref for OwnedContentGuard<K, V, T, S> {
 impl<K, V, T, S> UnwindSafe for OwnedContentGuard<K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for OwnedContentGuard<K, V, T, S> {}
 
-impl<K, V, T, S> Drop for OwnedContentGuard<K, V, T, S> {
-    fn drop(&mut self) {
-        self.engine.unlock_content();
-    }
-}
-
 impl<K: fmt::Debug, V: fmt::Debug, T, S> fmt::Debug for OwnedContentGuard<K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedContentGuard").field("content", &self.content).finish_non_exhaustive()
+        f.debug_struct("OwnedContentGuard").field("content", self.locked.content()).finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@ use crate::error::{LockContentError, UpdateError};
 use crate::revision::Revision;
 use crate::sync::{DefaultHashBuilder, ThreadId, current_thread};
 use crate::wake;
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -45,9 +46,7 @@ use std::time::Instant;
 /// ```
 #[must_use = "the content is unlocked when the guard is dropped"]
 pub struct ContentGuard<'a, K, V, T = (), S = DefaultHashBuilder> {
-    engine: &'a Engine<K, V, T, S>,
-    hold: Hold,
-    content: Snapshot<K, V, S>,
+    locked: LockedContent<&'a Engine<K, V, T, S>, K, V, T, S>,
     /// The root knows the thread, so that a write past the guard can be refused.
     not_send: PhantomData<MutexGuard<'static, ()>>,
 }
@@ -55,7 +54,7 @@ pub struct ContentGuard<'a, K, V, T = (), S = DefaultHashBuilder> {
 impl<K, V, T, S> Engine<K, V, T, S> {
     pub(crate) fn try_lock_content(&self) -> Result<ContentGuard<'_, K, V, T, S>, LockContentError> {
         let (hold, content) = self.hold(Some(current_thread()))?;
-        Ok(ContentGuard { engine: self, hold, content, not_send: PhantomData })
+        Ok(ContentGuard { locked: LockedContent::new(self, hold, content), not_send: PhantomData })
     }
 
     pub(crate) fn lock_content(
@@ -118,23 +117,39 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> ContentGuard
     /// assert_eq!(guard["ball"], 1);
     /// ```
     pub fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>> {
-        self.engine.write_through(self.hold, &mut self.content, token, change)
+        self.locked.update_state(token, change)
     }
 }
 
-impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
-    /// Commits through a guard, which then shows the present content, also if a destructor panics after the commit.
-    pub(crate) fn write_through(
-        &self,
-        hold: Hold,
-        content: &mut Snapshot<K, V, S>,
-        token: &T,
-        change: Change<K, V>,
-    ) -> Result<Revision, UpdateError<K, V, T>> {
-        let commit = || self.commit(token, change, Some(hold), Patience::None).map(|root| root.revision);
+/// What both guards have: the content, locked until this is dropped. `E` is the engine, borrowed or owned.
+pub(super) struct LockedContent<E: Borrow<Engine<K, V, T, S>>, K, V, T, S> {
+    engine: E,
+    hold: Hold,
+    content: Snapshot<K, V, S>,
+    token: PhantomData<fn() -> T>,
+}
+
+impl<E: Borrow<Engine<K, V, T, S>>, K, V, T, S> LockedContent<E, K, V, T, S> {
+    pub(super) fn new(engine: E, hold: Hold, content: Snapshot<K, V, S>) -> Self {
+        Self { engine, hold, content, token: PhantomData }
+    }
+
+    pub(super) fn content(&self) -> &Snapshot<K, V, S> {
+        &self.content
+    }
+
+    /// Commits through the guard, which then shows the present content, also if a destructor panics after the commit.
+    pub(super) fn update_state(&mut self, token: &T, change: Change<K, V>) -> Result<Revision, UpdateError<K, V, T>>
+    where
+        K: Clone + Eq + Hash,
+        T: Clone + PartialEq,
+        S: BuildHasher,
+    {
+        let engine = self.engine.borrow();
+        let commit = || engine.commit(token, change, Some(self.hold), Patience::None).map(|root| root.revision);
         let committed = catch_unwind(AssertUnwindSafe(commit));
         // Nothing is committed past the guard.
-        let outdated = mem::replace(content, Snapshot::new(self.published.load()));
+        let outdated = mem::replace(&mut self.content, Snapshot::new(engine.published.load()));
         match committed {
             Ok(answer) => answer,
             Err(panicked) => {
@@ -150,7 +165,7 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
     type Target = Snapshot<K, V, S>;
 
     fn deref(&self) -> &Self::Target {
-        &self.content
+        self.locked.content()
     }
 }
 
@@ -158,14 +173,14 @@ impl<K, V, T, S> Deref for ContentGuard<'_, K, V, T, S> {
 impl<K, V, T, S> UnwindSafe for ContentGuard<'_, K, V, T, S> {}
 impl<K, V, T, S> RefUnwindSafe for ContentGuard<'_, K, V, T, S> {}
 
-impl<K, V, T, S> Drop for ContentGuard<'_, K, V, T, S> {
+impl<E: Borrow<Engine<K, V, T, S>>, K, V, T, S> Drop for LockedContent<E, K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.unlock_content();
+        self.engine.borrow().unlock_content();
     }
 }
 
 impl<K: fmt::Debug, V: fmt::Debug, T, S> fmt::Debug for ContentGuard<'_, K, V, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContentGuard").field("content", &self.content).finish_non_exhaustive()
+        f.debug_struct("ContentGuard").field("content", self.locked.content()).finish_non_exhaustive()
     }
 }
