@@ -109,7 +109,7 @@ fn two_flushes_of_a_key_feed_against_commit() {
 /// Invariant: a feed that is closed wakes the thread that waits in it, and delivers what was committed before, and nothing later.
 #[test]
 fn key_feed_against_commit_and_close() {
-    explore("key_feed_against_commit_and_close", 5_500, || {
+    explore("key_feed_against_commit_and_close", 5000, || {
         let dictionary = shared();
         let feed = Arc::new(dictionary.watch_key(0));
         let follower = actor(&feed, follow);
