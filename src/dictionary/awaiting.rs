@@ -51,7 +51,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     ///
     /// # Errors
     /// As [`update_state`](Self::update_state). While the polling thread has a [`ContentGuard`](crate::ContentGuard),
-    /// that is [`Refusal::ContentLockedByThisThread`](crate::Refusal::ContentLockedByThisThread), whichever task the guard
+    /// that is [`Refusal::ContentLockedByThisThread`], whichever task the guard
     /// belongs to: in async code, use
     /// [`lock_content_async`](Self::lock_content_async).
     ///
