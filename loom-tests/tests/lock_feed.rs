@@ -371,3 +371,22 @@ fn waiting_lock_flush_against_close_and_grant() {
         assert_eq!(join(follower), Err(FlushError));
     });
 }
+
+/// Invariant: a flush reports that the feed is closed only if everything was delivered, also if another flush has moved the
+/// feed meanwhile.
+#[test]
+fn lock_flush_against_flush_grant_and_freeze() {
+    explore_bounded("lock_flush_against_flush_grant_and_freeze", 2, 50, || {
+        let (dictionary, _) = keeping(10);
+        let feed = Arc::new(dictionary.lock_feed());
+        let follower = actor(&feed, |feed| feed.try_flush());
+        let first = feed.try_flush();
+        dictionary.update_locks(&'a', acquire(&[0])).unwrap();
+        dictionary.freeze();
+        let flushed = join(follower);
+        assert!(first.is_ok() || flushed.is_ok(), "one of them received all locks");
+        if flushed == Err(TryFlushError::Closed) {
+            assert!(until_the_end(&feed).is_empty());
+        }
+    });
+}

@@ -269,10 +269,13 @@ impl<K: Clone, V, T: Clone + 'static, S> Source for CommitFeed<K, V, T, S> {
             };
             let last = closed || root.frozen;
             if root.revision <= revision && !full {
-                return last.then(|| {
-                    self.cursor.end(moves);
-                    Err(FlushError)
-                });
+                if !last {
+                    return None;
+                }
+                if self.cursor.end(moves) {
+                    return Some(Err(FlushError));
+                }
+                continue;
             }
             let commits = commits_after(&root, revision);
             let first = commits.first().map_or(root.revision.0, |commit: &Commit<K, V, T>| commit.revision.0 - 1);

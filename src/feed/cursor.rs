@@ -65,11 +65,11 @@ impl<A: Copy, O, R: Clone> Cursor<A, O, R> {
     }
 
     /// Ends the feed, unless the cursor was moved since.
-    pub(super) fn end(&self, moves: u64) {
+    pub(super) fn end(&self, moves: u64) -> bool {
         let mut state = self.lock();
         let ended = (state.moves == moves).then(|| mem::replace(&mut state.end, End::Past));
         drop(state);
-        drop(ended);
+        ended.is_some()
     }
 
     /// Ends the feed with the root that `load` returns. `load` is called with the lock held, so that no flush delivers

@@ -261,7 +261,13 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
             };
             let last = engine.is_none() || root.frozen;
             if cursor == Some(root.lock_version) {
-                return last.then(|| self.end(moves));
+                if !last {
+                    return None;
+                }
+                if self.cursor.end(moves) {
+                    return Some(Err(FlushError));
+                }
+                continue;
             }
             if let Some(events) = cursor.and_then(|cursor| events_after(&root, cursor)) {
                 let version = root.lock_version;
@@ -273,14 +279,20 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
                 continue;
             }
             let Some(Engine { published, locks, settings, .. }) = &engine else {
-                return Some(self.end(moves));
+                if self.cursor.end(moves) {
+                    return Some(Err(FlushError));
+                }
+                continue;
             };
             // The load may drop roots of other threads, and shards are locked.
             let (locks, (root, deferred)) = locks.all_with(&published.clock, || defer_drops(|| published.load()));
             published.settle(deferred);
             if root.frozen {
                 // Locks may have been released since, which is not reported.
-                return Some(self.end(moves));
+                if self.cursor.end(moves) {
+                    return Some(Err(FlushError));
+                }
+                continue;
             }
             let (version, revision) = (root.lock_version, root.revision);
             drop(root);
@@ -304,13 +316,6 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
 
     fn next_deadline(&self) -> Option<Instant> {
         self.cursor.source(|followed| followed.engine.locks.next_deadline()).flatten()
-    }
-}
-
-impl<K, V, T, S> LockFeed<K, V, T, S> {
-    fn end<D>(&self, moves: u64) -> Result<D, FlushError> {
-        self.cursor.end(moves);
-        Err(FlushError)
     }
 }
 
