@@ -379,7 +379,7 @@ fn lock_flush_against_flush_grant_and_freeze() {
     explore_bounded("lock_flush_against_flush_grant_and_freeze", 2, 50, || {
         let (dictionary, _) = keeping(10);
         let feed = Arc::new(dictionary.lock_feed());
-        let follower = actor(&feed, |feed| feed.try_flush());
+        let follower = actor(&feed, Feed::try_flush);
         let first = feed.try_flush();
         dictionary.update_locks(&'a', acquire(&[0])).unwrap();
         dictionary.freeze();
