@@ -119,8 +119,8 @@ impl<K, V, S> Spare<K, V, S> {
     /// Drops the spare root for good, because the root is frozen; or the owner of the turn does, at its end.
     pub(crate) fn close(&self) {
         // ORDERING: AcqRel, like the one in `Owned::end`: of two read-modify-writes one comes first. If it is this one, the
-        // owner of the turn sees it and takes the spare root; if it is that one, the turn is over for `take` here. Whoever
-        // has the turn later sees the frozen root.
+        // owner of the turn sees it and takes the spare root; if it is that one, the turn is over for `take` here. A
+        // later owner of the turn sees the frozen root.
         self.closed.fetch_add(1, Ordering::AcqRel);
         drop(self.take());
     }

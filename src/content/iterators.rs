@@ -124,6 +124,6 @@ impl<K: Clone + Eq, V> RefUnwindSafe for IntoIter<K, V> {}
 
 impl<K: Clone + Eq, V> fmt::Debug for IntoIter<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IntoIter").field("not_removed", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("IntoIter").field("remaining", &self.0.len()).finish_non_exhaustive()
     }
 }
