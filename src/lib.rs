@@ -216,12 +216,14 @@ mod engine;
 mod error;
 mod event;
 mod feed;
+mod image;
 #[cfg(feature = "json")]
 mod json;
 mod key;
 mod locks;
 mod observe;
 mod position;
+mod restore;
 mod revision;
 #[cfg(feature = "serde")]
 mod serde;
@@ -238,7 +240,7 @@ pub use commit::OwnedContentGuard;
 pub use commit::{ContentGuard, Modification, Replaced, Writer};
 pub use content::iterators::{Entries, IntoIter, Keys, Values};
 pub use content::{Iter, Snapshot, Versioned};
-pub use dictionary::{Builder, StateDictionary};
+pub use dictionary::{Builder, ReadHandle, StateDictionary};
 pub use error::{
     FailedCondition, FlushError, FlushTimeoutError, LockContentError, LockError, Refusal, TryFlushError, UpdateError,
     WaitError,
@@ -248,6 +250,7 @@ pub use feed::{
     Broadcast, BufferOptions, ChangeBuffer, Commit, CommitDelivery, CommitFeed, Delivery, Feed, FeedOptions, Follower,
     Frame, KeyFeed, LockDelivery, LockFeed, Message, Subscription, Tombstones, Updates,
 };
+pub use image::{Image, ImportError, LockImage, SessionImage};
 #[cfg(feature = "json")]
 pub use json::{JsonChange, JsonDelivery, JsonDictionary, JsonSnapshot};
 pub use locks::{Conflict, LockInfo, LockReceipt, LockRequest};

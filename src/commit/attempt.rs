@@ -320,7 +320,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let change = write.change;
         let hashes: Hashes = change.operations().map(|(key, _)| shared.hasher.hash_one(key)).collect();
         let keys = change.operations().zip(&hashes).map(|((key, _), &hash)| Lookup { hash, key });
-        let answer = match self.locks.check(keys, write.token, &self.published.clock, fence) {
+        let answer = match self.locks.check(keys, write.token, self.published.leases(), fence) {
             Verdict::Expired => Some(Attempt::Lost),
             Verdict::Locked(conflicts) => Some(Attempt::Refused(Refusal::Locked { conflicts })),
             Verdict::Free => Self::answer_of_content(root, write),

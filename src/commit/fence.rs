@@ -1,6 +1,5 @@
 //! Operations on locks, and how they replace the root.
 
-use crate::commit::Published;
 use crate::content::Root;
 use crate::deferred_drops::{Deferred, defer_drops};
 use crate::engine::Engine;
@@ -25,7 +24,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         if let Some(key) = zero_lease {
             return Err(LockError::ZeroLease { request, key });
         }
-        let Published { clock, .. } = &*self.published;
+        let clock = self.published.leases();
         let hash = |key: &K| self.published.shared().hasher.hash_one(key);
         self.locks.update(token, session, &request, hash, clock, &mut self.fence()).map_err(|failure| {
             let LockFailure { receipt, conflicts } = failure;
@@ -90,11 +89,11 @@ impl<K, V, T, S> Fence<K, T> for RootFence<'_, K, V, T, S> {
             (true, true) => Err(()),
             (true, false) => Ok(()),
             (false, _) => {
-                root.locks_changed(changes.as_ref(), settings.lock_history_limit);
+                published.locks_changed(root, changes.as_ref(), settings.lock_history_limit);
                 Ok(())
             }
         };
-        let (version, deferred) = published.replace(edit, |root| (!root.frozen).then_some(root.version));
+        let (version, deferred) = published.replace(edit, |root| (!root.frozen).then_some(root.lock_version));
         self.recorded.extend(changes);
         self.deferred = self.deferred.and(deferred);
         let version = version.ok().flatten();

@@ -6,13 +6,15 @@ use crate::commit::Turn;
 use crate::content::{Root, Shared, Snapshot};
 use crate::deferred_drops::{Deferred, defer_drops};
 use crate::error::WaitError;
-use crate::revision::Revision;
+use crate::event::{LockChange, Origin};
+use crate::revision::{FencingToken, Revision};
 use crate::sync::Wakeups;
 use crate::sync::{self, AtomicUsize, Backoff, Ordering, RootCell};
 use crossbeam_utils::CachePadded;
 use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 pub(crate) struct Published<K, V, S> {
     cell: CachePadded<RootCell<Root<K, V, S>>>,
@@ -21,7 +23,12 @@ pub(crate) struct Published<K, V, S> {
     /// `Root::successor`, stored because a `Drop`, which cannot require `K: Clone`, replaces the root.
     successor: fn(&Root<K, V, S>) -> Root<K, V, S>,
     pub(crate) wakeups: sync::Arc<Wakeups>,
+    /// The clock of timeouts and intervals.
     pub(crate) clock: Clock,
+    /// The clock of leases and graces, if it is another one.
+    lease_clock: Option<Clock>,
+    /// What the next number of a lock is at least, if numbers are given from outside; 0 if they are not.
+    next_fencing_token: AtomicU64,
     /// How many readers may still ask for kept commits or lock events: the dictionary, and feeds of them.
     readers: AtomicUsize,
 }
@@ -30,20 +37,53 @@ pub(crate) struct Published<K, V, S> {
 pub(crate) struct Reader<K, V, S>(sync::Arc<Published<K, V, S>>);
 
 impl<K: Clone + Eq, V, S> Published<K, V, S> {
-    pub(crate) fn new(root: Root<K, V, S>, clock: Clock) -> Self {
+    pub(crate) fn new(root: Root<K, V, S>, clock: Clock, lease_clock: Option<Clock>) -> Self {
         let wakeups = sync::Arc::new(Wakeups::new());
         clock.register(&wakeups);
+        let next_fencing_token = AtomicU64::new(0);
         let shared = Arc::clone(&root.shared);
         let cell = CachePadded::new(RootCell::new(Arc::new(root)));
         let spare = CachePadded::new(Spare::none());
         let readers = AtomicUsize::new(0);
-        Self { cell, spare, shared, successor: Root::successor, wakeups, clock, readers }
+        let successor = Root::successor;
+        Self { cell, spare, shared, successor, wakeups, clock, lease_clock, next_fencing_token, readers }
     }
 }
 
 impl<K, V, S> Published<K, V, S> {
     pub(crate) fn shared(&self) -> &Shared<K, V, S> {
         &self.shared
+    }
+
+    /// The clock of leases and graces.
+    pub(crate) fn leases(&self) -> &Clock {
+        self.lease_clock.as_ref().unwrap_or(&self.clock)
+    }
+
+    /// Whether leases end only when `expire` is called: they have a clock of their own.
+    pub(crate) fn expires_on_request(&self) -> bool {
+        self.lease_clock.is_some()
+    }
+
+    /// See [`StateDictionary::set_next_fencing_token`](crate::StateDictionary::set_next_fencing_token).
+    pub(crate) fn set_next_fencing_token(&self, FencingToken(token): FencingToken) {
+        // ORDERING: Relaxed, for it is the caller who orders this before the operations that it is meant for.
+        self.next_fencing_token.fetch_max(token, Ordering::Relaxed);
+    }
+
+    /// Notes in a root that is to be published that locks were granted or ended.
+    pub(crate) fn locks_changed(
+        &self,
+        root: &mut Root<K, V, S>,
+        changes: Option<&Arc<[LockChange<K, Origin>]>>,
+        limit: usize,
+    ) {
+        // ORDERING: Relaxed, see `set_next_fencing_token`.
+        let number = match self.next_fencing_token.load(Ordering::Relaxed) {
+            0 => root.version,
+            given => given.max(root.lock_version + 1),
+        };
+        root.locks_changed(number, changes, limit);
     }
 
     /// The turn to commit. Waits for at most a few milliseconds if other threads have it.
@@ -158,6 +198,13 @@ impl<K, V, S> Published<K, V, S> {
             self.shared.observed.frozen(self.peek(|root| root.revision));
         }
         frozen.is_ok()
+    }
+
+    /// What follows when a root that is frozen was published by other means.
+    pub(crate) fn announce_freeze(&self) {
+        self.wakeups.notify_everyone();
+        self.spare.close();
+        self.shared.observed.frozen(self.peek(|root| root.revision));
     }
 }
 

@@ -290,6 +290,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             }
         }
         self.revision = other.revision;
+        self.content_hash = other.content_hash;
         outdated.touched.push(mem::replace(&mut self.history, History::starting_after(other.revision.0)));
         true
     }

@@ -5,6 +5,7 @@
 //! Of the locks, a root has the version at which they last changed, and the kept events. The owners and the deadlines
 //! are in the table of locks alone; a renewal replaces no root.
 
+mod hash;
 mod history;
 pub(crate) mod iterators;
 mod root;
@@ -14,5 +15,6 @@ mod versioned;
 pub use snapshot::{Iter, Snapshot};
 pub use versioned::Versioned;
 
+pub(crate) use hash::sum_of_hashes;
 pub(crate) use history::{History, Keys, Logged, Record, Records, Touched};
-pub(crate) use root::{Content, Entries, Hold, Root, Shared};
+pub(crate) use root::{Content, Entries, Hold, Root, Shared, content_of};

@@ -1,5 +1,6 @@
 //! The immutable root, and how a commit makes the next root from it.
 
+use super::hash::sum_of_hashes;
 use super::history::Keys;
 use crate::change::Change;
 use crate::content::{History, Logged, Touched, Versioned};
@@ -26,15 +27,18 @@ pub(crate) type Entries<'a, K, V> = im::hashmap::Iter<'a, Hashed<K>, Versioned<V
 
 /// Everything that is true at one instant. It never changes once it is published; it is replaced.
 pub(crate) struct Root<K, V, S> {
-    /// Rises by 1 with every root. The version at which a lock is granted is its fencing token.
+    /// Rises by 1 with every root.
     pub(crate) version: u64,
     /// Rises by 1 with every commit. The content is a function of it.
     pub(crate) revision: Revision,
     pub(crate) content: Content<K, V>,
+    /// The sum of the hashes of all entries; 0 if it is not kept.
+    pub(crate) content_hash: u64,
     pub(crate) history: History<Keys<K>>,
     /// The latest commits as they were made; `None` if there are none, or if commits are not kept.
     pub(crate) commits: Option<Arc<History<Box<Logged<K, V>>>>>,
-    /// The version at which a lock was last granted or ended.
+    /// The number of the latest grant or end of a lock: the version at which it was, unless numbers are given from
+    /// outside.
     pub(crate) lock_version: u64,
     /// The latest lock events, by version; `None` if there are none, or if they are not kept.
     pub(crate) lock_history: Option<Arc<History<LockRecord<K>>>>,
@@ -51,6 +55,8 @@ pub(crate) struct Root<K, V, S> {
 pub(crate) struct Shared<K, V, S> {
     pub(crate) hasher: S,
     pub(crate) id: StoreId,
+    /// The hash of an entry, if the content's hash is kept.
+    pub(crate) entry_hash: Option<fn(&K, &V) -> u64>,
     pub(crate) deferred_drops: DeferredDrops<RootParts<K, V>>,
     pub(crate) observed: Observed,
     /// `Root::without_history`, kept so that taking and cloning a snapshot need not ask for `K: Clone`.
@@ -144,34 +150,46 @@ impl<K, V, S> Root<K, V, S> {
         self.followed.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that locks were granted or ended at this version of the root, and the events, if they are kept.
-    pub(crate) fn locks_changed(&mut self, changes: Option<&Arc<[LockChange<K, Origin>]>>, limit: usize) {
+    /// Notes that locks were granted or ended, under this number, and the events, if they are kept.
+    pub(crate) fn locks_changed(&mut self, number: u64, changes: Option<&Arc<[LockChange<K, Origin>]>>, limit: usize) {
         if let Some(changes) = changes {
             let none = || History::starting_after(self.lock_version);
             let history = self.lock_history.as_deref().map_or_else(none, History::clone);
             let record = LockRecord { revision: self.revision, changes: Arc::clone(changes) };
-            self.lock_history = Some(Arc::new(history.with(self.version, record, changes.len(), limit)));
+            self.lock_history = Some(Arc::new(history.with(number, record, changes.len(), limit)));
         }
-        self.lock_version = self.version;
+        self.lock_version = number;
     }
 }
 
 impl<K: Clone + Eq, V, S> Root<K, V, S> {
-    pub(crate) fn new(hasher: S, initial: impl IntoIterator<Item = (K, V)>) -> Self
+    pub(crate) fn new(
+        hasher: S,
+        initial: impl IntoIterator<Item = (K, V)>,
+        entry_hash: Option<fn(&K, &V) -> u64>,
+    ) -> Self
     where
         K: Hash,
         S: BuildHasher,
     {
-        let mut content = Content::default();
-        for (key, value) in initial {
-            let hash = hasher.hash_one(&key);
-            content.insert(Hashed { hash, key }, Versioned::new(Arc::new(value), Revision(1)));
-        }
+        let initial = initial.into_iter().map(|(key, value)| (key, Arc::new(value), Revision(1)));
+        let content = content_of(&hasher, initial);
         let revision = Revision(u64::from(!content.is_empty()));
-        let id = StoreId::random();
+        Self::with_content(hasher, StoreId::random(), revision, content, entry_hash)
+    }
+
+    /// A root with this content and no history.
+    pub(crate) fn with_content(
+        hasher: S,
+        id: StoreId,
+        revision: Revision,
+        content: Content<K, V>,
+        entry_hash: Option<fn(&K, &V) -> u64>,
+    ) -> Self {
         Self {
             version: 0,
             revision,
+            content_hash: sum_of_hashes(&content, entry_hash),
             content,
             history: History::starting_after(revision.0),
             commits: None,
@@ -183,6 +201,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             shared: Arc::new(Shared {
                 hasher,
                 id,
+                entry_hash,
                 deferred_drops: DeferredDrops::new(),
                 observed: Observed::new(id),
                 without_history: Self::without_history,
@@ -205,6 +224,7 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
             version: self.version,
             revision: self.revision,
             content: self.content.clone(),
+            content_hash: self.content_hash,
             history: History::starting_after(self.revision.0),
             commits: None,
             lock_version: self.lock_version,
@@ -247,6 +267,9 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         let revision = base.revision.next();
         let touched = self.carry_out(base, change, hashes, revision);
         let keys = touched.len();
+        if let Some(hash) = self.shared.entry_hash {
+            self.content_hash = self.hash_after(base, &touched, hash);
+        }
         self.version = base.version + 1;
         self.revision = revision;
         self.history = base.history.with(revision.0, touched, keys, history_limit);
@@ -257,6 +280,25 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         self.held = base.held;
         self.frozen = base.frozen;
         *self.followed.get_mut() = false;
+    }
+
+    /// Makes this root, which is not yet published, one with an imported content. Feeds find the difference by comparing:
+    /// no history reaches back beyond it.
+    pub(crate) fn become_imported(
+        &mut self,
+        content: &Content<K, V>,
+        hash: u64,
+        revision: Revision,
+        fence: u64,
+        frozen: bool,
+    ) {
+        (self.content, self.content_hash, self.revision) = (content.clone(), hash, revision);
+        self.history = History::starting_after(revision.0);
+        (self.commits, self.lock_history) = (None, None);
+        // If it is the same, the locks are the same.
+        self.lock_version = fence.max(self.lock_version);
+        self.version = self.version.max(self.lock_version);
+        self.frozen = frozen;
     }
 
     /// Whether the commit with this revision set the present value of the key.
@@ -276,7 +318,10 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
         K: 'a,
     {
         let count = keys.len();
-        let removed = keys.clone().filter_map(|key| self.content.remove_with_key(key)).collect();
+        let removed: Vec<_> = keys.clone().filter_map(|key| self.content.remove_with_key(key)).collect();
+        for (key, entry) in &removed {
+            self.subtract_hash(&key.key, entry);
+        }
         self.revision = self.revision.next();
         if count > history_limit {
             self.history = History::starting_after(self.revision.0);
@@ -376,6 +421,19 @@ impl<K: Clone + Eq, V, S> Root<K, V, S> {
     }
 }
 
+/// A content with these entries.
+pub(crate) fn content_of<K: Clone + Eq + Hash, V>(
+    hasher: &impl BuildHasher,
+    entries: impl IntoIterator<Item = (K, Arc<V>, Revision)>,
+) -> Content<K, V> {
+    let mut content = Content::default();
+    for (key, value, revision) in entries {
+        let hash = hasher.hash_one(&key);
+        content.insert(Hashed { hash, key }, Versioned::new(value, revision));
+    }
+    content
+}
+
 impl<K, V, S> Drop for Root<K, V, S> {
     fn drop(&mut self) {
         if is_deferring() {
@@ -415,7 +473,7 @@ mod tests {
     }
 
     fn root() -> Number {
-        Root::new(DefaultHashBuilder::default(), [(1, 1)])
+        Root::new(DefaultHashBuilder::default(), [(1, 1)], None)
     }
 
     fn defers(root: Number) {

@@ -55,6 +55,13 @@ impl<K, V, S> Snapshot<K, V, S> {
         &self.root
     }
 
+    /// The hash of the content, if the dictionary keeps one: see
+    /// [`Builder::content_hash`](crate::Builder::content_hash). O(1).
+    #[must_use]
+    pub fn content_hash(&self) -> Option<u64> {
+        self.root.shared().entry_hash.map(|_| self.root.content_hash)
+    }
+
     /// The revision of the latest commit in this snapshot.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -3,10 +3,13 @@
 use super::StateDictionary;
 use crate::clock::{Clock, ManualClock};
 use crate::commit::{Published, Reader};
-use crate::content::Root;
+use crate::content::{Root, content_of};
 use crate::engine::{Engine, Settings};
 use crate::event::Origin;
+use crate::image::Image;
 use crate::locks::LockTable;
+use crate::restore::Prepared;
+use crate::revision::Revision;
 use crate::session::DetachedSessions;
 use crate::sync::{self, DEFAULT_HISTORY_LIMIT, DefaultHashBuilder, default_shards};
 use std::fmt;
@@ -27,9 +30,12 @@ use std::sync::Arc;
 pub struct Builder<K, V, T = (), S = DefaultHashBuilder> {
     hasher: S,
     clock: Clock,
+    lease_clock: Option<Clock>,
     settings: Settings<T>,
     shards: usize,
     content: Vec<(K, V)>,
+    image: Option<(Image<K, T>, Vec<(K, Arc<V>, Revision)>)>,
+    entry_hash: Option<fn(&K, &V) -> u64>,
 }
 
 impl<K, V, T> Builder<K, V, T> {
@@ -37,9 +43,12 @@ impl<K, V, T> Builder<K, V, T> {
         Self {
             hasher: DefaultHashBuilder::default(),
             clock: Clock::System,
+            lease_clock: None,
             settings: Settings::new(DEFAULT_HISTORY_LIMIT),
             shards: default_shards(),
             content: Vec::new(),
+            image: None,
+            entry_hash: None,
         }
     }
 }
@@ -57,8 +66,8 @@ impl<K, V, T, S> Builder<K, V, T, S> {
     /// let dictionary: StateDictionary<u32, i32, (), Fixed> = StateDictionary::builder().hasher(Fixed::default()).build();
     /// ```
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> Builder<K, V, T, H> {
-        let Self { clock, settings, shards, content, .. } = self;
-        Builder { hasher, clock, settings, shards, content }
+        let Self { clock, lease_clock, settings, shards, content, image, entry_hash, .. } = self;
+        Builder { hasher, clock, lease_clock, settings, shards, content, image, entry_hash }
     }
 
     /// The clock of leases, timeouts and intervals, for tests. By default the system's.
@@ -151,6 +160,84 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         self
     }
 
+    /// The clock that leases of locks and graces of sessions go by, while timeouts and intervals go by
+    /// [`clock`](Self::clock). For a dictionary that a log drives: its leases end by the time of the log.
+    ///
+    /// With a clock of their own, leases and graces end **only** when [`StateDictionary::expire`] is called, or a writer
+    /// finds an expired lock on its key; then all that is due ends in one step. Readers never change anything: a
+    /// [`LockFeed`](crate::LockFeed) does not wait for leases, and a flush of it ends none.
+    ///
+    /// ```
+    /// use state_dictionary::{LockRequest, ManualClock, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// let time = ManualClock::new();
+    /// let replica: StateDictionary<&str, i32, &str> = StateDictionary::builder().lease_clock(&time).build();
+    /// let second = Duration::from_secs(1);
+    /// replica.update_locks(&"alice", LockRequest::new().acquire("ball", second))?;
+    /// time.advance(second); // as the log says
+    /// assert_eq!(replica.expire().locks, [("ball", "alice")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lease_clock(mut self, clock: &ManualClock) -> Self {
+        self.lease_clock = Some(Clock::Manual(clock.clone()));
+        self
+    }
+
+    /// Builds the dictionary that an [`Image`] and the entries of its content describe: the same store, revisions,
+    /// fencing tokens, locks and sessions, so that positions of clients stay valid. Replaces
+    /// [`content`](Self::content).
+    ///
+    /// All sessions are detached: [`StateDictionary::session`] takes one up. Those that were attached when the image was
+    /// taken have no time limit; see [`Image::detach_sessions`]. Histories begin anew. Leases and graces go on with what
+    /// was left of them.
+    ///
+    /// ```
+    /// use state_dictionary::{Image, LockRequest, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// type Board = StateDictionary<String, u32, String>;
+    /// let board: Board = StateDictionary::builder().content([("ball".to_owned(), 1)]).build();
+    /// board.update_locks(&"alice".to_owned(), LockRequest::new().acquire("ball", None))?;
+    /// let (image, content) = board.image();
+    /// let entries = content.into_iter().map(|(key, entry)| (key, entry.value().clone(), entry.revision()));
+    ///
+    /// let restored: Board = StateDictionary::builder().image(image, entries).build();
+    /// assert_eq!(restored.position(), board.position());
+    /// assert_eq!(restored.lock_info("ball"), board.lock_info("ball"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn image(mut self, image: Image<K, T>, entries: impl IntoIterator<Item = (K, Arc<V>, Revision)>) -> Self {
+        self.image = Some((image, entries.into_iter().collect()));
+        self
+    }
+
+    /// Keeps a hash of the content, with which two replicas can be compared: [`Snapshot::content_hash`]. It is kept up
+    /// with every commit, in O(keys of the commit), and read in O(1).
+    ///
+    /// `hash` hashes an entry. Replicas must have the same one, and it must not depend on the process: not a hasher with
+    /// a random seed. It runs in every commit, before it is committed.
+    ///
+    /// [`Snapshot::content_hash`]: crate::Snapshot::content_hash
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    ///
+    /// let new = || StateDictionary::builder().content_hash(|key: &u64, value: &u64| key ^ value.rotate_left(32));
+    /// let [one, other]: [StateDictionary<u64, u64>; 2] = [new().build(), new().build()];
+    /// for replica in [&one, &other] {
+    ///     replica.set(3_u64, 5)?;
+    /// }
+    /// assert_eq!(one.snapshot().content_hash(), other.snapshot().content_hash());
+    /// other.set(3_u64, 6)?;
+    /// assert_ne!(one.snapshot().content_hash(), other.snapshot().content_hash());
+    /// # Ok::<(), state_dictionary::UpdateError<u64, u64>>(())
+    /// ```
+    pub fn content_hash(mut self, hash: fn(&K, &V) -> u64) -> Self {
+        self.entry_hash = Some(hash);
+        self
+    }
+
     /// Builds the dictionary. O(n) in the initial content.
     #[must_use]
     pub fn build(self) -> StateDictionary<K, V, T, S>
@@ -159,13 +246,23 @@ impl<K, V, T, S> Builder<K, V, T, S> {
         T: Clone + PartialEq,
         S: BuildHasher,
     {
-        let shards = self.shards.clamp(2, 1 << 16).next_power_of_two();
-        let locks = sync::Arc::new(LockTable::new(shards, &self.clock));
-        let published = sync::Arc::new(Published::new(Root::new(self.hasher, self.content), self.clock));
+        let Self { hasher, clock, lease_clock, settings, shards, content, image, entry_hash } = self;
+        let leases = lease_clock.as_ref().unwrap_or(&clock);
+        let locks = LockTable::new(shards.clamp(2, 1 << 16).next_power_of_two(), leases);
+        let (root, sessions) = match image {
+            None => (Root::new(hasher, content, entry_hash), DetachedSessions::none()),
+            Some((image, entries)) => {
+                let content = content_of(&hasher, entries);
+                let prepared = Prepared::new(image, &hasher, leases.now());
+                let root = prepared.root(hasher, content, entry_hash);
+                locks.restore(prepared.locks);
+                (root, DetachedSessions::of(prepared.sessions))
+            }
+        };
+        let published = sync::Arc::new(Published::new(root, clock, lease_clock));
         let reader = Reader::new(sync::Arc::clone(&published));
-        let engine =
-            Engine { published, locks, sessions: sync::Arc::new(DetachedSessions::none()), settings: self.settings };
-        StateDictionary { engine, reader }
+        let (locks, sessions) = (sync::Arc::new(locks), sync::Arc::new(sessions));
+        StateDictionary { engine: Engine { published, locks, sessions, settings }, reader, is_owner: true }
     }
 }
 

@@ -58,7 +58,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// ```
     pub fn release_all(&self, token: &T) -> Vec<K> {
         let Engine { locks, published, .. } = &self.engine;
-        locks.remove_all(|owner| owner == token, LockEventKind::Released, &published.clock, &mut self.engine.fence())
+        locks.remove_all(|owner| owner == token, LockEventKind::Released, published.leases(), &mut self.engine.fence())
     }
 
     /// Removes all locks, of all owners, and returns the keys of those whose lease had not expired.
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     #[allow(clippy::must_use_candidate)] // mostly called for its effect
     pub fn clear_locks(&self) -> Vec<K> {
         let Engine { locks, published, .. } = &self.engine;
-        locks.remove_all(|_| true, LockEventKind::Cleared, &published.clock, &mut self.engine.fence())
+        locks.remove_all(|_| true, LockEventKind::Cleared, published.leases(), &mut self.engine.fence())
     }
 
     /// The lock on a key at this instant, with its owner, if the key is locked. May wait for a thread that is updating
@@ -98,7 +98,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     where
         K: Borrow<Q>,
     {
-        self.engine.locks.get(self.engine.published.shared().lookup(key), &self.engine.published.clock)
+        self.engine.locks.get(self.engine.published.shared().lookup(key), self.engine.published.leases())
     }
 
     /// All locks at one instant, in no particular order. O(n) in their number. No other thread can update locks
@@ -116,6 +116,6 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// ```
     #[must_use]
     pub fn locks(&self) -> Vec<(K, LockInfo<T>)> {
-        self.engine.locks.all(&self.engine.published.clock)
+        self.engine.locks.all(self.engine.published.leases())
     }
 }

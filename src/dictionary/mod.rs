@@ -6,15 +6,18 @@ mod builder;
 mod content;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod deferred_drops;
+mod image;
 #[cfg(test)]
 mod lock_count;
 mod locks;
+mod read_handle;
 mod sessions;
 mod short;
 mod state;
 mod waiting;
 
 pub use builder::Builder;
+pub use read_handle::ReadHandle;
 
 use crate::commit::Reader;
 use crate::content::{Snapshot, Versioned};
@@ -127,6 +130,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 pub struct StateDictionary<K, V, T = (), S = DefaultHashBuilder> {
     engine: Engine<K, V, T, S>,
     reader: Reader<K, V, S>,
+    /// Whether dropping it ends the dictionary: not inside a read handle.
+    is_owner: bool,
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq> StateDictionary<K, V, T> {
@@ -419,7 +424,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher + Default> De
 
 impl<K, V, T, S> Drop for StateDictionary<K, V, T, S> {
     fn drop(&mut self) {
-        self.engine.published.freeze();
+        if self.is_owner {
+            self.engine.published.freeze();
+        }
     }
 }
 

@@ -87,4 +87,21 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     pub fn expire(&self) -> Expired<K, T> {
         self.engine.expire()
     }
+
+    /// How long until [`expire`](Self::expire) has something to do, at the earliest; `None` if nothing has a deadline.
+    /// Changes nothing. O(shards + detached sessions).
+    ///
+    /// ```
+    /// use state_dictionary::StateDictionary;
+    /// use std::time::Duration;
+    ///
+    /// let dictionary: StateDictionary<&str, i32, &str> = StateDictionary::new();
+    /// assert_eq!(dictionary.next_deadline(), None);
+    /// dictionary.session("alice").detach(Duration::from_secs(10));
+    /// assert!(dictionary.next_deadline() > Some(Duration::from_secs(9)));
+    /// ```
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.engine.next_deadline()
+    }
 }

@@ -253,7 +253,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
             let (moves, cursor, end) = self.cursor.now(|followed| followed.engine.clone());
             let (root, engine) = match end {
                 End::Open(engine) => {
-                    engine.locks.expire(&engine.published.clock, &mut engine.fence());
+                    if !engine.published.expires_on_request() {
+                        engine.expire_locks();
+                    }
                     (engine.published.load(), Some(engine))
                 }
                 End::At(root) => (root, None),
@@ -285,7 +287,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
                 continue;
             };
             // The load may drop roots of other threads, and shards are locked.
-            let (locks, (root, deferred)) = locks.all_with(&published.clock, || defer_drops(|| published.load()));
+            let (locks, (root, deferred)) = locks.all_with(published.leases(), || defer_drops(|| published.load()));
             published.settle(deferred);
             if root.frozen {
                 // Locks may have been released since, which is not reported.
@@ -315,7 +317,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq + 'static, S: BuildHasher> So
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.cursor.source(|followed| followed.engine.locks.next_deadline()).flatten()
+        let next = |Followed { engine, .. }: &Followed<K, V, T, S>| {
+            if engine.published.expires_on_request() { None } else { engine.locks.next_deadline() }
+        };
+        self.cursor.source(next).flatten()
     }
 }
 

@@ -5,6 +5,7 @@ use super::table::{Lock, LockId, LockTable};
 use super::{Fence, LockInfo, SessionId, SessionLocks, clone_both};
 use crate::clock::Clock;
 use crate::event::{LockChange, LockEventKind};
+use crate::image::LockImage;
 use crate::key::Hashed;
 use crate::sync::{Shard, WriteShard};
 use std::collections::HashSet;
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct LockedShards<'a, K: Clone + Eq, T: Clone + PartialEq> {
     /// Locks that were taken out to be looked at: safe code cannot iterate a shard.
     taken: Vec<(Hashed<K>, Lock<T>)>,
-    shards: Vec<WriteShard<'a, K, Lock<T>>>,
+    pub(super) shards: Vec<WriteShard<'a, K, Lock<T>>>,
     /// The index of the first of `shards`.
-    first: usize,
-    table: &'a LockTable<K, T>,
+    pub(super) first: usize,
+    pub(super) table: &'a LockTable<K, T>,
 }
 
 /// A lock that was removed, and how it ended.
@@ -111,6 +112,24 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         removed.into_iter().filter(|(.., kind)| *kind != LockEventKind::Expired).map(|(key, ..)| key.key).collect()
     }
 
+    /// All locks in the table at one instant, for an image, and what `look` returns while every shard is locked.
+    pub(crate) fn images<R>(&self, clock: &Clock, look: impl FnOnce() -> R) -> (Vec<LockImage<K, T>>, R) {
+        // Made before the shards are locked: if a `Clone` panics, the clones so far are dropped after they are
+        // unlocked.
+        let mut found = Vec::new();
+        let mut all = self.lock_all();
+        all.take_out();
+        let now = clock.now();
+        found.extend(all.taken.iter().map(|(key, lock)| {
+            let (key, owner) = clone_both(&key.key, &lock.owner);
+            let session = lock.session.map(|SessionId(number)| number.get());
+            LockImage { key, owner, remaining: lock.remaining(now), fencing_token: lock.id.granted, session }
+        }));
+        let looked = look();
+        drop(all);
+        (found, looked)
+    }
+
     /// All locks at one instant. Waits for every thread that is updating locks.
     pub(crate) fn all(&self, clock: &Clock) -> Vec<(K, LockInfo<T>)> {
         self.all_of(clock, |lock, now| !lock.expired(now), || ()).0
@@ -146,9 +165,10 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
 }
 
 impl<K: Clone + Eq, T: Clone + PartialEq> LockedShards<'_, K, T> {
-    /// Takes the locks out of their shards. O(n).
+    /// Takes the locks out of their shards, in the order of their granting. O(n log n).
     fn take_out(&mut self) {
         self.taken.extend(self.shards.iter_mut().flat_map(|shard| shard.take_all()));
+        self.taken.sort_unstable_by_key(|(_, lock)| lock.id);
     }
 
     fn put_back(&mut self) {

@@ -6,6 +6,7 @@
 //! and one that looks later finds the shard locked until the change is complete.
 
 mod all;
+mod image;
 mod leases;
 mod request;
 mod session;
@@ -13,6 +14,7 @@ mod table;
 mod update;
 
 pub(crate) use all::{Going, LockedShards, Obstacle};
+pub(crate) use image::Restored;
 pub use request::{Conflict, LockInfo, LockReceipt, LockRequest};
 pub(crate) use session::{SessionId, SessionLocks};
 pub(crate) use table::{Lock, LockTable, Verdict};
@@ -31,7 +33,7 @@ fn clone_both<A: Clone, B: Clone>(a: &A, b: &B) -> (A, B) {
 
 /// The table's interface to the content, used while shards are locked.
 pub(crate) trait Fence<K, T> {
-    /// Replaces the root and returns its version, or `None` if the dictionary is frozen: then nothing was replaced if
+    /// Replaces the root and returns the number of the change of locks, or `None` if the dictionary is frozen: then nothing was replaced if
     /// locks are being granted. Takes the events of the replacement, if [`records_events`](Self::records_events).
     fn replace(&mut self, granting: bool, changes: Vec<LockChange<K, T>>) -> Option<u64>;
 

@@ -51,7 +51,7 @@ pub(super) struct WithoutSession<T> {
     owners: Mutex<ByOwner<T>>,
 }
 
-struct ByOwner<T> {
+pub(super) struct ByOwner<T> {
     /// In the order of their numbers. An owner may occur twice.
     owners: Vec<Owner<T>>,
     next_number: u64,
@@ -69,8 +69,14 @@ struct Owner<T> {
 
 impl<T> WithoutSession<T> {
     pub(super) fn none() -> Self {
-        let owners = ByOwner { owners: Vec::new(), next_number: 0, noted: 0, prune_at: FIRST_PRUNING };
-        Self { kept: AtomicUsize::new(0), owners: Mutex::new(owners) }
+        Self { kept: AtomicUsize::new(0), owners: Mutex::new(ByOwner::none()) }
+    }
+
+    /// Exchanges all notes, with all shards locked. Runs no code of the user's.
+    pub(super) fn replace(&self, owners: ByOwner<T>) -> ByOwner<T> {
+        // ORDERING: Relaxed, because all shards are locked.
+        self.kept.store(1, Ordering::Relaxed);
+        mem::replace(&mut *self.owners.lock(), owners)
     }
 
     pub(super) fn are_any(&self) -> bool {
@@ -86,16 +92,25 @@ impl<T> WithoutSession<T> {
     /// Notes a lock of the owner with this number. Its shard has been locked since the number was given. Runs no code
     /// of the user's.
     pub(super) fn note(&self, number: u64, hash: u64, id: LockId) {
-        let mut all = self.owners.lock();
-        if let Ok(index) = all.owners.binary_search_by_key(&number, |owner| owner.number) {
-            all.owners[index].locks.push((hash, id));
-            all.noted += 1;
+        self.owners.lock().note(number, hash, id);
+    }
+}
+
+impl<T> ByOwner<T> {
+    pub(super) const fn none() -> Self {
+        Self { owners: Vec::new(), next_number: 0, noted: 0, prune_at: FIRST_PRUNING }
+    }
+
+    pub(super) fn note(&mut self, number: u64, hash: u64, id: LockId) {
+        if let Ok(index) = self.owners.binary_search_by_key(&number, |owner| owner.number) {
+            self.owners[index].locks.push((hash, id));
+            self.noted += 1;
         }
     }
 }
 
 impl<T: Clone + PartialEq> ByOwner<T> {
-    fn number_of(&mut self, token: &T) -> u64 {
+    pub(super) fn number_of(&mut self, token: &T) -> u64 {
         if let Some(owner) = self.owners.iter().find(|owner| owner.token == *token) {
             return owner.number;
         }

@@ -24,7 +24,7 @@ pub(crate) struct Lock<T> {
 }
 
 /// The version at which a lock was granted, and its index among the locks granted at that version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LockId {
     pub(super) granted: FencingToken,
     pub(super) index: usize,
@@ -156,7 +156,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     }
 
     /// Adds locks that are about to be granted.
-    pub(super) fn add_outstanding(&self, locks: usize) {
+    pub(crate) fn add_outstanding(&self, locks: usize) {
         // ORDERING: Relaxed, for the swap of the root that follows publishes it.
         self.outstanding.fetch_add(locks, Ordering::Relaxed);
     }

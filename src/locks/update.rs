@@ -25,6 +25,8 @@ type Lease = Option<Duration>;
 
 /// One key of a request.
 struct Item<'a, K> {
+    /// Its place in the request.
+    place: usize,
     hash: u64,
     key: &'a K,
     acquire: Option<Lease>,
@@ -141,7 +143,7 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
         plan: &mut Plan<K, T>,
     ) {
         let now = clock.now();
-        for &Item { hash, key, acquire, release } in items {
+        for &Item { hash, key, acquire, release, .. } in items {
             let shard = shards.get(self.shards.index_of(hash));
             let found = shard.look_up(hash, |k, _| k == key).map(|(_, lock)| lock);
             let (mine, live) = found.map_or((false, false), |lock| (lock.owner == *token, !lock.expired(now)));
@@ -238,12 +240,13 @@ impl<K: Clone + Eq, T: Clone + PartialEq> LockTable<K, T> {
     }
 }
 
-/// The keys of a request, each once, in the order of their hashes.
+/// The keys of a request, each once, in the order of their first mention.
 fn items<K: Eq>(request: &LockRequest<K>, hash: impl Fn(&K) -> u64) -> Vec<Item<'_, K>> {
-    let item = |key, acquire, release| Item { hash: hash(key), key, acquire, release };
+    let item = |key, acquire, release| Item { place: 0, hash: hash(key), key, acquire, release };
     let acquires = request.acquire.iter().map(|(key, lease)| item(key, Some(*lease), false));
     let releases = request.release.iter().map(|key| item(key, None, true));
     let mut all: Vec<_> = acquires.chain(releases).collect();
+    all.iter_mut().enumerate().for_each(|(place, item)| item.place = place);
     all.sort_by_key(|item| item.hash);
 
     let mut items: Vec<Item<'_, K>> = Vec::with_capacity(all.len());
@@ -256,6 +259,7 @@ fn items<K: Eq>(request: &LockRequest<K>, hash: impl Fn(&K) -> u64) -> Vec<Item<
             items.push(item);
         }
     }
+    items.sort_unstable_by_key(|item| item.place);
     items
 }
 

@@ -194,13 +194,17 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         let mut holding = None;
         let mut all = self.locks.lock_all();
         let mut table = self.sessions.lock();
-        let now = self.published.clock.now();
+        let now = self.published.leases().now();
 
         let chosen = match ask {
             Ask::EndOrWait(state) | Ask::End(state) => {
                 let id = state.id();
                 table.put(state, now.checked_add(RETRY));
                 vec![id]
+            }
+            // One step, so that what it does is the same on two replicas.
+            Ask::Expire(at, after) if self.published.expires_on_request() => {
+                table.due(at, after).map(|(id, _)| id).collect()
             }
             Ask::Expire(at, after) => choose(table.due(at, after), all.any_without_session()),
         };
@@ -274,6 +278,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
                 part.obstacles.push(obstacle);
                 part.clones.push(is_locked.then(|| key.key.clone()));
             }
+            part.locks.sort_unstable_by_key(Going::id);
             if records_events {
                 part.changes.extend(part.locks.iter().filter_map(|going| all.change(*going)));
                 part.recorded = self.kept(mem::take(&mut part.changes));
@@ -344,7 +349,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         part.revision = root.revision;
         let unlocks = part.fate != Fate::Waits && !part.locks.is_empty();
         if unlocks && !root.frozen {
-            root.locks_changed(part.recorded.as_ref(), settings.lock_history_limit);
+            self.published.locks_changed(root, part.recorded.as_ref(), settings.lock_history_limit);
         }
         removes || unlocks
     }

@@ -7,7 +7,7 @@ mod short;
 mod state;
 mod table;
 
-pub(crate) use state::DetachedSessions;
+pub(crate) use state::{Detached, DetachedSessions, State};
 pub use table::{ClientSession, Sessions};
 
 use crate::change::Change;
@@ -18,7 +18,6 @@ use crate::locks::{LockReceipt, LockRequest};
 use crate::observe::Observed;
 use crate::revision::Revision;
 use crate::sync::DefaultHashBuilder;
-use state::State;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
@@ -198,16 +197,30 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V,
         Session { engine: self.clone(), state: Some(state), resumed, end: Self::end }
     }
 
+    /// Ends the locks whose leases are over.
+    pub(crate) fn expire_locks(&self) -> Vec<(K, T)> {
+        let (clock, fence) = (self.published.leases(), &mut self.fence());
+        if self.published.expires_on_request() {
+            self.locks.expire_at_once(clock, fence)
+        } else {
+            self.locks.expire(clock, fence)
+        }
+    }
+
     pub(crate) fn expire(&self) -> Expired<K, T> {
-        let clock = &self.published.clock;
-        let locks = self.locks.expire(clock, &mut self.fence());
+        let clock = self.published.leases();
+        let locks = self.expire_locks();
         let sessions = self.expire_sessions(clock.now());
         for (_, end) in &sessions {
             end.emit(&self.published.shared().observed);
         }
+        Expired { locks, sessions, next: self.next_deadline() }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [self.locks.next_deadline(), self.sessions.next_due()];
         let next = deadlines.into_iter().flatten().min();
-        Expired { locks, sessions, next: next.map(|next| next.saturating_duration_since(clock.now())) }
+        next.map(|next| next.saturating_duration_since(self.published.leases().now()))
     }
 }
 
@@ -254,12 +267,12 @@ impl<K, V, T, S> Session<K, V, T, S> {
     #[doc(alias = "disconnect")]
     pub fn detach(mut self, grace: Duration) {
         if let Some(state) = self.state.take() {
-            let due = self.engine.published.clock.now().checked_add(grace);
+            let due = self.engine.published.leases().now().checked_add(grace);
             self.engine.sessions.detach(state, due);
         }
     }
 
-    fn state(&self) -> &State<K, T> {
+    pub(crate) fn state(&self) -> &State<K, T> {
         match &self.state {
             Some(state) => state,
             None => unreachable!("only what consumes a session takes its state"),
@@ -340,7 +353,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Session<K, V
         };
         let mut set = state.keys_to_set(keys, &engine.published);
         let State { token, keys, .. } = state;
-        let mut note = |revision| keys.extend(set.drain().map(|key| (key, revision)));
+        let mut note = |revision| keys.extend(set.drain(..).map(|key| (key, revision)));
         commit(engine, token, &mut note)
     }
 

@@ -2,14 +2,15 @@
 
 use crate::commit::Published;
 use crate::content::Root;
+use crate::image::SessionImage;
 use crate::key::{BuildPassThrough, Hashed};
 use crate::locks::{SessionId, SessionLocks};
 use crate::revision::Revision;
 use crate::sync::{Mutex, MutexGuard};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A session: its token, its keys and its locks.
 pub(crate) struct State<K, T> {
@@ -58,7 +59,7 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
         &mut self,
         keys: impl Iterator<Item = &'k K>,
         published: &Published<K, V, S>,
-    ) -> HashSet<Hashed<K>, BuildPassThrough>
+    ) -> Vec<Hashed<K>>
     where
         K: 'k,
     {
@@ -68,7 +69,14 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
             self.prune_at = self.keys.len().saturating_mul(2).max(FIRST_PRUNING);
         }
         let hasher = &published.shared().hasher;
-        let set: HashSet<_, _> = keys.map(|key| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
+        let mut set: Vec<_> = keys.map(|key| Hashed { hash: hasher.hash_one(key), key: key.clone() }).collect();
+        if set.len() > 1 {
+            let mut seen = HashSet::with_capacity_and_hasher(set.len(), BuildPassThrough::default());
+            let mut is_first: Vec<_> = set.iter().map(|key| seen.insert(key)).collect();
+            drop(seen);
+            is_first.reverse();
+            set.retain(|_| is_first.pop().unwrap_or(true));
+        }
         self.keys.reserve(set.len());
         set
     }
@@ -79,7 +87,64 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
     }
 }
 
+impl<K: Clone, T: Clone> State<K, T> {
+    /// Its image, with those keys that are its own.
+    fn image<V, S>(&self, root: &Root<K, V, S>, remaining: Option<Duration>, ended: bool) -> SessionImage<K, T>
+    where
+        K: Eq + Hash,
+    {
+        let own = self.keys.iter().filter(|(key, set)| root.is_at(key, *set));
+        let keys = own.map(|(key, set)| (key.key.clone(), *set)).collect();
+        SessionImage { number: self.id().0.get(), token: self.token.clone(), remaining, ended, keys }
+    }
+}
+
+impl<K, T> Detached<K, T> {
+    /// The sessions of an image, all detached. `locks` are those of each, by number.
+    pub(crate) fn restored(
+        opened: u64,
+        sessions: Vec<SessionImage<K, T>>,
+        hash: impl Fn(&K) -> u64,
+        mut locks: HashMap<u64, SessionLocks>,
+        now: Instant,
+    ) -> Self {
+        let sessions = sessions.into_iter().map(|image| {
+            let SessionImage { number, token, remaining, ended, keys } = image;
+            let id = SessionId(NonZeroU64::MIN.saturating_add(number.saturating_sub(1)));
+            let keys = keys.into_iter().map(|(key, set)| (Hashed { hash: hash(&key), key }, set)).collect();
+            let locks = locks.remove(&number).unwrap_or_else(|| SessionLocks::none(id));
+            let state = State { token, keys, prune_at: FIRST_PRUNING, locks };
+            let due = remaining.and_then(|remaining| now.checked_add(remaining));
+            (id, DetachedSession { state, due, ended, waits: false })
+        });
+        Self { opened, sessions: sessions.collect() }
+    }
+
+    /// How many sessions there were, and all that there are, by number: those in this table, and `attached` ones.
+    pub(crate) fn images<'a, V, S>(
+        &self,
+        attached: impl Iterator<Item = &'a State<K, T>>,
+        root: &Root<K, V, S>,
+        now: Instant,
+    ) -> (u64, Vec<SessionImage<K, T>>)
+    where
+        K: Clone + Eq + Hash + 'a,
+        T: Clone + 'a,
+    {
+        let remaining = |due: Option<Instant>| due.map(|due| due.saturating_duration_since(now));
+        let detached = self.sessions.values();
+        let detached = detached.map(|session| session.state.image(root, remaining(session.due), session.ended));
+        let mut all: Vec<_> = detached.chain(attached.map(|state| state.image(root, None, false))).collect();
+        all.sort_unstable_by_key(|session| session.number);
+        (self.opened, all)
+    }
+}
+
 impl<K, T> DetachedSessions<K, T> {
+    pub(crate) fn of(detached: Detached<K, T>) -> Self {
+        Self(Mutex::new(detached))
+    }
+
     pub(crate) fn none() -> Self {
         Self(Mutex::new(Detached { opened: 0, sessions: BTreeMap::new() }))
     }
