@@ -371,7 +371,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
     /// When this node writes the next tick. Who wrote the last one goes on; others step in later, each at a time of its
     /// own.
     fn next_tick(&self) -> Option<Duration> {
-        let Counting { ticker, since, not_before, .. } = self.time.as_ref()?;
+        let Counting { ticker, since, not_before, .. } = self.time.as_ref().filter(|_| !self.is_fenced)?;
         let (node, tick) = (self.log.node().0, self.options.tick);
         let patience = if *ticker == node { tick } else { tick * 3 + tick * u32::try_from(node % 16).unwrap_or(0) / 4 };
         Some((*since + patience).max(*not_before))
@@ -380,7 +380,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
     /// Writes a tick if it is due, and answers those whose time limit is over. Returns the time.
     fn look_at_the_clock(&mut self) -> Duration {
         let now = self.log.now();
-        if self.next_tick().is_some_and(|due| due <= now) && !self.is_fenced {
+        if self.next_tick().is_some_and(|due| due <= now) {
             if let Some(time) = &mut self.time {
                 time.not_before = now + TICK_AGAIN;
                 let tick = Operation::Tick { after: time.tick, passed: nanos(now.saturating_sub(time.since)) };

@@ -29,7 +29,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> StateDiction
     /// let board: JsonDictionary<Arc<str>> = JsonDictionary::new();
     /// board.writer(&"alice".into()).set("card.1", json!({ "x": 0.5 }))?;
     /// let (image, content) = board.image();
-    /// let entries = content.iter().map(|(key, entry)| (key.clone(), (**entry).clone(), entry.revision()));
+    /// let entries = content.entries().map(|(key, entry)| (key.clone(), (**entry).clone(), entry.revision()));
     /// let saved: Saved = (image, entries.collect());
     /// let file = serde_json::to_vec(&saved)?; // to be written beside the old file, and renamed over it
     ///
