@@ -133,7 +133,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
             match self.follow(&log, &mut running).await {
                 Left::Stopped(why) => break why,
                 Left::Truncated => {
-                    if let Err(why) = self.rejoin(&log).await {
+                    if let Err(why) = self.rejoin(&log, &mut running).await {
                         break why;
                     }
                 }
@@ -163,7 +163,9 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
                 if let Poll::Ready(event) = running.poll(records.as_mut(), turn, context) {
                     return Poll::Ready(event);
                 }
-                let has_work = self.shared.queue.is_ready(context.waker()) && wants_more;
+                // What has a time limit needs a timer, also while there is no room for it.
+                let may_wait = !wants_more && (running.timer.is_some() || !self.shared.has_time_limits());
+                let has_work = self.shared.queue.is_ready(context.waker()) && !may_wait;
                 let stops = stopping.is_none() && self.shared.queue.stopped().is_some();
                 if has_work || stops { Poll::Ready(Event::Look) } else { Poll::Pending }
             })
@@ -408,8 +410,23 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
     }
 
     /// Takes over the latest checkpoint, since the log after the place of this node was deleted.
-    async fn rejoin(&mut self, log: &L) -> Result<(), Stopped> {
-        let (head, bytes) = match read_checkpoint(log).await {
+    async fn rejoin<'a>(&mut self, log: &'a L, running: &mut Running<'a>) -> Result<(), Stopped> {
+        let mut reading = pin!(read_checkpoint(log));
+        let read = loop {
+            // Time limits hold meanwhile.
+            let now = self.look_at_the_clock();
+            self.set_timer(log, running, now);
+            let found = poll_fn(|context| {
+                if let Poll::Ready(found) = reading.as_mut().poll(context) {
+                    return Poll::Ready(Some(found));
+                }
+                running.poll_timer(context).map(|()| None)
+            });
+            if let Some(found) = found.await {
+                break found;
+            }
+        };
+        let (head, bytes) = match read {
             Ok(Some(found)) => found,
             Ok(None) => return Err(Stopped::Log("the log was truncated, and there is no checkpoint".into())),
             Err(error) => return Err(Stopped::Log(error.to_string())),
@@ -475,11 +492,12 @@ impl<'a> Running<'a> {
                 tracing::warn!(%error, "nodes that may be gone were not looked for");
             }
         }
-        if let Some(Poll::Ready(())) = self.timer.as_mut().map(|(_, timer)| timer.poll_unpin(context)) {
-            self.timer = None;
-            return Poll::Ready(Event::Look);
-        }
-        Poll::Pending
+        self.poll_timer(context).map(|()| Event::Look)
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+        timer.poll_unpin(context).map(|()| self.timer = None)
     }
 }
 

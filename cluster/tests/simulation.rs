@@ -57,6 +57,8 @@ struct World {
     is_over: Cell<bool>,
     timer: MemoryLog,
     clients: Cell<usize>,
+    /// What each client is doing, to be read if a run fails.
+    doing: RefCell<BTreeMap<usize, Text>>,
 }
 
 fn options() -> Options {
@@ -105,7 +107,10 @@ async fn client(world: &World, number: usize, mut random: fastrand::Rng) {
     while !world.is_over.get() {
         world.timer.sleep(MILLISECOND * random.u32(..40)).await;
         let Some(node) = world.node(&mut random) else { continue };
-        match random.u8(..10) {
+        let what = random.u8(..10);
+        let doing = format!("operation {what} on {node:?} at {:?}", world.time.now());
+        world.doing.borrow_mut().insert(number, doing);
+        match what {
             0..6 => commit(world, &node, &token, &format!("{number}.{next}")).await,
             6..8 => lock(world, &node, &token, &format!("lock {}", random.u8(..KEYS))).await,
             // Under another token: the end of a session releases the locks of its token.
@@ -117,6 +122,7 @@ async fn client(world: &World, number: usize, mut random: fastrand::Rng) {
                 }
             }
         }
+        world.doing.borrow_mut().remove(&number);
         next += 1;
     }
 }
@@ -161,12 +167,12 @@ async fn session(world: &World, random: &mut fastrand::Rng, token: &Text) {
     let Some(node) = world.node(random) else { return };
     let Ok(first) = node.open_session(token.clone(), GRACE).await else { return };
     let key = format!("of {token}");
+    let called = world.time.now();
     let Ok(_) = first.update_ephemeral(Change::new().set(key.clone(), 1)).await else { return };
     let Some(other) = world.node(random) else { return };
-    let opened = world.time.now();
     if let Ok(second) = other.open_session(token.clone(), GRACE).await {
-        // If its node is gone, it is there for the grace.
-        if world.time.now() < opened + GRACE {
+        // It was open after that call. If its node is gone since, it is there for the grace.
+        if world.time.now() < called + GRACE {
             assert!(second.is_resumed(), "{token}: the session was open");
             assert!(other.get(&key).is_some(), "{key}: it goes on with its keys");
             world.seen.borrow_mut().takeovers += 1;
@@ -219,6 +225,7 @@ fn run(seed: u64, tried: &mut Tried) {
         seen: RefCell::default(),
         is_over: Cell::new(false),
         clients: Cell::new(0),
+        doing: RefCell::default(),
     });
     for _ in 0..NODES {
         pool.run_until(world.join());
@@ -265,7 +272,7 @@ fn run(seed: u64, tried: &mut Tried) {
         }
         step(&mut pool, MILLISECOND * 10);
     }
-    assert_eq!(world.clients.get(), 0, "all clients have an answer");
+    assert_eq!(world.clients.get(), 0, "all clients have an answer, but {:#?}", world.doing.borrow());
     judge(&world, &mut pool, tried);
 }
 
