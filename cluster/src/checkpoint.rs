@@ -45,6 +45,23 @@ pub(crate) struct Seen {
     pub(crate) above: BTreeSet<u64>,
 }
 
+impl Seen {
+    pub(crate) fn has(&self, number: u64) -> bool {
+        number <= self.up_to || self.above.contains(&number)
+    }
+
+    /// Notes a number. Returns whether it is new.
+    pub(crate) fn is_new(&mut self, number: u64) -> bool {
+        if number <= self.up_to || !self.above.insert(number) {
+            return false;
+        }
+        while self.above.remove(&(self.up_to + 1)) {
+            self.up_to += 1;
+        }
+        true
+    }
+}
+
 /// Which node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Live {

@@ -24,6 +24,16 @@ pub struct Record {
     pub what: What,
 }
 
+impl Record {
+    /// The bytes of its entry.
+    pub(crate) fn size(&self) -> usize {
+        match &self.what {
+            What::Entry { bytes, .. } => bytes.len(),
+            What::Gone => 0,
+        }
+    }
+}
+
 /// The two kinds of [`Record`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {

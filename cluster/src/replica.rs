@@ -3,7 +3,7 @@
 //! No input or output, no clock, no randomness: two replicas that read the same records have the same state and give the
 //! same answers.
 
-use crate::checkpoint::{Counts, Fresh, Live, Seen};
+use crate::checkpoint::{Counts, Fresh, Live};
 use crate::data::{Key, Token, Value};
 use crate::error::Failure;
 use crate::log::NodeId;
@@ -366,22 +366,5 @@ impl<K, V, T> Answer<K, V, T> {
             Self::Updated(result) => Ok(result),
             _ => Err(Failure::TakenOver),
         }
-    }
-}
-
-impl Seen {
-    pub(crate) fn has(&self, number: u64) -> bool {
-        number <= self.up_to || self.above.contains(&number)
-    }
-
-    /// Notes a number. Returns whether it is new.
-    fn is_new(&mut self, number: u64) -> bool {
-        if number <= self.up_to || !self.above.insert(number) {
-            return false;
-        }
-        while self.above.remove(&(self.up_to + 1)) {
-            self.up_to += 1;
-        }
-        true
     }
 }
