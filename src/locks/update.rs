@@ -246,7 +246,12 @@ fn items<K: Eq>(request: &LockRequest<K>, hash: impl Fn(&K) -> u64) -> Vec<Item<
     let acquires = request.acquire.iter().map(|(key, lease)| item(key, Some(*lease), false));
     let releases = request.release.iter().map(|key| item(key, None, true));
     let mut all: Vec<_> = acquires.chain(releases).collect();
-    all.iter_mut().enumerate().for_each(|(place, item)| item.place = place);
+    if all.len() < 2 {
+        return all;
+    }
+    for (place, item) in all.iter_mut().enumerate() {
+        item.place = place;
+    }
     all.sort_by_key(|item| item.hash);
 
     let mut items: Vec<Item<'_, K>> = Vec::with_capacity(all.len());
