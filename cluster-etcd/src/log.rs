@@ -96,7 +96,8 @@ async fn enter(members: &Members, keys: &Keys, lease: Duration) -> Result<(u64, 
     let is_new = Compare::version(keys.store(), CompareOp::Equal, 0);
     let make = TxnOp::put(keys.store(), fastrand::u64(1..).to_string(), None);
     let read = || TxnOp::get(keys.store(), None);
-    let made = client.txn(Txn::new().when([is_new]).and_then([make, read()]).or_else([read()])).await.map_err(failed)?;
+    let made =
+        client.txn(Txn::new().when([is_new]).and_then([make, read()]).or_else([read()])).await.map_err(failed)?;
     let store = found(made).and_then(|value| String::from_utf8(value).ok()?.parse().ok());
     let store = store.ok_or((index, format!("{} is not the identity of a store", keys.store())))?;
     Ok((store, id))
@@ -190,9 +191,9 @@ impl Shared {
     pub(crate) async fn head(&self) -> Result<Option<Head>, LogError> {
         let Some(value) = self.get(self.keys.head()).await? else { return Ok(None) };
         let text = String::from_utf8_lossy(&value).into_owned();
-        let head = text.split_once(' ').and_then(|(place, chunks)| {
-            Some(Head { place: Place(place.parse().ok()?), chunks: chunks.parse().ok()? })
-        });
+        let head = text
+            .split_once(' ')
+            .and_then(|(place, chunks)| Some(Head { place: Place(place.parse().ok()?), chunks: chunks.parse().ok()? }));
         head.map(Some).ok_or_else(|| LogError::Failed(format!("{text:?} is no head of a checkpoint")))
     }
 }

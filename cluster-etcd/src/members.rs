@@ -66,7 +66,12 @@ impl Members {
         let next = (index + 1) % self.len();
         // ORDERING: Relaxed, see `current`.
         if self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() && next != index {
-            tracing::debug!(from = self.options.endpoints[index], to = self.options.endpoints[next], why, "changes the member");
+            tracing::debug!(
+                from = self.options.endpoints[index],
+                to = self.options.endpoints[next],
+                why,
+                "changes the member"
+            );
         }
     }
 

@@ -58,7 +58,8 @@ pub struct Driver<K: Key, V: Value, T: Token, L> {
 /// Since when this node has counted the time for the next tick.
 struct Counting {
     tick: u64,
-    ticker: u64,
+    /// Whether it is for this node to write the next tick, unless it is late.
+    is_own: bool,
     since: Duration,
     not_before: Duration,
 }
@@ -127,7 +128,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
             suspecting: None,
             timer: None,
         };
-        self.count_time();
+        self.count_time(false);
         let why = loop {
             running.suspecting = Some(log.suspect(self.replica.nodes()).boxed());
             match self.follow(&log, &mut running).await {
@@ -317,7 +318,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
         }
         self.place = place;
         self.shared.metrics.place.store(place.0, Ordering::Relaxed);
-        self.count_time();
+        self.count_time(own);
         if own {
             let (operations_now, bytes_now) = (self.replica.counts().operations, self.replica.counts().bytes);
             if bytes_now / self.options.checkpoint_every > bytes_before / self.options.checkpoint_every {
@@ -359,23 +360,25 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
         }
     }
 
-    /// Begins to count the time for the next tick, if the last one was applied since, and something ends by it.
-    fn count_time(&mut self) {
+    /// Begins to count the time for the next tick, if the last one was applied since, and something ends by it. It is
+    /// written by whoever wrote the last one, or, if nothing had an end before, by whoever brought that about.
+    fn count_time(&mut self, own: bool) {
         let counts = self.replica.counts();
         if !self.replica.needs_ticks() {
             self.time = None;
         } else if self.time.as_ref().is_none_or(|time| time.tick != counts.ticks) {
+            let is_own = if self.time.is_none() { own } else { counts.ticker == self.log.node().0 };
             let now = self.log.now();
-            self.time = Some(Counting { tick: counts.ticks, ticker: counts.ticker, since: now, not_before: now });
+            self.time = Some(Counting { tick: counts.ticks, is_own, since: now, not_before: now });
         }
     }
 
-    /// When this node writes the next tick. Who wrote the last one goes on; others step in later, each at a time of its
-    /// own.
+    /// When this node writes the next tick. If it is not for this node, it steps in later, at a time of its own.
     fn next_tick(&self) -> Option<Duration> {
-        let Counting { ticker, since, not_before, .. } = self.time.as_ref().filter(|_| !self.is_fenced)?;
-        let (node, tick) = (self.log.node().0, self.options.tick);
-        let patience = if *ticker == node { tick } else { tick * 3 + tick * u32::try_from(node % 16).unwrap_or(0) / 4 };
+        let Counting { is_own, since, not_before, .. } = self.time.as_ref().filter(|_| !self.is_fenced)?;
+        let tick = self.options.tick;
+        let late = u32::try_from(self.log.node().0 % 16).unwrap_or(0);
+        let patience = if *is_own { tick } else { tick * 3 + tick * late / 4 };
         Some((*since + patience).max(*not_before))
     }
 
@@ -445,7 +448,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
             answering.answer(Err(Failure::Unanswered));
         }
         self.time = None;
-        self.count_time();
+        self.count_time(false);
         Ok(())
     }
 

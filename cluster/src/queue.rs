@@ -151,7 +151,7 @@ impl<A> Queue<A> {
     /// Stops, and answers everything that is queued: it has not happened.
     pub(crate) fn close(&self, why: &Stopped) {
         let mut state = self.state.lock();
-        state.stopped = Some(why.clone());
+        let why = state.stopped.get_or_insert_with(|| why.clone()).clone();
         state.bytes = 0;
         let requests = mem::take(&mut state.requests);
         drop(state);
