@@ -96,15 +96,15 @@ async fn enter(members: &Members, keys: &Keys, lease: Duration) -> Result<(u64, 
     let is_new = Compare::version(keys.store(), CompareOp::Equal, 0);
     let make = TxnOp::put(keys.store(), fastrand::u64(1..).to_string(), None);
     let read = || TxnOp::get(keys.store(), None);
-    let made =
+    let answer =
         client.txn(Txn::new().when([is_new]).and_then([make, read()]).or_else([read()])).await.map_err(failed)?;
-    let store = found(made).and_then(|value| String::from_utf8(value).ok()?.parse().ok());
+    let store = found(&answer).and_then(|value| String::from_utf8(value).ok()?.parse().ok());
     let store = store.ok_or((index, format!("{} is not the identity of a store", keys.store())))?;
     Ok((store, id))
 }
 
 /// The value of the last `get` of a transaction.
-fn found(response: TxnResponse) -> Option<Vec<u8>> {
+fn found(response: &TxnResponse) -> Option<Vec<u8>> {
     match response.op_responses().pop()? {
         TxnOpResponse::Get(get) => get.kvs().first().map(|pair| pair.value().to_vec()),
         _ => None,
@@ -185,7 +185,7 @@ impl Shared {
     }
 
     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, LogError> {
-        self.until_answered(&Txn::new().and_then([TxnOp::get(key, None)])).await.map(found)
+        self.until_answered(&Txn::new().and_then([TxnOp::get(key, None)])).await.map(|response| found(&response))
     }
 
     pub(crate) async fn head(&self) -> Result<Option<Head>, LogError> {
@@ -224,7 +224,7 @@ impl Log for EtcdLog {
             match self.shared.attempt(transaction.clone()).await {
                 Ok(response) if response.succeeded() => return Ok(()),
                 // An earlier attempt was carried out, or the lease has ended.
-                Ok(response) => return if found(response).is_some() { Ok(()) } else { Err(AppendError::Fenced) },
+                Ok(response) => return if found(&response).is_some() { Ok(()) } else { Err(AppendError::Fenced) },
                 Err(Meaning::Impossible(why) | Meaning::NoSpace(why)) if !unsure => {
                     return Err(AppendError::Refused(why));
                 }

@@ -123,7 +123,7 @@ async fn nothing_is_lost_doubled_or_different_whatever_breaks() {
     nodes.push(join(&members).await);
     let (fresh, _) = nodes.last().unwrap();
     let content = fresh.linearizable().await.unwrap();
-    let (acknowledged, unknown) = (seen.acknowledged.lock(), seen.unknown.lock());
+    let (acknowledged, unknown) = (seen.acknowledged.lock().clone(), seen.unknown.lock().clone());
     let lost = acknowledged.iter().filter(|key| !content.contains_key(*key)).count();
     let late = unknown.iter().filter(|key| content.contains_key(*key)).count();
     // The session's key was set and removed: two commits and no key.

@@ -10,12 +10,12 @@ use std::time::Duration;
 type Text = String;
 type Three = Replica<Text, Text, Text>;
 
-const NODES: u64 = 3;
+const NODES: usize = 3;
 const MILLISECOND: u64 = 1_000_000;
 
 struct Generator {
     random: fastrand::Rng,
-    numbers: [u64; NODES as usize],
+    numbers: [u64; NODES],
     /// The latest session of each token, as its owner knows it.
     opened: Vec<(Text, u64)>,
     ticks: u64,
@@ -23,7 +23,7 @@ struct Generator {
 
 impl Generator {
     fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), numbers: [0; NODES as usize], opened: Vec::new(), ticks: 0 }
+        Self { random: fastrand::Rng::with_seed(seed), numbers: [0; NODES], opened: Vec::new(), ticks: 0 }
     }
 
     fn key(&mut self) -> Text {
@@ -120,13 +120,14 @@ fn history(seed: u64, tried: &mut Tried) {
     let feeds: Vec<_> = replicas.iter().map(|replica| replica.read_handle().lock_feed()).collect();
     let mut generator = Generator::new(seed);
     for step in 0..200 {
-        let node = generator.random.u64(..NODES);
+        let index = generator.random.usize(..NODES);
+        let node = index as u64;
         let mut entry = vec![form::WHOLE];
         for _ in 0..generator.random.usize(1..4) {
             entry.extend(generator.operation().encode().unwrap());
         }
-        generator.numbers[node as usize] += 1;
-        let number = generator.numbers[node as usize];
+        generator.numbers[index] += 1;
+        let number = generator.numbers[index];
         let answers: Vec<Vec<Answer<_, _, _>>> = replicas
             .iter_mut()
             .map(|replica| replica.entry(NodeId(node), number, &entry).unwrap().expect("a new number"))
@@ -156,7 +157,7 @@ fn history(seed: u64, tried: &mut Tried) {
                 for replica in &mut replicas {
                     replica.gone(NodeId(node));
                 }
-                generator.numbers[node as usize] = 0;
+                generator.numbers[index] = 0;
             }
             1 | 2 => {
                 let bytes = checkpoint(&replicas[generator.random.usize(..3)]);

@@ -233,7 +233,7 @@ fn run(seed: u64, tried: &mut Tried) {
     for number in 0..CLIENTS {
         world.spawn_client(number, random.fork());
     }
-    let mut step = |pool: &mut LocalPool, by: Duration| {
+    let step = |pool: &mut LocalPool, by: Duration| {
         pool.run_until_stalled();
         time.advance(by);
     };

@@ -17,6 +17,9 @@ use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+/// The entries of a content, with the commits that set them.
+type ImageEntries<K, V> = Vec<(K, Arc<V>, Revision)>;
+
 /// The settings of a new [`StateDictionary`].
 ///
 /// ```
@@ -34,7 +37,7 @@ pub struct Builder<K, V, T = (), S = DefaultHashBuilder> {
     settings: Settings<T>,
     shards: usize,
     content: Vec<(K, V)>,
-    image: Option<(Image<K, T>, Vec<(K, Arc<V>, Revision)>)>,
+    image: Option<(Image<K, T>, ImageEntries<K, V>)>,
     entry_hash: Option<fn(&K, &V) -> u64>,
 }
 
