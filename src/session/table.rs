@@ -4,7 +4,9 @@
 //! older connection's place to its own. So a connection whose session was taken over finds its place empty, and needs
 //! no other check.
 
+use crate::content::Snapshot;
 use crate::engine::Engine;
+use crate::image::Image;
 use crate::session::{Session, SessionSummary};
 #[cfg(feature = "async")]
 use crate::sync::Event;
@@ -66,6 +68,8 @@ struct Table<K, V, T, S> {
     grace: Duration,
     /// The place of each client's latest connection. Never locked during any other wait.
     latest: Mutex<Vec<Arc<Place<K, V, T, S>>>>,
+    /// Locked by who locks all places, so that two do not wait for each other.
+    imaging: Mutex<()>,
 }
 
 /// One connection's place for the session of its client.
@@ -79,7 +83,14 @@ struct Place<K, V, T, S> {
 
 impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Engine<K, V, T, S> {
     pub(crate) fn sessions(&self, grace: Duration) -> Sessions<K, V, T, S> {
-        Sessions { table: Arc::new(Table { engine: self.clone(), grace, latest: Mutex::new(Vec::new()) }) }
+        Sessions {
+            table: Arc::new(Table {
+                engine: self.clone(),
+                grace,
+                latest: Mutex::new(Vec::new()),
+                imaging: Mutex::new(()),
+            }),
+        }
     }
 }
 
@@ -118,6 +129,35 @@ impl<K: Clone + Eq + Hash, V, T: Clone + PartialEq, S: BuildHasher> Sessions<K, 
             older.taken_over.notify_all();
         }
         opened
+    }
+
+    /// [`StateDictionary::image`](crate::StateDictionary::image), with the sessions of all clients that are connected.
+    ///
+    /// Waits for calls of [`ClientSession::with`], and must not be called from inside one.
+    ///
+    /// ```
+    /// use state_dictionary::{Change, StateDictionary};
+    /// use std::time::Duration;
+    ///
+    /// type Board = StateDictionary<&'static str, u32, &'static str>;
+    /// let board = Board::new();
+    /// let sessions = board.sessions(Duration::from_secs(5));
+    /// let alice = sessions.open("alice");
+    /// alice.with(|session| session.update_ephemeral(Change::new().set("cursor.alice", 7)));
+    ///
+    /// let (mut image, content) = sessions.image();
+    /// image.detach_sessions(Duration::ZERO); // after a restart: Alice does not come back
+    /// let entries = content.into_iter().map(|(key, entry)| (key, entry.value().clone(), entry.revision()));
+    /// let restored: Board = StateDictionary::builder().image(image, entries).build();
+    /// restored.expire();
+    /// assert!(restored.is_empty());
+    /// ```
+    #[must_use]
+    pub fn image(&self) -> (Image<K, T>, Snapshot<K, V, S>) {
+        let _alone = self.table.imaging.lock();
+        let places = self.table.latest.lock().clone();
+        let locked: Vec<_> = places.iter().map(|place| place.session.lock()).collect();
+        self.table.engine.image(locked.iter().filter_map(|session| session.as_ref()).map(Session::state))
     }
 }
 
