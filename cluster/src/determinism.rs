@@ -192,3 +192,17 @@ fn replicas_give_the_same_answers_and_have_the_same_hash() {
     println!("{histories} histories: {tried:?}");
     assert!(tried.refused > 0 && tried.restored > 0 && tried.imported > 0 && tried.ended > 0);
 }
+
+#[test]
+fn an_operation_that_was_given_up_leaves_no_parts() {
+    let mut replica = replica();
+    let change = Change::new().set("a", "1");
+    let whole = Operation::<Text, Text, Text>::update(Owner::Token("t".into()), false, &change, None).encode().unwrap();
+    let part = |form: u8, bytes: &[u8]| [&[form], bytes].concat();
+    let (first, last) = whole.split_at(10);
+    assert_eq!(replica.entry(NodeId(1), 1, &part(form::FIRST, first)), Ok(Some(Vec::new())));
+    // The rest was refused by the log; the next operation in parts is another one.
+    assert_eq!(replica.entry(NodeId(1), 2, &part(form::FIRST, first)), Ok(Some(Vec::new())));
+    let answers = replica.entry(NodeId(1), 3, &part(form::LAST, last)).unwrap().unwrap();
+    assert!(matches!(answers[..], [Answer::Updated(Ok(_))]), "{answers:?}");
+}

@@ -22,7 +22,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -188,7 +187,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
                     }
                 }
                 Event::CheckpointWritten(Ok(())) => {
-                    self.shared.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
+                    self.shared.metrics.checkpoints.add(1);
                 }
                 Event::CheckpointWritten(Err(error)) => {
                     tracing::warn!(node = %log.node(), %error, "a checkpoint was not written");
@@ -221,7 +220,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
             let last = entries.last().map_or(0, |(number, _)| *number);
             self.pending.insert(last, answers);
             running.in_parts = entries.len() > 1;
-            self.shared.metrics.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+            self.shared.metrics.entries.add(entries.len() as u64);
             running.appends.push(append_in_order(log, last, entries).boxed());
         }
     }
@@ -288,19 +287,21 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
         let Record { place, node, what } = record;
         let own = node == log.node();
         let (operations, bytes_before) = (self.replica.counts().operations, self.replica.counts().bytes);
+        self.place = place;
+        self.shared.metrics.place.set(place.0);
         match what {
             What::Entry { number, bytes } => {
                 let applied = catch_unwind(AssertUnwindSafe(|| self.replica.entry(node, number, &bytes)));
                 match applied {
                     Ok(Ok(Some(answers))) => {
-                        self.shared.metrics.operations.fetch_add(answers.len() as u64, Ordering::Relaxed);
+                        self.shared.metrics.operations.add(answers.len() as u64);
                         // A part has no answers; those of the whole are pending under the number of the last part.
                         if own {
                             self.answer(number, answers);
                         }
                     }
                     Ok(Ok(None)) => {
-                        self.shared.metrics.duplicates.fetch_add(1, Ordering::Relaxed);
+                        self.shared.metrics.duplicates.add(1);
                     }
                     Ok(Err(CannotApply::Unknown(what))) => return Err(Stopped::Unknown { place: place.0, what }),
                     Ok(Err(CannotApply::Diverged { operations })) => return Err(Stopped::Diverged { operations }),
@@ -316,8 +317,6 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
                 self.gone.push(node);
             }
         }
-        self.place = place;
-        self.shared.metrics.place.store(place.0, Ordering::Relaxed);
         self.count_time(own);
         if own {
             let (operations_now, bytes_now) = (self.replica.counts().operations, self.replica.counts().bytes);
@@ -440,7 +439,7 @@ impl<K: Key, V: Value, T: Token, L: Log> Driver<K, V, T, L> {
         tracing::info!(node = %log.node(), from = self.place.0, to = head.place.0, "rejoins from a checkpoint");
         self.replica.import(&bytes).map_err(|what| Stopped::Unknown { place: head.place.0, what })?;
         self.place = head.place;
-        self.shared.metrics.rejoined.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.rejoined.add(1);
         // What the checkpoint has of this node's entries has happened; its answers are lost.
         let seen = self.replica.counts().seen.get(&log.node().0).cloned().unwrap_or_default();
         let lost: Vec<_> = self.pending.keys().copied().filter(|number| seen.has(*number)).collect();

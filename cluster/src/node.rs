@@ -56,12 +56,33 @@ struct Handles<K, V, T>(Arc<Shared<K, V, T>>);
 
 #[derive(Default)]
 pub(crate) struct Metered {
-    pub(crate) entries: AtomicU64,
-    pub(crate) operations: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-    pub(crate) checkpoints: AtomicU64,
-    pub(crate) rejoined: AtomicU64,
-    pub(crate) place: AtomicU64,
+    pub(crate) entries: Count,
+    pub(crate) operations: Count,
+    pub(crate) duplicates: Count,
+    pub(crate) checkpoints: Count,
+    pub(crate) rejoined: Count,
+    pub(crate) place: Count,
+}
+
+/// A number to look at. It orders nothing, and only the driver changes it.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, number: u64) {
+        // ORDERING: Relaxed, for it is a number by itself.
+        self.0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, number: u64) {
+        // ORDERING: as in `add`.
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        // ORDERING: as in `add`.
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a node has done so far.
@@ -344,15 +365,13 @@ impl<K: Key, V: Value, T: Token> Node<K, V, T> {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let Metered { entries, operations, duplicates, checkpoints, rejoined, place } = &self.shared.metrics;
-        // ORDERING: Relaxed, for these are counts, each by itself.
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Metrics {
-            entries: read(entries),
-            operations: read(operations),
-            duplicates: read(duplicates),
-            checkpoints: read(checkpoints),
-            rejoined: read(rejoined),
-            place: Place(read(place)),
+            entries: entries.get(),
+            operations: operations.get(),
+            duplicates: duplicates.get(),
+            checkpoints: checkpoints.get(),
+            rejoined: rejoined.get(),
+            place: Place(place.get()),
             queued: self.shared.queue.bytes(),
         }
     }
