@@ -196,7 +196,7 @@ fn replicas_give_the_same_answers_and_have_the_same_hash() {
 #[test]
 fn an_operation_that_was_given_up_leaves_no_parts() {
     let mut replica = replica();
-    let change = Change::new().set("a", "1");
+    let change = Change::new().set("a", "1".to_owned());
     let whole = Operation::<Text, Text, Text>::update(Owner::Token("t".into()), false, &change, None).encode().unwrap();
     let part = |form: u8, bytes: &[u8]| [&[form], bytes].concat();
     let (first, last) = whole.split_at(10);
