@@ -287,8 +287,10 @@ fn judge(world: &Rc<World>, pool: &mut LocalPool, tried: &mut Tried) {
     let fresh = nodes.last().unwrap();
     let snapshot = pool.run_until(fresh.linearizable()).unwrap();
     let seen = world.seen.borrow();
-    for (key, ..) in &seen.commits {
-        assert!(snapshot.contains_key(key), "{key} was acknowledged, and is lost");
+    for (key, _, _, revision) in &seen.commits {
+        let found = snapshot.entry(key).map(|entry| entry.revision().get());
+        assert!(found.is_some(), "{key} was acknowledged, and is lost");
+        assert_eq!(found, Some(*revision), "{key} was committed again");
     }
     let unknown = seen.unknown.iter().filter(|key| snapshot.contains_key(*key)).count();
     let own = snapshot.keys().filter(|key| !key.starts_with("of ")).count();
