@@ -30,7 +30,7 @@ fn behind() -> Arc<Dictionary> {
 /// is the lock.
 #[test]
 fn image_against_grant_and_commit() {
-    explore("image_against_grant_and_commit", 40, || {
+    explore("image_against_grant_and_commit", 110, || {
         let dictionary = Arc::new(Dictionary::new());
         let writer = actor(&dictionary, |dictionary| {
             dictionary.update_locks(&'a', LockRequest::new().acquire(0, None)).unwrap();
@@ -57,7 +57,7 @@ fn image_against_grant_and_commit() {
 /// Invariant: a flush that waits is woken by an import and delivers exactly what differs.
 #[test]
 fn waiting_flush_against_import() {
-    explore("waiting_flush_against_import", 40, || {
+    explore("waiting_flush_against_import", 460, || {
         let dictionary = behind();
         let (image, entries) = ahead(&dictionary);
         let buffer = dictionary.change_buffer();
@@ -77,7 +77,7 @@ fn waiting_flush_against_import() {
 /// either before it, and then the image would be older, or after it.
 #[test]
 fn import_against_commit_and_reader() {
-    explore("import_against_commit_and_reader", 100, || {
+    explore("import_against_commit_and_reader", 3400, || {
         let dictionary = behind();
         let (image, entries) = ahead(&dictionary);
         let handle = Arc::new(dictionary.read_handle());
@@ -105,7 +105,7 @@ fn import_against_commit_and_reader() {
 /// Invariant: a lock feed that is flushed beside an import reports what was before, or all locks of the image.
 #[test]
 fn lock_flush_against_import() {
-    explore("lock_flush_against_import", 20, || {
+    explore("lock_flush_against_import", 210, || {
         let dictionary = behind();
         let (image, entries) = ahead(&dictionary);
         let feed = dictionary.lock_feed();
