@@ -121,13 +121,13 @@ fn an_import_is_delivered_as_the_difference_and_nothing_else() {
     let (image, content) = ahead.image();
     assert_eq!(behind.import(image, entries(content)).unwrap(), ahead.revision());
 
-    let delivery = buffer.flush().unwrap();
+    let delivery = buffer.try_flush().unwrap();
     assert!(!delivery.is_full());
     let mut updates: Vec<_> = delivery.updates().map(|(key, entry)| (*key, **entry)).collect();
     updates.sort_unstable();
     assert_eq!(updates, [("changed", 2), ("new", 1)]);
     assert_eq!(delivery.removals().collect::<Vec<_>>(), [&"removed"]);
-    assert_eq!(key.flush().unwrap().as_deref(), Some(&2));
+    assert_eq!(key.try_flush().unwrap().as_deref(), Some(&2));
     broadcast.publish();
     match follower.try_next() {
         Ok(Message::Frame(frame)) => assert_eq!(*frame.encoded(), 3),
