@@ -61,7 +61,7 @@ impl Members {
     }
 
     pub fn options(&self) -> EtcdOptions {
-        EtcdOptions::new(self.endpoints(), "test").lease(Duration::from_secs(3)).attempt(Duration::from_secs(1))
+        EtcdOptions::new(self.endpoints(), "test").lease(Duration::from_secs(6)).attempt(Duration::from_secs(1))
     }
 
     pub async fn join(&self) -> EtcdLog {
