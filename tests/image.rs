@@ -114,7 +114,7 @@ fn an_import_is_delivered_as_the_difference_and_nothing_else() {
     assert_eq!(buffer.flush().unwrap().count(), 3);
     let key = behind.watch_key("changed");
     assert_eq!(key.flush().unwrap().as_deref(), Some(&1));
-    let broadcast = behind.broadcast(BufferOptions::new(), |delivery| delivery.count());
+    let broadcast = behind.broadcast(BufferOptions::new(), state_dictionary::Delivery::count);
     let mut follower = broadcast.join(Some(behind.position()));
     ahead.update_state(&"a", Change::new().set("changed", 2).set("new", 1)).unwrap();
     ahead.update_state(&"a", Change::new().remove("removed")).unwrap();
@@ -271,6 +271,7 @@ fn a_read_handle_follows_and_outlives_the_dictionary() {
     assert!(buffer.flush().is_err() && copy.is_frozen() && copy.snapshot()["a"] == 2);
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // the form that the builder asks for
 fn entry_hash(key: &u8, value: &u32) -> u64 {
     u64::from(*key) << 32 | u64::from(*value)
 }
