@@ -37,7 +37,7 @@ fn image_against_grant_and_commit() {
             dictionary.update_state(&'a', Change::new().set(0, 1)).unwrap();
             dictionary.release_all(&'a');
         });
-        let saver = actor(&dictionary, |dictionary| dictionary.image());
+        let saver = actor(&dictionary, Dictionary::image);
         let (image, content) = join(saver);
         join(writer);
         assert_eq!(image.revision, content.revision());
