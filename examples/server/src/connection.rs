@@ -1,6 +1,6 @@
 //! One client's connection: the messages that it receives and sends.
 
-use crate::protocol::{Code, Message, Reply, Request};
+use crate::protocol::{Code, Message, Request};
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
 use std::time::Duration;
@@ -25,7 +25,8 @@ pub(crate) struct Connection {
 pub(crate) enum Received {
     /// With its number.
     Request(u64, Request),
-    Wrong(Code, String),
+    /// With the number that was expected.
+    Wrong(Code, String, u64),
 }
 
 /// Why a connection ends.
@@ -38,7 +39,7 @@ pub(crate) enum End {
     Unreadable,
     /// Another connection has resumed its session.
     TakenOver,
-    /// The board is frozen.
+    /// The server is stopped, or its node of the board is.
     Closing,
 }
 
@@ -56,21 +57,22 @@ impl Connection {
                 None => return Err(End::Lost),
             };
             self.heard = Instant::now();
+            let expected = self.expected;
             return Ok(match packet {
                 Packet::Text(text) if text.len() > LONG => {
-                    Received::Wrong(Code::TooLarge, format!("longer than {LONG} bytes"))
+                    Received::Wrong(Code::TooLarge, format!("longer than {LONG} bytes"), expected)
                 }
                 Packet::Text(text) => match Message::read(&text) {
-                    Ok(Message { seq, request }) if seq == self.expected => {
+                    Ok(Message { seq, request }) if seq == expected => {
                         self.expected += 1;
                         Received::Request(seq, request)
                     }
                     Ok(Message { seq, .. }) => {
-                        Received::Wrong(Code::OutOfOrder, format!("the seq is {seq} and not {}", self.expected))
+                        Received::Wrong(Code::OutOfOrder, format!("the seq is {seq} and not {expected}"), expected)
                     }
-                    Err(why) => Received::Wrong(Code::Malformed, why),
+                    Err(why) => Received::Wrong(Code::Malformed, why, expected),
                 },
-                Packet::Binary(_) => Received::Wrong(Code::Malformed, "messages are text".to_owned()),
+                Packet::Binary(_) => Received::Wrong(Code::Malformed, "messages are text".to_owned(), expected),
                 Packet::Ping(_) | Packet::Pong(_) => continue,
                 Packet::Close(_) => return Err(End::Lost),
             });
@@ -83,11 +85,6 @@ impl Connection {
             return Err(End::Lost);
         }
         self.packet(Packet::Ping(Bytes::new())).await
-    }
-
-    pub(crate) async fn error(&mut self, code: Code, message: String, seq: Option<u64>) -> Result<(), End> {
-        let expected = self.expected;
-        self.send(Reply::Error { code, message, seq, expected }.text()).await
     }
 
     pub(crate) async fn send(&mut self, text: Utf8Bytes) -> Result<(), End> {

@@ -8,7 +8,9 @@ mod options;
 mod protocol;
 mod room;
 mod rules;
+mod store;
 mod text;
+mod work;
 
 use axum::Router;
 use axum::extract::{State, WebSocketUpgrade};
@@ -54,13 +56,13 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Serves until Ctrl-C.
+/// Serves until Ctrl-C. It is an error if the node of the board stops before.
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let listener = listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let (room, mut driver) = Room::open(options).await?;
     println!("listening on http://{}", listener.local_addr()?);
     // Small messages go out at once.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let room = Room::open(options);
     let routes = Router::new()
         .route("/", get(async || Html(include_str!("../page/index.html"))))
         .route("/page.js", get(async || script(include_str!("../page/page.js"))))
@@ -72,12 +74,16 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .route("/status", get(async |State(room): State<Arc<Room>>| Json(room.status())))
         .route("/ws", get(connect))
         .with_state(Arc::clone(&room));
-    tokio::select! {
-        served = axum::serve(listener, routes) => served?,
-        stopped = tokio::signal::ctrl_c() => stopped?,
-    }
-    room.close().await;
-    Ok(())
+    let end = tokio::select! {
+        served = axum::serve(listener, routes) => served.map_err(Into::into),
+        stopped = tokio::signal::ctrl_c() => stopped.map_err(Into::into),
+        stopped = &mut driver => Err(match stopped {
+            Ok(why) => format!("the board's node stopped: {why}").into(),
+            Err(panicked) => panicked.into(),
+        }),
+    };
+    room.close(&mut driver).await;
+    end
 }
 
 /// A part of the page. The browser requests it each time, so that all parts are of one version.

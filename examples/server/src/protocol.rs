@@ -106,6 +106,7 @@ pub(crate) enum Code {
     OutOfOrder,
     NotAllowed,
     Conflict,
+    Unavailable,
 }
 
 impl Reply<'_> {

@@ -1,27 +1,32 @@
-//! The board, and who is connected to it.
+//! The board, and the clients that are connected to this server.
 
-use crate::feed::{Board, Frames, Key, LockMessages, Session, Sessions, follow_locks, frames, lock_messages, publish};
+use crate::feed::{
+    Board, Frames, Key, LockMessages, Node, Session, follow_locks, frames, is_shown, lock_messages, publish,
+};
 use crate::options::Options;
 use crate::protocol::Claim;
+use crate::store;
 use serde_json::{Value, json};
-use std::hash::{BuildHasher, RandomState};
+use state_dictionary_cluster::{Failure, Stopped};
+use std::error::Error;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How many can be connected at a time.
 const PLACES: u32 = 1000;
-/// How soon an expired lock or session is noticed, at the latest.
-const HOUSEKEEPING: Duration = Duration::from_millis(100);
-/// How many locks that came or went are kept for those who follow them.
-const LOCK_EVENTS: usize = 1024;
-/// How long the connections may take to say goodbye.
+/// How many ids are taken from the board at a time.
+const IDS: u64 = 16;
+/// How long the connections may take to say goodbye, and then the node to finish.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(crate) struct Room {
-    pub(crate) board: Arc<Board>,
+    pub(crate) node: Node,
     pub(crate) frames: Arc<Frames>,
     pub(crate) locks: LockMessages,
     pub(crate) options: Options,
@@ -29,90 +34,105 @@ pub(crate) struct Room {
     pub(crate) places: Arc<Semaphore>,
     /// How often a connection had fallen behind and was given a merged change.
     pub(crate) catch_ups: AtomicU64,
-    /// Each goes on in the client's latest connection.
-    sessions: Sessions,
-    next_id: AtomicU64,
-    /// What secrets are made with.
-    seal: RandomState,
+    is_closing: watch::Sender<bool>,
+    /// Taken, and not given to a client yet.
+    ids: Mutex<Range<u64>>,
+    /// What secrets are made with: the same on all servers.
+    seal: [u8; 32],
 }
 
 impl Room {
-    /// A board with a few cards, and the tasks that look after it.
-    pub(crate) fn open(options: Options) -> Arc<Self> {
-        let board = Arc::new(Board::builder().content(cards()).lock_history_limit(LOCK_EVENTS).build());
-        let (frames, locks) = (Arc::new(frames(&board)), lock_messages());
-        tokio::spawn(publish(Arc::clone(&board), Arc::clone(&frames)));
-        tokio::spawn(follow_locks(Arc::clone(&board), locks.clone()));
-        tokio::spawn(keep_house(Arc::clone(&board)));
-        Arc::new(Self {
-            sessions: board.sessions(options.grace),
-            board,
+    /// A node of the board, which has a few cards at first, and the tasks that send what becomes of it. The task that is
+    /// returned drives the node.
+    pub(crate) async fn open(options: Options) -> Result<(Arc<Self>, JoinHandle<Stopped>), Box<dyn Error>> {
+        let (node, driver) = store::open(&options.log).await?;
+        let seal = store::begin(&node).await?;
+        let board = node.local();
+        let (frames, locks) = (Arc::new(frames(board)), lock_messages());
+        tokio::spawn(publish(board.clone(), Arc::clone(&frames)));
+        tokio::spawn(follow_locks(board.clone(), locks.clone()));
+        let room = Self {
+            node,
             frames,
             locks,
             options,
             places: Arc::new(Semaphore::new(PLACES as usize)),
             catch_ups: AtomicU64::new(0),
-            next_id: AtomicU64::new(1),
-            seal: RandomState::new(),
-        })
+            is_closing: watch::Sender::new(false),
+            ids: Mutex::default(),
+            seal,
+        };
+        Ok((Arc::new(room), driver))
     }
 
-    /// Takes up the session that the claim proves to be the client's own, also from a connection that still has it; without
-    /// one, begins a new session.
-    pub(crate) fn enter(&self, claim: Option<Claim>) -> Session {
-        let own = claim.filter(|claim| claim.secret == self.secret(&claim.id));
-        // ORDERING: only uniqueness matters.
-        let id = own.map_or_else(|| self.next_id.fetch_add(1, Ordering::Relaxed).to_string().into(), |claim| claim.id);
-        self.sessions.open(id)
+    pub(crate) fn board(&self) -> &Board {
+        self.node.local()
     }
 
-    /// What proves that a session is one's own: nobody can guess it who does not know the seal.
+    /// Takes up the session that the claim proves to be the client's own, wherever it is, also from a connection that still
+    /// has it; without one, begins a new session.
+    pub(crate) async fn enter(&self, claim: Option<&Claim>) -> Result<Session, Failure> {
+        let own = claim.filter(|claim| self.is_proof(claim));
+        let id = match own {
+            Some(claim) => Key::clone(&claim.id),
+            None => self.new_id().await?.to_string().into(),
+        };
+        self.node.open_session(id, self.options.grace).await
+    }
+
+    async fn new_id(&self) -> Result<u64, Failure> {
+        let mut ids = self.ids.lock().await;
+        if ids.is_empty() {
+            let first = store::take_ids(&self.node, IDS).await?;
+            *ids = first..first + IDS;
+        }
+        // There are some now.
+        Ok(ids.next().unwrap_or_default())
+    }
+
+    /// What proves that a session is the client's own: only a server can make it, for it needs the seal.
     pub(crate) fn secret(&self, id: &str) -> String {
-        format!("{:016x}", self.seal.hash_one(id))
+        self.proof(id).to_hex().to_string()
     }
 
-    /// Freezes the board and waits until everybody has been told.
-    pub(crate) async fn close(&self) {
-        self.board.freeze();
-        let _ = tokio::time::timeout(FAREWELL, self.places.acquire_many(PLACES)).await;
+    fn proof(&self, id: &str) -> blake3::Hash {
+        blake3::keyed_hash(&self.seal, id.as_bytes())
+    }
+
+    fn is_proof(&self, claim: &Claim) -> bool {
+        // Hashes are compared in constant time.
+        blake3::Hash::from_hex(&claim.secret).is_ok_and(|secret| secret == self.proof(&claim.id))
+    }
+
+    /// Returns when the server is stopped.
+    pub(crate) async fn closing(&self) {
+        // It fails only if the sender is dropped, which is here.
+        let _ = self.is_closing.subscribe().wait_for(|is_closing| *is_closing).await;
+    }
+
+    /// Tells all clients, waits until they have been told, and stops the node. The board goes on, on other servers or after a
+    /// restart.
+    pub(crate) async fn close(&self, driver: &mut JoinHandle<Stopped>) {
+        self.is_closing.send_replace(true);
+        let _ = timeout(FAREWELL, self.places.acquire_many(PLACES)).await;
+        self.node.stop();
+        if !driver.is_finished() {
+            let _ = timeout(FAREWELL, driver).await;
+        }
     }
 
     /// What the load script, and whoever is curious, wants to know.
     pub(crate) fn status(&self) -> Value {
+        let board = self.board();
         json!({
             "clients": PLACES as usize - self.places.available_permits(),
-            "keys": self.board.snapshot().len(),
-            "revision": self.board.revision().get(),
+            "keys": board.snapshot().iter().filter(|(key, _)| is_shown(key)).count(),
+            "revision": board.revision().get(),
             // ORDERING: a figure to look at.
             "catch_ups": self.catch_ups.load(Ordering::Relaxed),
             "memory_kib": memory_kib(),
         })
     }
-}
-
-/// Ends what has run out, so that it is an event for those who follow even if nobody touches the key.
-async fn keep_house(board: Arc<Board>) {
-    while !board.is_frozen() {
-        let next = board.expire().next.unwrap_or(HOUSEKEEPING);
-        tokio::time::sleep(next.clamp(Duration::from_millis(1), HOUSEKEEPING)).await;
-    }
-}
-
-/// The cards there are: where each is, and what is on it.
-fn cards() -> impl Iterator<Item = (Key, Value)> {
-    let titles = [
-        "Agree on the goal",
-        "Sketch the layout",
-        "Order the parts",
-        "Build the first one",
-        "Try it out",
-        "Write it up",
-    ];
-    (1_u32..).zip(titles).flat_map(|(number, title)| {
-        let (column, row) = ((number - 1) % 2, (number - 1) / 2);
-        let place = json!({ "x": 0.1 + 0.8 * f64::from(column), "y": 0.1 + 0.4 * f64::from(row) });
-        [(format!("card.{number}").into(), place), (format!("title.{number}").into(), title.into())]
-    })
 }
 
 /// The memory this process occupies, where the system tells.
