@@ -218,7 +218,9 @@ export class Board {
   }
 
   #error({ code, message, seq, expected }) {
-    if (this.link === "greeting") this.#greetAgain(code, message, expected);
+    // What was sent may be carried out or not. The next connection shows that, and sends it again if need be.
+    if (code === "unavailable") this.#io.reset();
+    else if (this.link === "greeting") this.#greetAgain(code, message, expected);
     else if (UNCOUNTED.includes(code)) {
       const explained = this.#line.resync(code, expected);
       if (!explained) this.#io.reset();

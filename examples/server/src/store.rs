@@ -71,11 +71,11 @@ fn seal_of(board: &Board) -> Option<[u8; 32]> {
 /// Takes this many ids, which no server has taken before, and returns the first.
 pub(crate) async fn take_ids(node: &Node, count: u64) -> Result<u64, Failure> {
     let token = Key::from(TOKEN);
-    let taken = node.update_state_with(&token, |now| {
+    let first = node.update_state_with(&token, |now| {
         let first = now.get(NEXT_ID).and_then(|next| next.as_u64()).unwrap_or(1);
         (Change::new().set(NEXT_ID, Value::from(first + count)), first)
     });
-    match taken.await {
+    match first.await {
         Ok((_, first)) => Ok(first),
         Err(Error::Failed(failure)) => Err(failure),
         // Nobody locks the key, and the board is not frozen.

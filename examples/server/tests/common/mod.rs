@@ -132,6 +132,11 @@ impl Client {
         soon(self.socket.send(Message::Text(text.into()))).await.unwrap();
     }
 
+    /// Sends this, unless the connection has ended.
+    pub(crate) async fn try_send(&mut self, message: Value) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+        soon(self.socket.send(Message::Text(message.to_string().into()))).await
+    }
+
     pub(crate) async fn update(&mut self, updates: Value) -> u64 {
         self.send(json!({ "type": "update", "change": { "updates": updates } })).await
     }
