@@ -140,7 +140,7 @@ async fn a_server_that_was_out_of_touch_for_too_long_tells_its_clients_and_ends_
     let mut ada = Client::join(&paused, "Ada").await;
     let mut bob = Client::join(&other, "Bob").await;
     let pid = paused.process.id().unwrap().to_string();
-    let signal = async |name| assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
+    let signal = async |name: &str| assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
     signal("-STOP").await;
     sleep(Duration::from_secs(8)).await;
     let seq = bob.change(json!({ "card.1": place(0.5) })).await;

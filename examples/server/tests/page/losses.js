@@ -49,6 +49,33 @@ export function losses(page, models) {
       check(ada.isTold("“card 1” was not moved: Bob holds it"), ada.notices);
     },
 
+    "what an unavailable server has not confirmed is made in the end, once, whether it was carried out or not"() {
+      for (const away of ["refuses", "silent"]) {
+        const [world, ada, bob] = start(["Ada", "Bob"]);
+        const { id, secret } = ada.board.session;
+        grab(world, ada, "card.1");
+        world.model.away = away;
+        ada.board.move(at(0.5, 0.5));
+        ada.board.drop();
+        ada.board.add("late");
+        world.settle();
+        check(!ada.link, "it goes on as if all were well");
+        ada.connect();
+        ada.settle();
+        check(!ada.link, "it takes no for an answer to its hello");
+        equal(ada.board.session, { id, secret }, "the session");
+        world.model.away = null;
+        ada.connect();
+        world.settle(6);
+        hasMoved(world, "card.1", at(0.5, 0.5));
+        isFree(world, "card.1");
+        equal(titles(world).filter(title => title === "late").length, 1, "how many cards are late");
+        equal(bob.board.place("card.1"), at(0.5, 0.5), "what Bob sees");
+        check(!ada.board.isUnsaved, "something is unsaved");
+        check(!ada.isTold("was not"), ada.notices);
+      }
+    },
+
     "two short moves within the time of an answer are both made"() {
       const [world, ada] = start(["Ada"], { lease: 5000 });
       ada.slowly(300, 4000, passed => {

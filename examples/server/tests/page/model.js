@@ -86,15 +86,19 @@ export class Model {
     if (session?.link === link) Object.assign(session, { link: null, until: this.now() + this.grace });
   }
 
+  away = null; // what the log does: "refuses" all, or carries it out, and does not say so in time: "silent"
+
   // Deals with the next message of a client.
   serve(link) {
     const message = parse(link.in.shift()), { expected } = link;
     const answer = reply => link.out.push(JSON.stringify(reply));
+    const confirm = reply => this.away ? error("unavailable", reply.seq) : answer(reply);
     const error = (code, seq = null) => answer({ type: "error", code, message: code, seq, expected: link.expected });
     if (!message) return error("malformed");
     if (message.seq !== expected) return error("out_of_order");
     link.expected++;
     const { seq, type, change: { updates = {}, removals = [], conditions = [] } = {}, keys = [] } = message;
+    if (this.away && (!link.id || (this.away === "refuses" && type !== "bye"))) return error("unavailable", seq);
     if (!link.id) {
       if (type !== "hello" || message.name === "refused") return error("not_allowed", seq);
       return this.#welcome(link, message);
@@ -127,7 +131,7 @@ export class Model {
       else if (!conditions.every(holds) || shared.some(key => !isMine(key) && !isAsked(key))) error("conflict", seq);
       else {
         const revision = this.commit(updates, removals);
-        if (shared.length) answer({ type: "done", seq, revision });
+        if (shared.length) confirm({ type: "done", seq, revision });
       }
     }
   }
