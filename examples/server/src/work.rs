@@ -3,7 +3,8 @@
 //! A write is answered when it is in the log, which takes its time. So the connection reads on meanwhile, and the client's
 //! writes follow each other into the log without waiting for each other, in the order in which they came. There are two
 //! exceptions. What is judged by the cards and locks waits until the board has what the client did to these before: it is
-//! judged by that. And moves of the same cards that wait become one, so a drag never lags by more than two writes.
+//! judged by that. And moves of the same cards that wait become one, together with the cursor's moves between them, so a drag
+//! never lags by more than two such writes.
 
 use crate::connection::{End, Received};
 use crate::feed::{Key, Session};
@@ -134,19 +135,25 @@ impl<'a> Work<'a> {
             Err(Objection::Conflict(why)) => return denied(seq, Denied::Conflict(why)),
         };
         if parts.shared.is_empty() {
-            return (answered(vec![seq], update(session, parts)), false);
+            return (answered(vec![seq], write_own(session, parts.own)), false);
         }
-        let mut seqs = vec![seq];
+        let (mut seqs, mut apart) = (vec![seq], JsonChange::new());
         while let Some(Received::Request(seq, Request::Update { change: later })) = self.waiting.front()
             && moved.is_some()
-            && self::moved(later) == moved
+            && let is_move = self::moved(later) == moved
+            && (is_move || is_own(later))
             && let Ok(later) = rules::judge(session.token(), later.clone(), board)
         {
-            seqs.push(*seq);
+            parts.own = followed_by(parts.own, &later.own);
+            if is_move {
+                seqs.push(*seq);
+                parts.shared = later.shared;
+            } else {
+                apart = followed_by(apart, &later.own);
+            }
             self.waiting.pop_front();
-            parts = Parts { shared: later.shared, own: followed_by(parts.own, &later.own) };
         }
-        (answered(seqs, update(session, parts)), true)
+        (answered(seqs, write(session, parts, apart)), true)
     }
 }
 
@@ -156,6 +163,11 @@ fn moved(change: &JsonChange) -> Option<BTreeSet<Key>> {
     let shared = change.operations().filter(|(key, _)| rules::is_shared(key));
     let shared: BTreeSet<Key> = shared.map(|(key, _)| Key::clone(key)).collect();
     (is_plain && !shared.is_empty()).then_some(shared)
+}
+
+/// Whether the change is unconditional and only of the client's own keys.
+fn is_own(change: &JsonChange) -> bool {
+    change.conditions().len() == 0 && !change.operations().any(|(key, _)| rules::is_shared(key))
 }
 
 fn followed_by(change: JsonChange, later: &JsonChange) -> JsonChange {
@@ -199,16 +211,19 @@ fn texts<'a>(seqs: &[u64], reply: impl Fn(u64) -> Reply<'a>) -> Vec<Utf8Bytes> {
 }
 
 /// Cards stay when the session ends, and its user and cursor do not. The second commit can fail only together with the log,
-/// for nobody else locks or writes what is the client's own.
-async fn update(session: &Session, Parts { shared, own }: Parts) -> Result<Given, Denied> {
-    let mut given = Given::Nothing;
-    if !shared.is_empty() {
-        given = Given::Done(session.update_state(shared).await?);
+/// for nobody else locks or writes what is the client's own. `apart` is the part of that which does not depend on the first.
+async fn write(session: &Session, Parts { shared, own }: Parts, apart: JsonChange) -> Result<Given, Denied> {
+    match session.update_state(shared).await {
+        Ok(revision) => write_own(session, own).await.map(|_| Given::Done(revision)),
+        Err(error) => write_own(session, apart).await.and(Err(error.into())),
     }
+}
+
+async fn write_own(session: &Session, own: JsonChange) -> Result<Given, Denied> {
     if !own.is_empty() {
         session.update_ephemeral(own).await?;
     }
-    Ok(given)
+    Ok(Given::Nothing)
 }
 
 async fn acquire(room: &Room, session: &Session, keys: &[Key]) -> Result<LockReceipt<Key>, Denied> {
